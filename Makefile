@@ -1,0 +1,56 @@
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+MNIST := configs/colour_mnist
+WEIGHTS := data/weights/colour_mnist
+NUM_TARGETS ?= 10000
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow check benchmark subject vae benchmark-colour-mnist tables clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+quickstart: $(VENV)/installed  ## train a small fiber model on embedded digits, score it beside the truth
+	$(PY) train.py --config configs/quickstart.yaml --overwrite true
+	$(PY) evaluate.py --checkpoint runs/quickstart/checkpoints/best.ckpt --out runs/quickstart/result --overwrite true
+	$(PY) evaluate.py --model configs/digits/oracle.yaml --out runs/quickstart/oracle --overwrite true
+	$(PY) evaluate.py --model configs/digits/nearest_neighbour.yaml --out runs/quickstart/nearest_neighbour --overwrite true
+	$(PY) evaluate.py --compare runs/quickstart/result runs/quickstart/oracle runs/quickstart/nearest_neighbour \
+		--out runs/quickstart --overwrite true
+	@echo "samples beside their targets: runs/quickstart/result/samples.png"
+
+test: $(VENV)/installed-dev  ## the test suite (under 5 minutes on two cores)
+	$(PY) -m pytest
+
+test-slow: $(VENV)/installed-dev  ## the test suite with the long tests
+	$(PY) -m pytest -m "slow or not slow"
+
+check: $(VENV)/installed-dev  ## lint, format, types, architecture
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -q tests/test_architecture.py
+
+benchmark: $(VENV)/installed  ## speed, side by side in one run
+	$(PY) benchmarks/speed.py
+
+subject:  ## retrain the committed subject of colour MNIST (10 minutes on two cores)
+	$(PY) train.py --config $(MNIST)/subject.yaml
+	$(PY) export.py --checkpoint runs/colour_mnist/subject/checkpoints/best.ckpt --out $(WEIGHTS)/subject --overwrite true
+
+vae:  ## retrain the committed latent space of colour MNIST (20 minutes on two cores)
+	$(PY) train.py --config $(MNIST)/vae.yaml
+	$(PY) export.py --checkpoint runs/colour_mnist/vae/checkpoints/best.ckpt --out $(WEIGHTS)/vae --overwrite true
+
+clean:  ## remove runs and caches, not results
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,21 @@
+"""fibermodels: which other inputs does a network not tell apart from this one?"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fibermodels.core import FiberModel, FiberSamples, Subject
+    from fibermodels.training import load
+
+__version__ = "0.1.0"
+__all__ = ["FiberModel", "FiberSamples", "Subject", "__version__", "load"]
+
+_HOME = {"FiberModel": "core", "FiberSamples": "core", "Subject": "core", "load": "training"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use: `import fibermodels` itself loads neither torch nor lightning."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'fibermodels' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f"fibermodels.{_HOME[name]}"), name)

@@ -1,0 +1,68 @@
+"""The colour law: grey digits in random colours, and back.
+
+For a grey digit `m` in [0, 1] and a background `c` per channel, drawn from
+
+    p(c) = 0.60 N(0.70, 0.080^2) + 0.35 N(0.50, 0.015^2) + 0.05 N(0.10, 0.020^2),
+
+independently over channels, the coloured image is
+
+    x = clip((1 - m) c + m f(c), 0, 1),    f(c) = (c + 0.5) mod 1.
+
+A subject that first undoes the colours cannot tell two colourings of one digit apart: these are
+its fiber, and `p(c)` is the distribution on it. All images are `(..., 3, H, W)` in [0, 1], all
+colours `(..., 3)`.
+
+Reference: arXiv 2603.21782, eqs. 13 to 15.
+"""
+
+import torch
+from torch import Tensor
+
+WEIGHTS = (0.60, 0.35, 0.05)
+MEANS = (0.70, 0.50, 0.10)
+STDS = (0.080, 0.015, 0.020)
+
+
+def sample_backgrounds(count: int, generator: torch.Generator | None = None) -> Tensor:
+    """`count` independent colours `(count, 3)` from the mixture (not clipped: 5e-5 lie above 1)."""
+    weights = torch.tensor(WEIGHTS)
+    component = torch.multinomial(weights, count * 3, replacement=True, generator=generator)
+    noise = torch.randn(count * 3, generator=generator)
+    return (torch.tensor(MEANS)[component] + torch.tensor(STDS)[component] * noise).view(count, 3)
+
+
+def density(colour: Tensor) -> Tensor:
+    """The mixture's density at `colour`, elementwise."""
+    weights, means, stds = (torch.tensor(v, dtype=colour.dtype, device=colour.device) for v in (WEIGHTS, MEANS, STDS))
+    z = (colour.unsqueeze(-1) - means) / stds
+    return (weights / (stds * (2 * torch.pi) ** 0.5) * torch.exp(-0.5 * z * z)).sum(-1)
+
+
+def foreground(background: Tensor) -> Tensor:
+    """`f(c) = (c + 0.5) mod 1`: the digit's colour on a background."""
+    return (background + 0.5) % 1
+
+
+def colourise(digits: Tensor, backgrounds: Tensor, foregrounds: Tensor | None = None) -> Tensor:
+    """Grey digits `(..., 1, H, W)` in colours `(..., 3)`: images `(..., 3, H, W)` in [0, 1].
+
+    `foregrounds` other than `f(backgrounds)` leave the law: such images are out of distribution.
+    """
+    if foregrounds is None:
+        foregrounds = foreground(backgrounds)
+    c, f = backgrounds[..., None, None], foregrounds[..., None, None]
+    return (c + digits * (f - c)).clamp(0, 1)
+
+
+def estimate_backgrounds(images: Tensor) -> Tensor:
+    """The background `(..., 3)`: the mean of the first pixel column, where no digit reaches."""
+    return images[..., 0].mean(-1)
+
+
+def decolorise(images: Tensor) -> Tensor:
+    """The digit's intensity as each channel shows it, `|x - c| / |f(c) - c|`, `(..., 3, H, W)`.
+
+    Differentiable almost everywhere; the denominator is 1/2 for every `c` in [0, 1].
+    """
+    c = estimate_backgrounds(images)[..., None, None]
+    return (images - c).abs() / (foreground(c) - c).abs()

@@ -1,0 +1,104 @@
+"""Every object knows how it was built, so that a checkpoint can build it again.
+
+An object whose class has the metaclass `Recorded` remembers its constructor's arguments.
+`describe` turns them into plain types (`class_path`, `init_args`: the same two keys as in a YAML
+config), `build` goes the other way. Nothing is pickled: a description is text.
+"""
+
+import difflib
+import importlib
+import inspect
+import os
+from abc import ABCMeta
+from pathlib import Path
+from typing import Any
+
+ALLOWED_IMPORTS = ("fibermodels", "torch.nn", "torch.optim", "lightning.pytorch")
+"""Import paths that a config or a checkpoint may name; everything else is refused unseen."""
+
+
+def allowed_imports() -> tuple[str, ...]:
+    """`ALLOWED_IMPORTS` and what the user adds in `$FIBERMODELS_IMPORTS` (comma separated)."""
+    extra = os.environ.get("FIBERMODELS_IMPORTS", "")
+    return ALLOWED_IMPORTS + tuple(part.strip() for part in extra.split(",") if part.strip())
+
+
+class Recorded(ABCMeta):
+    """Metaclass: an instance keeps its constructor's arguments, by name, in `arguments`."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        instance = super().__call__(*args, **kwargs)
+        bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)  # type: ignore[misc]
+        bound.apply_defaults()
+        _, *named = bound.arguments.items()
+        instance.__dict__["arguments"] = dict(named)  # past nn.Module, which would register modules
+        return instance
+
+
+def describe(value: Any) -> Any:
+    """`value` in plain types: numbers, text, lists, dicts; a recorded object as a nested dict.
+
+    Raises:
+        TypeError: a value that can neither be written down nor built again.
+    """
+    if isinstance(type(value), Recorded):
+        cls = type(value)
+        path = f"{cls.__module__}.{cls.__qualname__}"
+        return {
+            "class_path": path,
+            "init_args": {key: describe(item) for key, item in value.arguments.items()},
+        }
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"cannot describe {value!r} ({type(value).__name__}) in plain types")
+
+
+def build(description: Any, *, weights: bool = True) -> Any:
+    """The object that `describe` described.
+
+    Args:
+        description: the result of `describe`.
+        weights: False leaves out every `weights` file, for a caller who loads a state of its own.
+
+    Raises:
+        ValueError: a class outside the allowed import paths, an unknown class, wrong arguments.
+    """
+    if isinstance(description, list):
+        return [build(item, weights=weights) for item in description]
+    if not isinstance(description, dict):
+        return description
+    if set(description) != {"class_path", "init_args"}:
+        return {key: build(item, weights=weights) for key, item in description.items()}
+    cls = _import_class(description["class_path"])
+    arguments = {
+        key: None if key == "weights" and not weights else build(item, weights=weights)
+        for key, item in description["init_args"].items()
+    }
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise ValueError(f"cannot build {description['class_path']}: {error}") from error
+
+
+def _import_class(path: str) -> type:
+    if not any(path == root or path.startswith(root + ".") for root in allowed_imports()):
+        raise ValueError(
+            f"the class '{path}' is outside the allowed import paths {list(allowed_imports())}; "
+            "add its package to FIBERMODELS_IMPORTS if you trust it"
+        )
+    module_name, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"cannot import '{module_name}' for the class '{path}'") from error
+    found = getattr(module, name, None)
+    if not isinstance(found, Recorded):
+        near = difflib.get_close_matches(name, [n for n, v in vars(module).items() if isinstance(v, Recorded)])
+        raise ValueError(f"no class '{path}'" + (f"; did you mean {near}?" if near else ""))
+    return found

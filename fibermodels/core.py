@@ -1,0 +1,252 @@
+"""The nouns of the project, as contracts.
+
+A frozen `Subject` maps images to representations, `h = phi(x)`. The inputs with one representation
+are its fiber. A `FiberModel` samples from it, `x_hat ~ p(x | phi(x) = h)`; `FiberSamples` holds what
+it drew, and a metric is a function of that.
+
+Shapes and ranges, at every border: images are float in [0, 1], `(B, C, H, W)`; samples lead,
+`(n, B, C, H, W)`; time 0 is data and time 1 is noise.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fibermodels.config import Recorded
+
+
+class Component(nn.Module, metaclass=Recorded):
+    """An `nn.Module` that remembers its constructor's arguments (see `fibermodels.config`)."""
+
+    arguments: dict[str, Any]
+
+    def load_weights(self, path: str | Path | None) -> None:
+        """Loads a safetensors file into the module's state; None leaves it as it is.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a safetensors file, or the weights of another architecture.
+        """
+        if path is None:
+            return
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{type(self).__name__}: no weights at '{path}' (from {Path.cwd()})")
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{type(self).__name__}: '{path}' is not a safetensors file ({error})") from error
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"{type(self).__name__}: the weights in '{path}' do not fit: {error}") from error
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Sixteen hexadecimal digits that identify a module's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def seeded(*parts: int | str) -> torch.Generator:
+    """A CPU generator whose stream depends on all of `parts`, and is unrelated for other parts."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:
+    """Refuses anything but finite float images `(B, *shape)` in [0, 1].
+
+    Raises:
+        ValueError: naming what was given and what was expected.
+    """
+    if tuple(images.shape[1:]) != tuple(shape) or images.ndim != len(shape) + 1:
+        raise ValueError(f"{what}: expected shape (B, {', '.join(map(str, shape))}), got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise ValueError(f"{what}: expected floating point in [0, 1], got {images.dtype}")
+    low, high = (float(v) for v in torch.aminmax(images)) if images.numel() else (0.0, 1.0)
+    if not (low >= -1e-4 and high <= 1 + 1e-4):  # written so that NaN fails too
+        raise ValueError(f"{what}: expected values in [0, 1], got [{low:.4g}, {high:.4g}]")
+
+
+class Subject(Component, ABC):
+    """The network under study, frozen and differentiable: images `(B, *image_shape)` in [0, 1] to
+    representations `(B, *feature_shape)`. It normalises its own input."""
+
+    image_shape: tuple[int, int, int]
+    feature_shape: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Representations `(B, *feature_shape)`, differentiable in `images`."""
+
+    def freeze(self) -> Self:
+        """Evaluation mode and no gradients for the weights; every constructor ends with it."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """A subject is always in evaluation mode: a trainer that toggles it changes nothing."""
+        return super().train(False)
+
+
+class Trainable(Component, ABC):
+    """What the training loop trains: anything with a loss on images and their representations."""
+
+    image_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+        """Weighted terms, each `(B,)`; the objective is the mean of their sum.
+
+        Args:
+            x: images `(B, *image_shape)` in [0, 1].
+            h: their representations `(B, *feature_shape)`; None where no subject exists yet.
+        """
+
+    def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+        """Figures that validation reports beside the loss, each `(B,)`."""
+        return {}
+
+    def product(self, batches: Iterable[dict[str, Tensor]]) -> Component:
+        """What is kept of the trained object, finished on batches of the training set: itself."""
+        return self
+
+
+class LatentSpace(Component, ABC):
+    """A space in which densities are learned: `q(z | x, h)` Gaussian, and a decoder `x = D(z, h)`.
+
+    A space that knows nothing of the subject ignores `h`.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_shape: tuple[int, ...]
+
+    @abstractmethod
+    def moments(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of `q(z | x, h)`, each `(B, *latent_shape)`."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, h: Tensor) -> Tensor:
+        """Images `(B, *image_shape)` in [0, 1], differentiable in both arguments."""
+
+    def encode(self, x: Tensor, h: Tensor) -> Tensor:
+        """The mean of `q(z | x, h)`."""
+        return self.moments(x, h)[0]
+
+
+class FiberModel(Component, ABC):
+    """Anything that samples images which the subject maps to a given representation."""
+
+    network_calls: int
+    """Evaluations of the generative network for one sample (its decoder and the subject excluded)."""
+
+    @abstractmethod
+    def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """`n` samples for each target.
+
+        Args:
+            h: targets `(B, *feature_shape)`.
+            n: samples per target.
+            generator: a CPU generator. It gives one seed to each target, in order, so a target's
+                samples do not depend on how the targets are batched.
+
+        Returns:
+            Images `(n, B, C, H, W)` in [0, 1], without gradients.
+        """
+
+
+def target_noise(
+    n: int, targets: int, shape: tuple[int, ...], generator: torch.Generator | None = None
+) -> Tensor:
+    """Standard normal noise `(n, targets, *shape)` on the CPU, from one seed per target."""
+    rows = [torch.randn(n, *shape, generator=own) for own in target_generators(targets, generator)]
+    return torch.stack(rows, 1) if rows else torch.empty(n, 0, *shape)
+
+
+def target_generators(targets: int, generator: torch.Generator | None = None) -> list[torch.Generator]:
+    """A generator for each target; batching the targets otherwise gives the same ones."""
+    seeds = torch.randint(2**63 - 1, (targets,), generator=generator).tolist()
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+class Pushforward(FiberModel, ABC):
+    """A FiberModel that turns standard normal noise and a condition into an image, without other
+    randomness. Whatever holds the noise and changes the condition is written against `push`."""
+
+    noise_shape: tuple[int, ...]
+
+    @abstractmethod
+    def push(self, noise: Tensor, h: Tensor) -> Tensor:
+        """Images `(B, C, H, W)` from noise `(B, *noise_shape)`, differentiable in both arguments
+        and in the parameters."""
+
+    @torch.no_grad()
+    def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        if n < 1:
+            raise ValueError(f"n: expected at least 1 sample per target, got {n}")
+        noise = target_noise(n, len(h), self.noise_shape, generator)
+        return torch.stack([self.push(slot.to(h.device, h.dtype), h) for slot in noise])
+
+
+class TrainableFiberModel(FiberModel, Trainable, ABC):
+    """A FiberModel with a density over a frozen latent space, learned from data."""
+
+    latents: LatentSpace
+
+    def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+        if h is None:
+            raise ValueError(f"{type(self).__name__}: a fiber model trains on representations; give a subject")
+        with torch.no_grad():
+            mean, std = self.latents.moments(x, h)
+        return self.latent_loss(mean + std * torch.randn_like(std), h)
+
+    @abstractmethod
+    def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
+        """The loss on latents `(B, *latent_shape)`; what the trainer calls when they are cached."""
+
+
+class HasLogProb(ABC):
+    """A model with an exact density over its latent space."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
+        """`log p(z | h)` in nats, `(B,)`, for latents `(B, *latent_shape)`."""
+
+
+@dataclass(frozen=True)
+class FiberSamples:
+    """What a FiberModel drew: all that a metric may look at.
+
+    Raises:
+        ValueError: on construction, when the four shapes do not belong together.
+    """
+
+    x: Tensor
+    """Targets `(B, C, H, W)`."""
+    h: Tensor
+    """Their representations `(B, *feature_shape)`."""
+    x_hat: Tensor
+    """Samples `(n, B, C, H, W)`."""
+    h_hat: Tensor
+    """Their representations `(n, B, *feature_shape)`."""
+
+    def __post_init__(self) -> None:
+        if self.x_hat.shape[1:] != self.x.shape or self.h_hat.shape[1:] != self.h.shape:
+            raise ValueError(f"FiberSamples: shapes do not belong together: {self.shapes()}")
+        if len(self.x) != len(self.h) or len(self.x_hat) != len(self.h_hat):
+            raise ValueError(f"FiberSamples: numbers of targets or samples differ: {self.shapes()}")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor, by name."""
+        return {field.name: tuple(getattr(self, field.name).shape) for field in fields(self)}

@@ -1,0 +1,117 @@
+"""Latents and representations, computed once.
+
+In training a fiber model, latent space and subject are frozen. Their outputs on the training set, in
+several colour draws, are kept on disk and shared by every run that has the same data, latent space
+and subject; only the posterior's noise is drawn anew in each epoch.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fibermodels.config import describe
+from fibermodels.core import LatentSpace, Subject, fingerprint, seeded
+from fibermodels.data.loading import EpochSampler, loader
+
+
+class LatentDraws(Dataset[dict[str, Tensor]]):
+    """Latents `z ~ q(z | x, h)` and representations `h`; epoch `e` uses draw `e mod K`.
+
+    Args:
+        mean, std, h: `(K, N, ...)`, K draws of N images.
+        seed: of the posterior's noise.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor, h: Tensor, seed: int) -> None:
+        self.mean, self.std, self.h, self.seed = mean, std, h, seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws the latents of an epoch."""
+        self.draw = epoch % len(self.mean)
+        noise = torch.randn(self.mean.shape[1:], generator=seeded("posterior", self.seed, epoch))
+        self.z = self.mean[self.draw] + self.std[self.draw] * noise
+
+    def __len__(self) -> int:
+        return self.mean.shape[1]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"z": self.z[index], "h": self.h[self.draw, index]}
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        rows = torch.tensor(indices)
+        return {"z": self.z[rows], "h": self.h[self.draw, rows]}
+
+
+class CachedLatents(LightningDataModule):
+    """A data module whose training batches are `{"z", "h"}` instead of `{"x"}`.
+
+    Args:
+        source: the data.
+        latents: the frozen latent space.
+        subject: the frozen subject.
+        draws: how often each training image is encoded, each time in other colours.
+        folder: where encoded sets are kept; None takes `$FIBERMODELS_CACHE`, else
+            `~/.cache/fibermodels`.
+    """
+
+    def __init__(
+        self, source: Any, latents: LatentSpace, subject: Subject, draws: int, folder: str | None = None
+    ) -> None:
+        super().__init__()
+        self.source, self.latents, self.subject, self.draws = source, latents, subject, draws
+        self.folder = Path(folder or os.environ.get("FIBERMODELS_CACHE", Path.home() / ".cache" / "fibermodels"))
+
+    @property
+    def file(self) -> Path:
+        """The encoded training set; its name follows from everything it depends on."""
+        data = describe(self.source)
+        for irrelevant in ("root", "batch_size"):
+            data["init_args"].pop(irrelevant)
+        key = json.dumps([data, fingerprint(self.latents), fingerprint(self.subject), self.draws])
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+
+    def prepare_data(self) -> None:
+        """Encodes the training set unless that was done before."""
+        if self.file.is_file():
+            return
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        latents, subject = self.latents.to(device), self.subject.to(device)
+        images = self.source.split("train")
+        parts: list[list[tuple[Tensor, ...]]] = []
+        with torch.no_grad():
+            for draw in track(range(self.draws), "encoding the training set"):
+                images.set_epoch(draw)
+                rows = []
+                for batch in images.batches(2000):
+                    x = batch["x"].to(device)
+                    h = subject(x)
+                    rows.append(tuple(value.cpu() for value in (*latents.moments(x, h), h)))
+                parts.append(rows)
+        stacked = [torch.stack([torch.cat([row[i] for row in rows]) for rows in parts]) for i in range(3)]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.file.with_suffix(f".{os.getpid()}")
+        save_file(dict(zip(("mean", "std", "h"), stacked, strict=True)), unfinished)
+        unfinished.replace(self.file)  # whole or not at all
+
+    def setup(self, stage: str) -> None:
+        """Reads the encoded training set."""
+        self.train = LatentDraws(**load_file(self.file), seed=self.source.seed)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled batches of latents and representations."""
+        return loader(EpochSampler(self.train, self.source.seed), self.source.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation images, as they are."""
+        loaded: DataLoader[Any] = self.source.val_dataloader()
+        return loaded

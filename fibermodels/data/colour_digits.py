@@ -1,0 +1,110 @@
+"""Digits in random colours: the data set whose fibers are known exactly."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fibermodels import colour
+from fibermodels.config import Recorded
+from fibermodels.core import seeded
+from fibermodels.data.digits import BaseName, Split, load_digits
+from fibermodels.data.loading import EpochSampler, loader
+
+Variant = Literal["correlated", "uncorrelated"]
+
+
+class ColouredDigits(Dataset[dict[str, Tensor]]):
+    """Grey digits with a colour for each, drawn anew for every epoch.
+
+    A colour is a function of the seed, the split, the epoch and the digit's index, so it does not
+    depend on batches, workers or processes.
+
+    Args:
+        digits: grey images `(N, 1, H, W)`.
+        seed: everything random follows from it and `name`.
+        name: tells splits apart.
+        variant: `correlated` is the law; `uncorrelated` draws the foreground independently.
+    """
+
+    def __init__(self, digits: Tensor, seed: int, name: str, variant: Variant = "correlated") -> None:
+        self.digits, self.seed, self.name, self.variant = digits, seed, name, variant
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws the colours of an epoch."""
+        generator = seeded("colours", self.seed, self.name, epoch)
+        self.backgrounds = colour.sample_backgrounds(len(self.digits), generator)
+        other = colour.sample_backgrounds(len(self.digits), generator)
+        self.foregrounds = colour.foreground(self.backgrounds if self.variant == "correlated" else other)
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"x": self.images(torch.tensor([index]))[0]}
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        return {"x": self.images(torch.tensor(indices))}
+
+    def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """All images of the current epoch, in order, in batches of `size`."""
+        for start in range(0, len(self), size):
+            yield {"x": self.images(slice(start, start + size))}
+
+    def images(self, indices: Tensor | slice = slice(None)) -> Tensor:
+        """Coloured images `(B, 3, H, W)` of the current epoch."""
+        return colour.colourise(self.digits[indices], self.backgrounds[indices], self.foregrounds[indices])
+
+
+class ColourDigits(LightningDataModule, metaclass=Recorded):
+    """Train, validation and test images of coloured digits.
+
+    Args:
+        base: the grey digits.
+        root: the data folder; None takes `$FIBERMODELS_DATA`, else `data`.
+        batch_size: images per batch and process.
+        variant: `correlated` is the law; `uncorrelated` an out-of-distribution prior's data.
+        seed: of the colours and of the order of the training images.
+    """
+
+    def __init__(
+        self,
+        base: BaseName = "digits",
+        root: str | None = None,
+        batch_size: int = 256,
+        variant: Variant = "correlated",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size: expected at least 1, got {batch_size}")
+        if variant not in ("correlated", "uncorrelated"):
+            raise ValueError(f"data.variant: expected 'correlated' or 'uncorrelated', got '{variant}'")
+        self.base, self.root, self.variant, self.seed = base, root, variant, seed
+        self.batch_size = batch_size
+        self._splits: dict[Split, ColouredDigits] = {}
+
+    @property
+    def name(self) -> str:
+        """The data set's name in results."""
+        suffix = "" if self.variant == "correlated" else f"_{self.variant}"
+        return f"colour_{self.base}{suffix}"
+
+    def split(self, split: Split) -> ColouredDigits:
+        """One split, loaded on first use; validation and test keep the colours of epoch 0."""
+        if split not in self._splits:
+            digits = load_digits(self.base, split, self.root)
+            self._splits[split] = ColouredDigits(digits, self.seed, f"{self.base}/{split}", self.variant)
+        return self._splits[split]
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Shuffled batches `{"x": (B, 3, H, W)}`, in new colours each epoch."""
+        return loader(EpochSampler(self.split("train"), self.seed), self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Validation images in fixed order and colours."""
+        return loader(EpochSampler(self.split("val"), shuffle=False), self.batch_size)

@@ -1,0 +1,96 @@
+"""Grey base digits: five real data sets in one shape, with the first pixel column free."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fibermodels.core import seeded
+
+BaseName = Literal["digits", "mnist", "emnist", "kmnist", "fashion_mnist"]
+Split = Literal["train", "val", "test"]
+
+VAL_SIZE = 5000
+"""Validation images, taken from the end of the shuffled training part of the larger sets."""
+
+_FILES = {
+    "mnist": ("MNIST", "MNIST/raw/: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"),
+    "emnist": ("EMNIST", "EMNIST/raw/: emnist-digits-{train,test}-{images-idx3,labels-idx1}-ubyte"),
+    "kmnist": ("KMNIST", "KMNIST/raw/: {train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw/: {train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+}  # fmt: skip
+
+
+def data_root(root: str | None) -> Path:
+    """`root`, else `$FIBERMODELS_DATA`, else `data`."""
+    return Path(root or os.environ.get("FIBERMODELS_DATA", "data"))
+
+
+def load_digits(base: BaseName, split: Split, root: str | None = None) -> Tensor:
+    """The grey images `(N, 1, H, W)`, float in [0, 1], first column background.
+
+    `digits` and `mnist` are 28 x 28; the others, whose strokes touch the border, are padded to
+    32 x 32. The split of the training part into train and validation is fixed.
+
+    Args:
+        base: which data set.
+        split: train, val or test.
+        root: the data folder; None takes `$FIBERMODELS_DATA`, else `data`.
+
+    Raises:
+        FileNotFoundError: the files are neither there nor to be downloaded; says which belong where.
+        ValueError: an unknown name, or files that are damaged.
+    """
+    if base == "digits":
+        return _sklearn_digits(split)
+    if base not in _FILES:
+        raise ValueError(f"base: expected one of {['digits', *_FILES]}, got '{base}'")
+    images = _torchvision(base, train=split != "test", root=data_root(root))
+    if split != "test":
+        order = torch.randperm(len(images), generator=seeded("split", base))
+        images = images[order[:-VAL_SIZE] if split == "train" else order[-VAL_SIZE:]]
+    digits = images[:, None].float() / 255
+    return _clear_first_column(digits) if base == "mnist" else torch.nn.functional.pad(digits, (2, 2, 2, 2))
+
+
+def _sklearn_digits(split: Split) -> Tensor:
+    from sklearn.datasets import load_digits as load_bundled
+
+    small = torch.from_numpy(load_bundled().images).float()[:, None] / 16  # (1797, 1, 8, 8)
+    large = torch.nn.functional.interpolate(small, size=(24, 24), mode="bicubic", align_corners=False)
+    digits = torch.nn.functional.pad(large.clamp(0, 1), (2, 2, 2, 2))
+    order = torch.randperm(len(digits), generator=seeded("split", "digits"))
+    parts = {"train": order[:1297], "val": order[1297:1547], "test": order[1547:]}
+    return digits[parts[split]]
+
+
+def _torchvision(base: str, train: bool, root: Path) -> Tensor:
+    from torchvision import datasets
+
+    name, files = _FILES[base]
+    kind: Callable[..., Any] = getattr(datasets, name)
+    extra: dict[str, Any] = {"split": "digits"} if base == "emnist" else {}
+    try:
+        try:
+            images: Tensor = kind(str(root), train=train, download=False, **extra).data
+        except RuntimeError:  # torchvision's word for missing files
+            images = kind(str(root), train=train, download=True, **extra).data
+    except (RuntimeError, OSError) as error:
+        raise FileNotFoundError(
+            f"{base}: not found under '{root.resolve()}' and not to be downloaded ({error}).\n"
+            f"Expected there, uncompressed: {files}\n"
+            "Set FIBERMODELS_DATA (or --data.root) to the folder that holds them."
+        ) from error
+    except (ValueError, IndexError, AssertionError) as error:  # torchvision's idx reader on a damaged file
+        raise ValueError(f"{base}: a file under '{root / name / 'raw'}' is truncated or damaged: {error}") from error
+    return images.transpose(1, 2) if base == "emnist" else images  # EMNIST is stored transposed
+
+
+def _clear_first_column(digits: Tensor) -> Tensor:
+    """Moves the few digits (16 of MNIST's 70,000) that touch the first column right by one pixel."""
+    touching = digits[..., 0].flatten(1).amax(1) > 0
+    digits[touching] = digits[touching].roll(1, dims=-1)
+    return digits

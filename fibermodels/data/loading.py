@@ -1,0 +1,50 @@
+"""Batches from data sets in memory, the same again after an interruption."""
+
+from collections.abc import Sized
+from typing import Any, Protocol
+
+import torch.distributed as dist
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+
+class EpochDataset(Protocol, Sized):  # type: ignore[misc]
+    """A data set in memory that draws its randomness once per epoch and is read batch by batch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws the randomness of an epoch, from the seed and the epoch's number alone."""
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        """A whole batch."""
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """The order of an epoch is a function of the seed and the epoch's number, and so are the data.
+
+    A run that resumes at an epoch therefore sees what an uninterrupted one sees. Under DDP each
+    process gets every `world`-th index: together, the batch of a single process.
+    """
+
+    def __init__(self, dataset: EpochDataset, seed: int = 0, shuffle: bool = True) -> None:
+        ranked = dist.is_available() and dist.is_initialized()
+        world, rank = (dist.get_world_size(), dist.get_rank()) if ranked else (1, 0)
+        super().__init__(dataset, world, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+        self.draws_anew = shuffle
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        if self.draws_anew:
+            self.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
+
+
+def loader(sampler: EpochSampler, batch_size: int) -> DataLoader[Any]:
+    """Batches of a data set in memory; incomplete ones are dropped where the order is random."""
+    dataset = sampler.dataset
+    drop_last = sampler.draws_anew and len(sampler) >= batch_size
+    return DataLoader(
+        dataset, batch_size, sampler=sampler, collate_fn=_as_it_is, drop_last=drop_last
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,37 @@
+"""Distances between representations: one definition for training, guidance and metrics.
+
+Each takes two tensors `(*batch, *feature_shape)` and the number of leading batch dimensions and
+returns one number per batch element, `(*batch,)`.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+DistanceName = Literal["rms", "squared", "cosine"]
+
+
+def rms(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
+    """Root mean square over the D dimensions, `||h_hat - h||_2 / sqrt(D)`.
+
+    Its gradient at `h_hat = h` is 0, not NaN.
+
+    Reference: the fiber loss of arXiv 2603.21782, eq. 3, as its public code computes it.
+    """
+    difference = (h_hat - h).flatten(batch_dims)
+    return torch.linalg.vector_norm(difference, dim=-1) / difference.shape[-1] ** 0.5
+
+
+def squared(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
+    """Mean square over the dimensions: `rms` squared."""
+    return (h_hat - h).flatten(batch_dims).square().mean(-1)
+
+
+def cosine(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
+    """`1 - cos(h, h_hat)`, in [0, 2]."""
+    return 1 - torch.nn.functional.cosine_similarity(h.flatten(batch_dims), h_hat.flatten(batch_dims), dim=-1)
+
+
+DISTANCES: dict[DistanceName, Callable[..., Tensor]] = {"rms": rms, "squared": squared, "cosine": cosine}

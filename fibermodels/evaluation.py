@@ -1,0 +1,196 @@
+"""Draw samples once, score them, write the result.
+
+A result is a folder: `samples.safetensors` (what was drawn), `samples.png` (targets beside their
+samples) and `metrics.json` (what it is worth, and where it comes from). Metrics can be computed
+again from the samples without the model.
+"""
+
+import json
+import subprocess
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fibermodels import metrics
+from fibermodels.core import FiberModel, FiberSamples, HasLogProb, Subject, check_images, fingerprint, seeded
+from fibermodels.models import Oracle, Retrieval
+
+Metrics = dict[str, float | int | str]
+
+FIDELITY = (
+    metrics.fiber_rms,
+    metrics.fiber_rms_std,
+    metrics.fiber_l2_squared,
+    metrics.fiber_rms_shuffled,
+    metrics.cosine,
+    metrics.mean_reciprocal_rank,
+)
+FLOORED = {metrics.colour_kl: "colour_kl_floor", metrics.colour_w1: "colour_w1_floor"}
+"""Metrics of a known law, and the name under which exact samples' score stands beside them."""
+
+
+def draw(
+    model: FiberModel,
+    subject: Subject,
+    x: Tensor,
+    samples_per_target: int,
+    seed: int = 0,
+    batch_size: int = 500,
+    device: str | torch.device = "cpu",
+) -> tuple[FiberSamples, float]:
+    """Samples for every target, and the seconds that sampling took.
+
+    Args:
+        model: any FiberModel; a `Retrieval` must remember its images already.
+        subject: the network whose fibers are sampled.
+        x: target images `(B, C, H, W)`.
+        samples_per_target: n.
+        seed: of the samples; a target's samples do not depend on `batch_size`.
+        batch_size: targets at a time.
+        device: where to compute; the samples come back to the CPU.
+    """
+    if samples_per_target < 1:
+        raise ValueError(f"samples_per_target: expected at least 1, got {samples_per_target}")
+    check_images(x, subject.image_shape, "targets")
+    model.to(device), subject.to(device)
+    generator = seeded("samples", seed)
+    hs, x_hats, h_hats, seconds = [], [], [], 0.0
+    for images in track(x.split(batch_size), f"sampling {type(model).__name__}"):
+        with torch.no_grad():
+            h = subject(images.to(device))
+            start = time.perf_counter()
+            x_hat = model.sample(h, samples_per_target, generator)
+            if torch.device(device).type == "cuda":
+                torch.cuda.synchronize()
+            seconds += time.perf_counter() - start
+            h_hats.append(torch.stack([subject(slot) for slot in x_hat]).cpu())
+        hs.append(h.cpu())
+        x_hats.append(x_hat.cpu())
+    check_images(x_hats[0][0], subject.image_shape, f"samples of {type(model).__name__}")
+    return FiberSamples(x, torch.cat(hs), torch.cat(x_hats, 1), torch.cat(h_hats, 1)), seconds
+
+
+def score(samples: FiberSamples, exact: FiberSamples | None = None) -> Metrics:
+    """Every metric that applies.
+
+    Args:
+        samples: what to score.
+        exact: as many exact samples of the same targets, where the law is known: they add the
+            metrics of consistency, each beside its floor.
+    """
+    values = {metric.__name__: metric(samples) for metric in FIDELITY}
+    values["pairwise_distance"] = metrics.pairwise_distance(samples)
+    if exact is not None:
+        for metric, floor in FLOORED.items():
+            values[metric.__name__], values[floor] = metric(samples), metric(exact)
+        values["contrast_error"] = metrics.contrast_error(samples)
+        values["pairwise_distance_truth"] = metrics.pairwise_distance(exact)
+    return {name: round(value, 6) for name, value in values.items() if value == value}  # NaN: does not apply
+
+
+def evaluate(
+    model: FiberModel,
+    subject: Subject,
+    data: Any,
+    num_targets: int,
+    samples_per_target: int,
+    seed: int = 0,
+    device: str = "cpu",
+    about: Metrics | None = None,
+) -> tuple[FiberSamples, Metrics]:
+    """Samples a model on the first `num_targets` test images of `data` and scores it.
+
+    Args:
+        about: what the caller knows of the run (`name`, `fiber_weight`), kept in the metrics.
+    """
+    if num_targets < 1:
+        raise ValueError(f"num_targets: expected at least 1, got {num_targets}")
+    test = data.split("test")
+    if num_targets > len(test):
+        raise ValueError(f"num_targets: the test split has {len(test)} images, {num_targets} were asked for")
+    x = test.images(slice(num_targets))
+    with torch.no_grad():
+        h = torch.cat([subject(part) for part in x.split(1000)])
+    remember(model, subject, data, x, h)
+    samples, seconds = draw(model, subject, x, samples_per_target, seed, device=device)
+    exact, _ = draw(Oracle().remember(x, h), subject, x, samples_per_target, seed=seed + 1)
+    values: Metrics = {
+        "name": type(model).__name__,
+        "family": type(model).__name__,
+        "fiber_weight": 0.0,
+        "dataset": data.name,
+        "subject": fingerprint(subject),
+        "num_targets": num_targets,
+        "samples_per_target": samples_per_target,
+        "seed": seed,
+        "device": device_name(device),
+        "commit": commit(),
+        "num_parameters": own_parameters(model),
+        "network_calls_per_sample": model.network_calls,
+        "seconds_per_sample": round(seconds / (num_targets * samples_per_target), 9),
+        **(about or {}),
+        **score(samples, exact),
+    }
+    if isinstance(model, HasLogProb):
+        values["nll_bits_per_dim"] = round(metrics.nll_bits_per_dim(model, model.latents, x.to(device), samples.h.to(device)), 6)
+    return samples, values
+
+
+def remember(model: FiberModel, subject: Subject, data: Any, x: Tensor, h: Tensor) -> None:
+    """Gives a `Retrieval` the images it wants to remember; any other model needs none."""
+    if not isinstance(model, Retrieval):
+        return
+    if model.bank == "targets":
+        model.remember(x, h)
+        return
+    images = data.split("train").images()
+    with torch.no_grad():
+        model.remember(images, torch.cat([subject(part) for part in images.split(2000)]))
+
+
+def own_parameters(model: FiberModel) -> int:
+    """Parameters of the generative network, without the frozen latent space."""
+    latents = getattr(model, "latents", None)
+    frozen = {id(p) for p in latents.parameters()} if latents is not None else set()
+    return sum(p.numel() for p in model.parameters() if id(p) not in frozen)
+
+
+def device_name(device: str) -> str:
+    """The device in words."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def commit() -> str:
+    """The commit of the code, with `+` where files differ from it; `unknown` outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def save(folder: str | Path, samples: FiberSamples, values: Metrics) -> None:
+    """Writes a result folder."""
+    from fibermodels.figures import sample_grid
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
+    save_file(tensors, folder / "samples.safetensors")
+    sample_grid(samples, folder / "samples.png")
+    (folder / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
+
+
+def load_samples(folder: str | Path) -> FiberSamples:
+    """Reads the samples of a result folder."""
+    return FiberSamples(**load_file(Path(folder) / "samples.safetensors"))

@@ -1,0 +1,6 @@
+"""Latent spaces: `encode(x, h)`, `decode(z, h)`."""
+
+from fibermodels.latents.identity import Identity
+from fibermodels.latents.vae import VAE
+
+__all__ = ["VAE", "Identity"]

@@ -1,0 +1,27 @@
+"""Metrics: pure functions of `FiberSamples`, each returning one float."""
+
+from fibermodels.metrics.consistency import colour_kl, colour_w1, contrast_error
+from fibermodels.metrics.diversity import pairwise_distance
+from fibermodels.metrics.fidelity import (
+    cosine,
+    fiber_l2_squared,
+    fiber_rms,
+    fiber_rms_shuffled,
+    fiber_rms_std,
+    mean_reciprocal_rank,
+)
+from fibermodels.metrics.likelihood import nll_bits_per_dim
+
+__all__ = [
+    "colour_kl",
+    "colour_w1",
+    "contrast_error",
+    "cosine",
+    "fiber_l2_squared",
+    "fiber_rms",
+    "fiber_rms_shuffled",
+    "fiber_rms_std",
+    "mean_reciprocal_rank",
+    "nll_bits_per_dim",
+    "pairwise_distance",
+]

@@ -1,0 +1,7 @@
+"""Networks that know no fiber."""
+
+from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
+from fibermodels.nn.standardise import Standardise
+from fibermodels.nn.time_embedding import TimeEmbedding
+
+__all__ = ["ResidualMLP", "Standardise", "TimeEmbedding", "count_parameters"]

@@ -1,0 +1,24 @@
+"""Sinusoidal embedding of a time in [0, 1]."""
+
+import torch
+from torch import Tensor, nn
+
+
+class TimeEmbedding(nn.Module):
+    """`(B,)` to `(B, dim)`: sines and cosines at `dim / 2` frequencies, 1 to `max_frequency` periods.
+
+    Reference: Vaswani et al., Attention is all you need, section 3.5; here for times in [0, 1].
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int = 64, max_frequency: float = 100.0) -> None:
+        super().__init__()
+        if dim < 2 or dim % 2:
+            raise ValueError(f"TimeEmbedding: dim must be even and positive, got {dim}")
+        frequencies = torch.logspace(0, torch.log10(torch.tensor(max_frequency)).item(), dim // 2)
+        self.register_buffer("frequencies", torch.pi * frequencies, persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        angles = t[:, None] * self.frequencies
+        return torch.cat((angles.sin(), angles.cos()), -1)

@@ -1,0 +1,127 @@
+"""The command line of `evaluate.py`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
+
+from fibermodels.config import allowed_imports
+
+USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
+       python evaluate.py --compare DIR [DIR ...] --out DIR"""
+
+
+def parser() -> ArgumentParser:
+    """The options of `evaluate.py`."""
+    own = ArgumentParser(prog="evaluate.py", description="Draws samples once and scores them.", usage=USAGE)
+    own.add_argument("--checkpoint", type=str | None, default=None, help="a trained model (runs/NAME/checkpoints/best.ckpt)")
+    own.add_argument("--model", type=str | None, default=None, help="a YAML file of a model that needs no training")
+    own.add_argument("--compare", type=list[str], nargs="+", help="result folders to put into one table and figure")
+    own.add_argument("--out", type=str, required=True, help="folder for the result")
+    own.add_argument("--name", type=str | None, default=None, help="the result's name; default: the run's")
+    own.add_argument("--num_targets", type=int, default=1000, help="test images to sample the fibers of")
+    own.add_argument("--samples_per_target", type=int, default=10, help="samples of each fiber")
+    own.add_argument("--seed", type=int, default=0, help="of the samples")
+    own.add_argument("--device", type=str, default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    own.add_argument("--overwrite", type=bool, default=False, help="replace an earlier result")
+    return own
+
+
+def model_parser() -> ArgumentParser:
+    """What a `--model` file says: name, subject, data, model."""
+    from lightning.pytorch import LightningDataModule
+
+    from fibermodels.core import FiberModel, Subject
+
+    own = ArgumentParser(prog="evaluate.py --model", exit_on_error=False)
+    own.add_argument("--config", action=ActionConfigFile)
+    own.add_argument("--name", type=str, required=True)
+    own.add_subclass_arguments(Subject, "subject", required=True)
+    own.add_subclass_arguments(LightningDataModule, "data", required=True)
+    own.add_subclass_arguments(FiberModel, "model", required=True)
+    return own
+
+
+def main() -> None:
+    """Runs `evaluate.py`. Errors that a user can mend are one message and exit status 2."""
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
+    options = parser().parse_args()
+    try:
+        run(options)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(options: Namespace) -> None:
+    """Scores or compares, and prints where the result is."""
+    chosen = [key for key in ("checkpoint", "model", "compare") if options[key]]
+    if len(chosen) != 1:
+        raise ValueError(f"give one of --checkpoint, --model and --compare; got {chosen or 'none'}")
+    out = Path(options.out)
+    mark = "comparison.csv" if options.compare else "metrics.json"
+    if (out / mark).exists() and not options.overwrite:
+        raise FileExistsError(f"'{out / mark}' exists: choose another --out, or say --overwrite true")
+    if options.compare:
+        _compare(options.compare, out)
+        return
+    from fibermodels.evaluation import evaluate, save
+
+    model, subject, data, about = _from_checkpoint(options.checkpoint) if options.checkpoint else _from_yaml(options.model)
+    if options.name:
+        about["name"] = options.name
+    samples, values = evaluate(
+        model, subject, data, options.num_targets, options.samples_per_target, options.seed, options.device, about
+    )
+    save(out, samples, values)
+    _print_table([values])
+    print(f"{out}/metrics.json\n{out}/samples.png")
+
+
+def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    from fibermodels.core import FiberModel
+    from fibermodels.training import load
+
+    run = load(path)
+    if not isinstance(run.model, FiberModel):
+        raise ValueError(f"'{path}' holds a {type(run.model).__name__}, which samples no fibers")
+    if run.data is None:
+        raise ValueError(f"'{path}' does not say on which data it was trained")
+    weight = float(run.training.fiber.weight)
+    return run.model, run.subject, run.data, {"fiber_weight": weight}
+
+
+def _from_yaml(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    from jsonargparse import ArgumentError
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no model file at '{path}' (from {Path.cwd()})")
+    own = model_parser()
+    try:
+        built = own.instantiate_classes(own.parse_args(["--config", path]))
+    except ArgumentError as error:
+        raise ValueError(f"'{path}': {error}") from error
+    return built.model.eval(), built.subject, built.data, {"name": built.name}
+
+
+def _compare(folders: list[str], out: Path) -> None:
+    from fibermodels.figures import compare
+
+    _print_table(compare(folders, out))
+    print(f"{out}/comparison.md\n{out}/comparison.png")
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fibermodels.figures import cells
+
+    titles, lines = cells(rows)
+    table = Table(*titles)
+    for line in lines:
+        table.add_row(*line)
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)

@@ -1,0 +1,6 @@
+"""Training: one module, one command line, and what a run leaves behind."""
+
+from fibermodels.training.checkpoint import Run, export, load
+from fibermodels.training.module import NonFiniteLoss, Training
+
+__all__ = ["NonFiniteLoss", "Run", "Training", "export", "load"]

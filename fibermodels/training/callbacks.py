@@ -1,0 +1,69 @@
+"""What a run writes beside its checkpoints."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torchvision.utils import make_grid, save_image
+
+
+class MetricsCSV(Callback):
+    """`metrics.csv`: one row per epoch. A resumed run keeps the rows of the epochs before it.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Writes the epoch's row; rows of this epoch and later, from a run that died, are replaced."""
+        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items())}
+        rows = [old for old in self._rows() if int(old["epoch"]) < trainer.current_epoch] + [row]
+        names = list(dict.fromkeys(name for each in rows for name in each))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+class SampleGrid(Callback):
+    """After each epoch, validation targets (top of each pair of rows) above their samples: to
+    TensorBoard, and to `samples.png` in the run's folder.
+
+    Args:
+        path: the picture.
+        columns: targets shown.
+    """
+
+    def __init__(self, path: str | Path, columns: int = 16) -> None:
+        self.path, self.columns = Path(path), columns
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Draws what the module previewed."""
+        previewed = getattr(module, "previewed", None)
+        if previewed is None or trainer.sanity_checking:
+            return
+        shown = previewed[:, : 4 * self.columns].cpu()
+        rows = [pair for part in shown.split(self.columns, 1) for pair in part]
+        grid = make_grid(torch.cat(rows), nrow=min(self.columns, shown.shape[1]), padding=1)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(grid, self.path)
+        for logger in trainer.loggers:
+            experiment: Any = logger.experiment
+            if hasattr(experiment, "add_image"):
+                experiment.add_image("targets_and_samples", grid, trainer.current_epoch)

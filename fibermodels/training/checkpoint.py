@@ -1,0 +1,94 @@
+"""From a checkpoint to the objects it was made of, and to the files that are published."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from safetensors.torch import save_file
+
+from fibermodels.config import build, describe
+from fibermodels.core import Subject, Trainable
+from fibermodels.training.module import Training, own_part
+
+
+class Run(NamedTuple):
+    """A trained run, rebuilt from its checkpoint."""
+
+    training: Training
+    data: LightningDataModule | None
+    """The data it was trained on, not yet loaded."""
+
+    @property
+    def model(self) -> Trainable:
+        """What was trained, in evaluation mode."""
+        return self.training.learner
+
+    @property
+    def subject(self) -> Subject | None:
+        """The subject it was trained for."""
+        return self.training.subject
+
+
+def load(path: str | Path) -> Run:
+    """Rebuilds a run from a checkpoint: classes, arguments and weights, the frozen parts included.
+
+    Reads plain types and tensors only (`weights_only=True`), and builds classes only from the
+    allowed import paths (see `fibermodels.config`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, or not a checkpoint of this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at '{path}' (from {Path.cwd()})")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch reports damage and foreign content by many types
+        raise ValueError(f"'{path}' is damaged or not a checkpoint: {str(error).splitlines()[0]}") from error
+    own = own_part(checkpoint, f"'{path}'")
+    training: Training = build(own["training"], weights=False)
+    try:
+        training.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(f"the weights in '{path}' do not fit the classes it names: {error}") from error
+    return Run(training.eval().requires_grad_(False), build(own["data"]))
+
+
+def export(path: str | Path, out: str | Path, overwrite: bool = False) -> dict[str, object]:
+    """Writes `OUT.safetensors` and `OUT.json` from a checkpoint: the weights of what was trained, how
+    to build it, the sha256 of the file, and its scores on the test split.
+
+    Raises:
+        FileExistsError: the files are there and `overwrite` is not set.
+    """
+    out = Path(out)
+    weights, card = out.with_suffix(".safetensors"), out.with_suffix(".json")
+    for file in (weights, card):
+        if file.exists() and not overwrite:
+            raise FileExistsError(f"'{file}' exists; say --overwrite true to replace it")
+    run = load(path)
+    if run.data is None:
+        raise ValueError(f"'{path}' does not say on which data it was trained")
+    product = run.model.product(run.data.split("train").batches(1000))
+    scores: dict[str, list[torch.Tensor]] = {}
+    with torch.no_grad():
+        for batch in run.data.split("test").batches(1000):
+            h = None if run.subject is None else run.subject(batch["x"])
+            for name, value in run.model.scores(batch["x"], h).items():
+                scores.setdefault(name, []).append(value)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in product.state_dict().items()}, weights)
+    content: dict[str, object] = {
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "dataset": run.data.name,
+        "test_scores": {name: round(float(torch.cat(parts).mean()), 6) for name, parts in scores.items()},
+        "component": describe(product),
+        "training": describe(run.training),
+        "data": describe(run.data),
+    }
+    card.write_text(json.dumps(content, indent=2) + "\n")
+    return content

@@ -1,0 +1,118 @@
+"""The command line of `train.py`: LightningCLI with a folder for every run."""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from fibermodels.config import allowed_imports
+from fibermodels.core import Subject, TrainableFiberModel
+from fibermodels.data.cached import CachedLatents
+from fibermodels.training.callbacks import MetricsCSV, SampleGrid
+from fibermodels.training.module import NonFiniteLoss, Training
+
+USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last] | --help | --print_config"
+
+
+class TrainCLI(LightningCLI):
+    """`runs/<name>/` for each run, one subject for all who need it, cached latents, averaged weights."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What a run needs beside model, data and trainer."""
+        parser.add_argument("--name", type=str, default="unnamed", help="the run's name: results go to RUNS/NAME")
+        parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
+        parser.add_argument("--overwrite", type=bool, default=False, help="start anew in an existing run folder")
+        parser.add_argument("--ema_decay", type=float, default=0.999, help="decay of the averaged weights; 0: none")
+        parser.add_argument(
+            "--cache_draws",
+            type=int,
+            default=8,
+            help="encode the training set once, in so many colour draws, instead of in every step; 0: in every step",
+        )
+        parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
+        parser.link_arguments("subject", "model.subject", apply_on="instantiate")
+        parser.link_arguments("subject", "model.learner.init_args.subject", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config["fit"]["runs"]) / self.config["fit"]["name"]
+
+    def before_instantiate_classes(self) -> None:
+        """Finds what to resume, or refuses to write into the folder of an earlier run."""
+        config = self.config["fit"]
+        last = self.folder / "checkpoints" / "last.ckpt"
+        if config["ckpt_path"] == "last":
+            config["ckpt_path"] = str(last)
+        if config["ckpt_path"] and not Path(config["ckpt_path"]).is_file():
+            raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
+        started = last.exists() or (self.folder / "config.yaml").exists()
+        first_process = os.environ.get("LOCAL_RANK", "0") == "0"
+        if started and first_process and not (
+            config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"]
+        ):
+            raise FileExistsError(
+                f"'{self.folder}' holds an earlier run: resume it with --ckpt_path last, "
+                "choose another --name, or say --overwrite true"
+            )
+
+    def instantiate_classes(self) -> None:
+        """Builds everything; a fiber model trains on cached latents unless told otherwise."""
+        super().instantiate_classes()
+        draws, learner = self.config["fit"]["cache_draws"], self.model.learner
+        if draws < 0:
+            raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
+        if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
+            self.datamodule = CachedLatents(self.datamodule, learner.latents, self.model.subject, draws)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lightning's trainer with our folder, checkpoints and logs."""
+        config, checkpoints = self.config["fit"], str(self.folder / "checkpoints")
+        own: list[Callback] = [
+            ModelCheckpoint(checkpoints, "last", enable_version_counter=False, save_on_train_epoch_end=True),
+            ModelCheckpoint(checkpoints, "best", monitor="val/loss", enable_version_counter=False),
+            MetricsCSV(self.folder / "metrics.csv"),
+            SampleGrid(self.folder / "samples.png"),
+        ]
+        if config["ema_decay"]:
+            own.insert(0, EMAWeightAveraging(decay=config["ema_decay"]))
+        self.trainer_defaults["callbacks"] = own
+        logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
+        if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
+            kwargs["logger"] = logger
+        return super().instantiate_trainer(**kwargs)
+
+
+def main() -> None:
+    """Runs `train.py`. Errors that a user can mend are one message and exit status 2."""
+    sys.argv.insert(1, "fit")  # the one subcommand there is
+    warnings.filterwarnings("ignore", ".*does not have many workers.*|.*isinstance.treespec.*|.*log_every_n_steps.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
+    try:
+        TrainCLI(
+            Training,
+            LightningDataModule,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            trainer_defaults={
+                "max_epochs": 10,
+                "gradient_clip_val": 1.0,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+            },
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"fit": {"usage": USAGE}},
+        )
+    except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

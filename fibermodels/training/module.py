@@ -1,0 +1,185 @@
+"""Training: the only LightningModule, and what it writes.
+
+`Training` fits any `Trainable`: the subject's autoencoder, a latent space, a fiber model. Every step
+seeds all random numbers from the run's seed and the step's number, so a run that resumes continues
+exactly as if it had never stopped.
+"""
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from fibermodels import distances
+from fibermodels.config import Recorded, describe
+from fibermodels.core import FiberModel, Pushforward, Subject, Trainable, TrainableFiberModel, fingerprint, seeded
+from fibermodels.models import FiberLoss
+
+FORMAT = 1
+"""Version of what a checkpoint holds under the key `fibermodels`."""
+
+
+def own_part(checkpoint: Any, what: str) -> dict[str, Any]:
+    """What this project adds to a checkpoint.
+
+    Raises:
+        ValueError: `what` is not a checkpoint of this project, or of another format.
+    """
+    own = checkpoint.get("fibermodels") if isinstance(checkpoint, dict) else None
+    if not isinstance(own, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{what} is not a checkpoint of fibermodels")
+    if own.get("format") != FORMAT:
+        raise ValueError(f"{what} has checkpoint format {own.get('format')}; this version reads {FORMAT}")
+    return own
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss term became NaN or infinite."""
+
+
+class Training(LightningModule, metaclass=Recorded):
+    """Minimises the mean of the summed loss terms with AdamW under a one-cycle schedule.
+
+    Args:
+        learner: what is trained.
+        subject: the frozen network under study; None only where the subject itself is trained.
+        fiber: the fiber loss, for a learner that can push noise to images.
+        lr: peak learning rate.
+        weight_decay: AdamW's decoupled weight decay.
+        rise: share of the steps over which the learning rate rises; then it falls as a cosine.
+        seed: of all that is random in training.
+        preview: validation targets shown beside their samples, and scored, after each epoch.
+    """
+
+    def __init__(
+        self,
+        learner: Trainable,
+        subject: Subject | None = None,
+        fiber: FiberLoss | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        rise: float = 0.1,
+        seed: int = 0,
+        preview: int = 256,
+    ) -> None:
+        super().__init__()
+        fiber = fiber or FiberLoss()
+        if not lr > 0:
+            raise ValueError(f"lr: expected a positive number, got {lr}")
+        if not 0 < rise < 1:
+            raise ValueError(f"rise: expected a share in (0, 1), got {rise}")
+        if subject is None and isinstance(learner, FiberModel):
+            raise ValueError(f"a {type(learner).__name__} needs the subject whose fibers it samples")
+        if subject is not None and subject.image_shape != learner.image_shape:
+            raise ValueError(f"the subject takes images {subject.image_shape}, the learner {learner.image_shape}")
+        if fiber.weight and not isinstance(learner, Pushforward):
+            raise ValueError(f"fiber.weight {fiber.weight}: a {type(learner).__name__} pushes no noise to images")
+        self.learner, self.subject, self.fiber = learner, subject, fiber
+        self.lr, self.weight_decay, self.rise = lr, weight_decay, rise
+        self.seed, self.preview = seed, preview
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW over the parameters that need gradients, stepped by a one-cycle schedule."""
+        parameters = [p for p in self.learner.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, max(steps, 2), pct_start=self.rise)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """The objective on one batch; logs every term."""
+        self._reseed("train", self.global_step)
+        terms = self._terms(batch, self.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
+        return self._log_terms("train", terms)
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Loss and scores with the same random numbers after every epoch; samples once."""
+        self._reseed("val", index)
+        self._log_terms("val", self._terms(batch))
+        h = self._represent(batch)
+        for name, value in self.learner.scores(batch["x"], h).items():
+            self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True)
+        if index == 0 and h is not None and isinstance(self.learner, FiberModel) and self.preview:
+            self._preview(batch["x"][: self.preview], h[: self.preview])
+
+    def _reseed(self, stage: str, number: int) -> None:
+        torch.manual_seed(seeded(stage, self.seed, number, self.global_rank).initial_seed())
+
+    def _represent(self, batch: dict[str, Tensor]) -> Tensor | None:
+        if "h" in batch or self.subject is None:
+            return batch.get("h")
+        with torch.no_grad():
+            return self.subject(batch["x"])
+
+    def _terms(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:
+        h = self._represent(batch)
+        if "z" in batch and isinstance(self.learner, TrainableFiberModel) and h is not None:
+            terms = dict(self.learner.latent_loss(batch["z"], h))
+        else:
+            terms = dict(self.learner.loss(batch["x"], h))
+        if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
+            terms["fiber"] = self.fiber(self.learner, self.subject, h, progress)
+        return terms
+
+    def _log_terms(self, stage: str, terms: dict[str, Tensor]) -> Tensor:
+        means = {name: term.mean() for name, term in terms.items()}
+        loss = torch.stack(list(means.values())).sum()
+        if not math.isfinite(float(loss.detach())):
+            bad = [name for name, value in means.items() if not math.isfinite(float(value.detach()))]
+            raise NonFiniteLoss(
+                f"the loss term {' and '.join(bad) or 'sum'} is not finite at step {self.global_step} "
+                f"(epoch {self.current_epoch}, {stage}); the checkpoints of earlier epochs are kept"
+            )
+        size = max(len(term) for term in terms.values())
+        on_step = stage == "train"
+        for name, value in {**means, "loss": loss}.items():
+            self.log(
+                f"{stage}/{name}",
+                value.detach(),
+                on_step=on_step,
+                on_epoch=True,
+                prog_bar=name == "loss",
+                batch_size=size,
+                sync_dist=not on_step,
+            )
+        return loss
+
+    @torch.no_grad()
+    def _preview(self, x: Tensor, h: Tensor) -> None:
+        """Logs whether the condition is used, and leaves the samples where a callback finds them."""
+        assert isinstance(self.learner, FiberModel) and self.subject is not None
+        x_hat = self.learner.sample(h, 1, seeded("preview", self.seed))[0]
+        h_hat = self.subject(x_hat)
+        fidelity = {
+            "fiber_rms": distances.rms(h, h_hat),
+            "fiber_rms_shuffled": distances.rms(h.roll(1, 0), h_hat),
+        }
+        for name, value in fidelity.items():
+            self.log(f"val/{name}", value.mean(), prog_bar=True, batch_size=len(value), sync_dist=True)
+        self.previewed = torch.stack((x, x_hat))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what rebuilds the run: plain types, readable under `weights_only=True`."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint["fibermodels"] = {
+            "format": FORMAT,
+            "training": describe(self),
+            "data": describe(getattr(data, "source", data)) if isinstance(type(data), Recorded) else None,
+            "frozen": self._frozen(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to resume on another subject or latent space than the checkpoint's."""
+        theirs = own_part(checkpoint, "the checkpoint")["frozen"]
+        for name, mine in self._frozen().items():
+            if theirs.get(name) != mine:
+                raise ValueError(
+                    f"the checkpoint was trained with another {name} (fingerprint {theirs.get(name)}) than this "
+                    f"configuration names ({mine}): resume with the configuration it was started with"
+                )
+
+    def _frozen(self) -> dict[str, str]:
+        parts = {"subject": self.subject, "latent space": getattr(self.learner, "latents", None)}
+        return {name: fingerprint(part) for name, part in parts.items() if part is not None}

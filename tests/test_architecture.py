@@ -1,0 +1,136 @@
+"""Who may import whom: read from the source with `ast`, so that a breach fails before it spreads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "fibermodels"
+
+BASE = {"config", "core", "colour", "distances"}
+ALLOWED = {
+    "config": set(),
+    "colour": set(),
+    "distances": set(),
+    "core": {"config"},
+    "nn": set(),
+    "data": BASE | {"nn"},
+    "subjects": BASE | {"nn"},
+    "latents": BASE | {"nn"},
+    "diffusion": BASE | {"nn"},
+    "metrics": BASE | {"nn"},
+    "models": BASE | {"nn", "latents", "diffusion"},
+    "guidance": BASE | {"nn", "latents", "diffusion"},
+    "applications": BASE | {"guidance"},
+    "figures": BASE,
+    "training": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
+    "evaluation": BASE
+    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training", "figures"},
+}
+"""What each room may import of ours, besides itself."""
+
+ADAPTERS = {
+    "lightning": {"training", "data", "evaluation"},
+    "FrEIA": {"models/normalizing_flow.py"},
+    "timm": {"subjects/timm.py"},
+    "diffusers": {"diffusion/pretrained.py", "latents/diffusers.py"},
+}
+"""Libraries that only these rooms or files may import."""
+
+LAZY = {"FrEIA", "timm", "diffusers"}
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Absolute module names that a tree imports, those in functions included."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide what they import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if node.module == "fibermodels" else {node.module or ""}
+    return found
+
+
+def our_rooms(path: Path) -> set[str]:
+    modules = {name for name in imports(ast.parse(path.read_text())) if name.startswith("fibermodels.")}
+    return {name.split(".")[1] for name in modules} - {room(path)}
+
+
+def test_every_room_is_known():
+    rooms = {room(path) for path in files()} - {"__init__"}
+    assert rooms <= set(ALLOWED), f"add to ALLOWED, and say why in the house: {rooms - set(ALLOWED)}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_only_what_its_room_may(path):
+    if room(path) == "__init__":
+        return
+    breach = our_rooms(path) - ALLOWED[room(path)]
+    assert not breach, f"{path.relative_to(ROOT)} must not import {sorted(breach)}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_libraries_only_in_their_adapters(path):
+    tree = ast.parse(path.read_text())
+    own = str(path.relative_to(PACKAGE))
+    for library, homes in ADAPTERS.items():
+        used = any(name.split(".")[0] == library for name in imports(tree))
+        assert not used or own in homes or room(path) in homes, f"{own} must not import {library}"
+    top_level = imports(ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef)], []))
+    eager = {name.split(".")[0] for name in top_level} & LAZY
+    assert not eager, f"{own} imports {eager} at the top; adapters import lazily"
+
+
+def test_no_cycles_between_files():
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files()
+    }
+    graph = {
+        name: {other for other in imports(ast.parse(path.read_text())) if other in modules and other != name}
+        for name, path in modules.items()
+        if name != "fibermodels"
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, "import cycle: " + " -> ".join([*trail[trail.index(name) :], name])
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_nothing_imports_a_script():
+    scripts = {path.stem for path in ROOT.glob("*.py")}
+    for path in files():
+        roots = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
+        assert not roots & scripts, f"{path} imports a script"
+
+
+def test_the_package_itself_is_light():
+    heavy = "{'torch', 'lightning', 'diffusers', 'timm', 'FrEIA', 'matplotlib', 'sklearn'}"
+    code = f"import sys, fibermodels; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
+
+
+def test_core_loads_no_framework():
+    code = "import sys, fibermodels.core, fibermodels.models; print('lightning' in sys.modules, 'FrEIA' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "False False"
