@@ -1,11 +1,11 @@
 """Scores a fiber model, or compares results.
 
-    python evaluate.py --checkpoint FILE.ckpt --out DIR
-    python evaluate.py --model FILE.yaml --out DIR
-    python evaluate.py --compare DIR [DIR ...] --out DIR
+python evaluate.py --checkpoint FILE.ckpt --out DIR
+python evaluate.py --model FILE.yaml --out DIR
+python evaluate.py --compare DIR [DIR ...] --out DIR
 """
 
-from fibermodels.scoring import main
+from fibermodels.evaluation.cli import main
 
 if __name__ == "__main__":
     main()

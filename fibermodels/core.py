@@ -166,9 +166,7 @@ class FiberModel(Component, ABC):
         """
 
 
-def target_noise(
-    n: int, targets: int, shape: tuple[int, ...], generator: torch.Generator | None = None
-) -> Tensor:
+def target_noise(n: int, targets: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise `(n, targets, *shape)` on the CPU, from one seed per target."""
     rows = [torch.randn(n, *shape, generator=own) for own in target_generators(targets, generator)]
     return torch.stack(rows, 1) if rows else torch.empty(n, 0, *shape)

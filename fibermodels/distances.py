@@ -31,6 +31,7 @@ def squared(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
 
 def cosine(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
     """`1 - cos(h, h_hat)`, in [0, 2]."""
+    h, h_hat = torch.broadcast_tensors(h, h_hat)
     return 1 - torch.nn.functional.cosine_similarity(h.flatten(batch_dims), h_hat.flatten(batch_dims), dim=-1)
 
 

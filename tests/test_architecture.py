@@ -25,10 +25,9 @@ ALLOWED = {
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
     "applications": BASE | {"guidance"},
-    "figures": BASE,
     "training": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
     "evaluation": BASE
-    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training", "figures"},
+    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
 }
 """What each room may import of ours, besides itself."""
 

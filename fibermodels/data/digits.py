@@ -17,11 +17,11 @@ VAL_SIZE = 5000
 """Validation images, taken from the end of the shuffled training part of the larger sets."""
 
 _FILES = {
-    "mnist": ("MNIST", "MNIST/raw/: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"),
-    "emnist": ("EMNIST", "EMNIST/raw/: emnist-digits-{train,test}-{images-idx3,labels-idx1}-ubyte"),
-    "kmnist": ("KMNIST", "KMNIST/raw/: {train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw/: {train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-}  # fmt: skip
+    "mnist": ("MNIST", "{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+    "emnist": ("EMNIST", "emnist-digits-{train,test}-{images-idx3,labels-idx1}-ubyte"),
+    "kmnist": ("KMNIST", "{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+    "fashion_mnist": ("FashionMNIST", "{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
+}
 
 
 def data_root(root: str | None) -> Path:
@@ -74,18 +74,20 @@ def _torchvision(base: str, train: bool, root: Path) -> Tensor:
     kind: Callable[..., Any] = getattr(datasets, name)
     extra: dict[str, Any] = {"split": "digits"} if base == "emnist" else {}
     try:
+        images: Tensor = kind(str(root), train=train, download=False, **extra).data
+    except Exception as missing:  # torchvision reports damaged files by many types
+        if not (isinstance(missing, RuntimeError) and "not found" in str(missing)):
+            raise ValueError(
+                f"{base}: a file under '{root / name / 'raw'}' is truncated or damaged: {missing}"
+            ) from missing
         try:
-            images: Tensor = kind(str(root), train=train, download=False, **extra).data
-        except RuntimeError:  # torchvision's word for missing files
             images = kind(str(root), train=train, download=True, **extra).data
-    except (RuntimeError, OSError) as error:
-        raise FileNotFoundError(
-            f"{base}: not found under '{root.resolve()}' and not to be downloaded ({error}).\n"
-            f"Expected there, uncompressed: {files}\n"
-            "Set FIBERMODELS_DATA (or --data.root) to the folder that holds them."
-        ) from error
-    except (ValueError, IndexError, AssertionError) as error:  # torchvision's idx reader on a damaged file
-        raise ValueError(f"{base}: a file under '{root / name / 'raw'}' is truncated or damaged: {error}") from error
+        except (RuntimeError, OSError) as error:
+            raise FileNotFoundError(
+                f"{base}: not found under '{root.resolve()}', and not to be downloaded from here.\n"
+                f"Expected there, uncompressed: {name}/raw/{files}\n"
+                "Set FIBERMODELS_DATA (or --data.root) to the folder that holds them."
+            ) from error
     return images.transpose(1, 2) if base == "emnist" else images  # EMNIST is stored transposed
 
 

@@ -41,9 +41,7 @@ def loader(sampler: EpochSampler, batch_size: int) -> DataLoader[Any]:
     """Batches of a data set in memory; incomplete ones are dropped where the order is random."""
     dataset = sampler.dataset
     drop_last = sampler.draws_anew and len(sampler) >= batch_size
-    return DataLoader(
-        dataset, batch_size, sampler=sampler, collate_fn=_as_it_is, drop_last=drop_last
-    )
+    return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_it_is, drop_last=drop_last)
 
 
 def _as_it_is(batch: Any) -> Any:

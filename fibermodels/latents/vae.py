@@ -2,12 +2,12 @@
 
 Every family that learns a density over a latent space is bounded by what the space can carry: where
 `phi(decode(encode(x)))` misses `phi(x)`, no density can hit it. So the reconstruction has two
-Gaussian likelihoods, of the image and of its representation, each with a learned scale:
+Gaussian likelihoods, of the image and of its representation:
 
-    loss = KL(q(z|x) || N(0, I)) - log N(x; D(z), sigma^2 I) - w log N(phi(x); phi(D(z)), tau^2 I).
+    loss = KL(q(z|x) || N(0, I)) - log N(x; D(z), sigma^2 I) - log N(phi(x); phi(D(z)), tau^2 I).
 
-Reference: Kingma & Welling, arXiv 1312.6114; learned scale: Rybkin et al., arXiv 2006.13202; the
-second likelihood is the fiber loss of arXiv 2603.21782, here in the latent space's own training.
+Reference: Kingma & Welling, arXiv 1312.6114; the second likelihood is the fiber loss of
+arXiv 2603.21782, here in the latent space's own training.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,9 @@ class VAE(LatentSpace, Trainable):
         blocks: residual blocks in each.
         patterns: size of the dictionary.
         subject: judges reconstructions in training; not part of the weights.
-        fiber_weight: weight w of the representation's likelihood.
+        sigma: standard deviation of a pixel about its reconstruction.
+        tau: standard deviation of a dimension of the representation about the reconstruction's;
+            None leaves the representation out of the loss.
     """
 
     def __init__(
@@ -47,22 +49,19 @@ class VAE(LatentSpace, Trainable):
         blocks: int = 2,
         patterns: int = 224,
         subject: Subject | None = None,
-        fiber_weight: float = 0.0,
+        sigma: float = 0.03,
+        tau: float | None = None,
     ) -> None:
         super().__init__()
-        if fiber_weight < 0:
-            raise ValueError(f"VAE: fiber_weight must not be negative, got {fiber_weight}")
-        if fiber_weight and subject is None:
-            raise ValueError(f"VAE: fiber_weight {fiber_weight} needs a subject")
+        if not sigma > 0 or not (tau is None or tau > 0):
+            raise ValueError(f"VAE: sigma and tau must be positive, got {sigma} and {tau}")
         self.image_shape = (3, size, size)
         self.latent_shape = (dim,)
-        self.fiber_weight = fiber_weight
+        self.sigma, self.tau = sigma, tau
         self.look = nn.Linear(size * size, patterns)
         self.encoder = ResidualMLP(3 * patterns, 2 * dim, width, blocks)
         self.decoder = ResidualMLP(dim, 2 * 3 * patterns, width, blocks)
         self.draw = nn.Linear(patterns, size * size)
-        self.log_sigma = nn.Parameter(torch.tensor(-2.0))
-        self.log_tau = nn.Parameter(torch.tensor(-1.0))
         self.standardise = Standardise(dim)
         self.load_weights(weights)
         self.__dict__["subject"] = subject  # a reference, not a submodule: its weights are its own
@@ -89,11 +88,12 @@ class VAE(LatentSpace, Trainable):
         image = self._draw(mean + std * torch.randn_like(std))
         terms = {
             "kl": 0.5 * (mean.square() + std.square() - 1).sum(1) - std.log().sum(1),
-            "reconstruction": _nll((image - x).square().flatten(1), self.log_sigma),
+            "reconstruction": _nll(image, x, self.sigma),
         }
-        if self.fiber_weight:
-            error = (self.subject(image.clamp(0, 1)) - h).square().flatten(1)
-            terms["fiber"] = self.fiber_weight * _nll(error, self.log_tau)
+        if self.tau is not None:
+            if self.subject is None or h is None:
+                raise ValueError(f"VAE: tau {self.tau} needs a subject to train with")
+            terms["fiber"] = _nll(self.subject(image.clamp(0, 1)), h, self.tau)
         return terms
 
     def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
@@ -111,7 +111,6 @@ class VAE(LatentSpace, Trainable):
         return self
 
 
-def _nll(squared_error: Tensor, log_scale: Tensor) -> Tensor:
-    """Negative log-likelihood of a Gaussian of one scale, without its constant, `(B,)`."""
-    dims = squared_error.shape[1]
-    return 0.5 * squared_error.sum(1) * torch.exp(-2 * log_scale) + dims * log_scale
+def _nll(value: Tensor, mean: Tensor, scale: float) -> Tensor:
+    """Negative log-likelihood of a Gaussian without its constant, `(B,)`."""
+    return 0.5 * ((value - mean) / scale).square().flatten(1).sum(1)

@@ -46,7 +46,5 @@ def contrast_error(samples: FiberSamples) -> float:
     sample. A subject that averages the channels lets them trade contrast; this does not.
     """
     own = colour.decolorise(samples.x).flatten(-2).amax(-1)
-    errors = [
-        (colour.decolorise(slot).flatten(-2).amax(-1) - own).abs().mean().item() for slot in samples.x_hat
-    ]
+    errors = [(colour.decolorise(slot).flatten(-2).amax(-1) - own).abs().mean().item() for slot in samples.x_hat]
     return sum(errors) / len(errors)

@@ -1,6 +1,5 @@
 """A residual multilayer perceptron, optionally modulated by a context vector."""
 
-
 from torch import Tensor, nn
 
 
@@ -70,6 +69,3 @@ class ResidualMLP(nn.Module):
 def count_parameters(*modules: nn.Module) -> int:
     """Number of parameters, each counted once."""
     return sum(p.numel() for p in {id(p): p for m in modules for p in m.parameters()}.values())
-
-
-

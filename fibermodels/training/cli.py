@@ -57,8 +57,10 @@ class TrainCLI(LightningCLI):
             raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
         started = last.exists() or (self.folder / "config.yaml").exists()
         first_process = os.environ.get("LOCAL_RANK", "0") == "0"
-        if started and first_process and not (
-            config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"]
+        if (
+            started
+            and first_process
+            and not (config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"])
         ):
             raise FileExistsError(
                 f"'{self.folder}' holds an earlier run: resume it with --ckpt_path last, "

@@ -149,7 +149,8 @@ class Training(LightningModule, metaclass=Recorded):
     @torch.no_grad()
     def _preview(self, x: Tensor, h: Tensor) -> None:
         """Logs whether the condition is used, and leaves the samples where a callback finds them."""
-        assert isinstance(self.learner, FiberModel) and self.subject is not None
+        assert isinstance(self.learner, FiberModel)
+        assert self.subject is not None
         x_hat = self.learner.sample(h, 1, seeded("preview", self.seed))[0]
         h_hat = self.subject(x_hat)
         fidelity = {

@@ -16,7 +16,7 @@ USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out
 def parser() -> ArgumentParser:
     """The options of `evaluate.py`."""
     own = ArgumentParser(prog="evaluate.py", description="Draws samples once and scores them.", usage=USAGE)
-    own.add_argument("--checkpoint", type=str | None, default=None, help="a trained model (runs/NAME/checkpoints/best.ckpt)")
+    own.add_argument("--checkpoint", type=str | None, default=None, help="runs/NAME/checkpoints/best.ckpt")
     own.add_argument("--model", type=str | None, default=None, help="a YAML file of a model that needs no training")
     own.add_argument("--compare", type=list[str], nargs="+", help="result folders to put into one table and figure")
     own.add_argument("--out", type=str, required=True, help="folder for the result")
@@ -67,9 +67,12 @@ def run(options: Namespace) -> None:
     if options.compare:
         _compare(options.compare, out)
         return
-    from fibermodels.evaluation import evaluate, save
+    from fibermodels.evaluation.results import save
+    from fibermodels.evaluation.scoring import evaluate
 
-    model, subject, data, about = _from_checkpoint(options.checkpoint) if options.checkpoint else _from_yaml(options.model)
+    model, subject, data, about = (
+        _from_checkpoint(options.checkpoint) if options.checkpoint else _from_yaml(options.model)
+    )
     if options.name:
         about["name"] = options.name
     samples, values = evaluate(
@@ -107,9 +110,12 @@ def _from_yaml(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
 
 
 def _compare(folders: list[str], out: Path) -> None:
-    from fibermodels.figures import compare
+    from fibermodels.evaluation.figures import write_comparison
+    from fibermodels.evaluation.results import read_results
 
-    _print_table(compare(folders, out))
+    rows = read_results(folders)
+    write_comparison(rows, out)
+    _print_table(rows)
     print(f"{out}/comparison.md\n{out}/comparison.png")
 
 
@@ -117,7 +123,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fibermodels.figures import cells
+    from fibermodels.evaluation.figures import cells
 
     titles, lines = cells(rows)
     table = Table(*titles)

@@ -1,7 +1,6 @@
 """Pictures and tables of results; nothing here samples or scores."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,36 +38,6 @@ def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows
     save_image(torch.nn.functional.interpolate(grid[None], scale_factor=2), path)
 
 
-def read_results(folders: Sequence[str | Path]) -> list[Row]:
-    """The metrics of result folders, best fidelity first within a family.
-
-    Raises:
-        FileNotFoundError: a folder without `metrics.json`.
-        ValueError: unreadable metrics, or results of different subjects or data: their figures do
-            not compare.
-    """
-    rows: list[Row] = []
-    for folder in map(Path, folders):
-        file = folder / "metrics.json"
-        if not file.is_file():
-            raise FileNotFoundError(f"no result in '{folder}': expected a metrics.json there")
-        try:
-            row = json.loads(file.read_text())
-            row["family"], row["fiber_rms"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"'{file}' is not a result: {error!r}") from error
-        rows.append(row)
-    for key in ("subject", "dataset"):
-        found = {str(row.get(key)) for row in rows}
-        if len(found) > 1:
-            raise ValueError(f"these results have different {key}s, {sorted(found)}: their figures do not compare")
-    return sorted(rows, key=lambda row: (_RANK.get(str(row["family"]), 9), str(row["family"]), row["fiber_weight"]))
-
-
-_RANK = {"Oracle": 0, "Reconstruction": 1, "NearestNeighbour": 2, "Augmented": 3}
-"""References come first."""
-
-
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and lines of the table, as text; a metric that does not apply stays empty."""
     used = [key for key in COLUMNS if any(key in row for row in rows)]
@@ -92,9 +61,9 @@ def _cell(key: str, value: float | int | str) -> str:
     return f"{value:.3f}" if key in ("fiber_rms", "fiber_rms_shuffled", "mean_reciprocal_rank") else f"{value:.4f}"
 
 
-def compare(folders: Sequence[str | Path], out: str | Path) -> list[Row]:
+def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
     """Writes `comparison.csv`, `comparison.md` and `comparison.png` of several results into `out`."""
-    rows, out = read_results(folders), Path(out)
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(key for row in rows for key in row))
     with (out / "comparison.csv").open("w", newline="") as file:
@@ -103,7 +72,6 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> list[Row]:
         writer.writerows(rows)
     (out / "comparison.md").write_text(markdown_table(rows))
     _plot(rows, out / "comparison.png")
-    return rows
 
 
 def _plot(rows: Sequence[Row], path: Path) -> None:

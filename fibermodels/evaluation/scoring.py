@@ -1,27 +1,16 @@
-"""Draw samples once, score them, write the result.
+"""Draw samples once, and score them."""
 
-A result is a folder: `samples.safetensors` (what was drawn), `samples.png` (targets beside their
-samples) and `metrics.json` (what it is worth, and where it comes from). Metrics can be computed
-again from the samples without the model.
-"""
-
-import json
-import subprocess
 import time
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fibermodels import metrics
 from fibermodels.core import FiberModel, FiberSamples, HasLogProb, Subject, check_images, fingerprint, seeded
+from fibermodels.evaluation.results import Metrics, commit
 from fibermodels.models import Oracle, Retrieval
-
-Metrics = dict[str, float | int | str]
 
 FIDELITY = (
     metrics.fiber_rms,
@@ -138,7 +127,9 @@ def evaluate(
         **score(samples, exact),
     }
     if isinstance(model, HasLogProb):
-        values["nll_bits_per_dim"] = round(metrics.nll_bits_per_dim(model, model.latents, x.to(device), samples.h.to(device)), 6)
+        values["nll_bits_per_dim"] = round(
+            metrics.nll_bits_per_dim(model, model.latents, x.to(device), samples.h.to(device)), 6
+        )
     return samples, values
 
 
@@ -166,31 +157,3 @@ def device_name(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({torch.get_num_threads()} threads)"
-
-
-def commit() -> str:
-    """The commit of the code, with `+` where files differ from it; `unknown` outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
-
-
-def save(folder: str | Path, samples: FiberSamples, values: Metrics) -> None:
-    """Writes a result folder."""
-    from fibermodels.figures import sample_grid
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
-    save_file(tensors, folder / "samples.safetensors")
-    sample_grid(samples, folder / "samples.png")
-    (folder / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
-
-
-def load_samples(folder: str | Path) -> FiberSamples:
-    """Reads the samples of a result folder."""
-    return FiberSamples(**load_file(Path(folder) / "samples.safetensors"))

@@ -1,0 +1,68 @@
+"""Tiny instances that many tests share: small networks with random weights on real bundled digits."""
+
+import torch
+
+from fibermodels import colour
+from fibermodels.core import FiberModel, Subject, seeded
+from fibermodels.data.digits import load_digits
+from fibermodels.latents import VAE
+from fibermodels.models import Augmented, FlowMatching, NearestNeighbour, NormalizingFlow, Oracle, Reconstruction
+from fibermodels.subjects import DecolorisedEncoder
+
+FEATURES = 6
+LATENT = 5
+
+
+def subject(seed: int = 0) -> DecolorisedEncoder:
+    torch.manual_seed(seed)
+    return DecolorisedEncoder(dim=FEATURES, width=16, blocks=1)
+
+
+def vae(**options) -> VAE:
+    torch.manual_seed(1)
+    return VAE(dim=LATENT, width=16, blocks=1, patterns=8, **options)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    """Coloured real digits `(count, 3, 28, 28)`."""
+    digits = load_digits("digits", "test")[:count]
+    return colour.colourise(digits, colour.sample_backgrounds(len(digits), seeded("cases", seed)))
+
+
+def randomised(model: FiberModel) -> FiberModel:
+    """Weights away from their (zero) initialisation, so that nothing is right by accident."""
+    generator = seeded("randomised")
+    frozen = {id(p) for p in model.latents.parameters()}
+    for p in model.parameters():
+        if id(p) not in frozen and p.requires_grad:
+            p.data += 0.1 * torch.randn(p.shape, generator=generator)
+    return model
+
+
+def flow_matching(**options) -> FlowMatching:
+    torch.manual_seed(2)
+    options = {"width": 16, "blocks": 1, "steps": 2, "time_dim": 8} | options
+    return randomised(FlowMatching(vae(), FEATURES, **options))
+
+
+def normalizing_flow(**options) -> NormalizingFlow:
+    torch.manual_seed(3)
+    return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
+
+
+MODELS = {
+    FlowMatching: flow_matching,
+    NormalizingFlow: normalizing_flow,
+    NearestNeighbour: NearestNeighbour,
+    Augmented: Augmented,
+    Oracle: Oracle,
+    Reconstruction: lambda: Reconstruction(vae()),
+}
+"""A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
+
+
+def prepared(model: FiberModel, subject: Subject, x: torch.Tensor) -> FiberModel:
+    """The model, with something to remember where it wants that."""
+    if hasattr(model, "remember"):
+        model.remember(x, subject(x))
+    return model.eval()

@@ -1,0 +1,116 @@
+"""Contracts that hold for whatever is built on them."""
+
+import pytest
+import torch
+from cases import flow_matching, subject, vae
+
+from fibermodels.config import build, describe
+from fibermodels.core import FiberModel, FiberSamples, check_images, fingerprint, seeded, target_noise
+
+
+@pytest.mark.parametrize("shape", [(3,), (54,), (3, 8, 8)])
+def test_noise_of_a_target_does_not_depend_on_the_batch(shape):
+    whole = target_noise(4, 10, shape, seeded(0))
+    generator = seeded(0)
+    parts = [target_noise(4, count, shape, generator) for count in (1, 6, 3)]
+    assert torch.equal(whole, torch.cat(parts, 1))
+
+
+def test_noise_is_standard_normal_and_independent():
+    noise = target_noise(50, 200, (16,), seeded(1)).flatten()
+    assert noise.mean().abs() < 0.01
+    assert noise.std().item() == pytest.approx(1, abs=0.01)
+    assert not torch.equal(target_noise(1, 2, (5,), seeded(1))[0, 0], target_noise(1, 2, (5,), seeded(1))[0, 1])
+
+
+def test_seeds_are_unrelated():
+    streams = [torch.rand(4, generator=seeded(*parts)) for parts in ((0,), (1,), (0, 1), ("a", 0), (10,), (1, 0))]
+    assert all(not torch.equal(a, b) for i, a in enumerate(streams) for b in streams[:i])
+
+
+def test_contracts_cannot_be_instantiated():
+    with pytest.raises(TypeError):
+        FiberModel()
+
+
+def test_a_subject_is_frozen_and_differentiable():
+    phi = subject().train()
+    assert not phi.training
+    assert not any(p.requires_grad for p in phi.parameters())
+    x = torch.rand(2, 3, 28, 28, requires_grad=True)
+    (gradient,) = torch.autograd.grad(phi(x).sum(), x)
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(2, 1, 28, 28), r"expected shape \(B, 3, 28, 28\), got \(2, 1, 28, 28\)"),
+        (torch.rand(3, 28, 28), "expected shape"),
+        (torch.full((1, 3, 28, 28), 2.0), r"expected values in \[0, 1\], got \[2, 2\]"),
+        (torch.full((1, 3, 28, 28), float("nan")), r"expected values in \[0, 1\]"),
+        (torch.zeros(1, 3, 28, 28, dtype=torch.uint8), "expected floating point"),
+    ],
+)
+def test_bad_images_are_named(images, message):
+    with pytest.raises(ValueError, match=message):
+        check_images(images, (3, 28, 28))
+
+
+def test_samples_must_belong_together():
+    x, h = torch.rand(4, 3, 2, 2), torch.rand(4, 6)
+    FiberSamples(x, h, torch.rand(2, 4, 3, 2, 2), torch.rand(2, 4, 6))
+    with pytest.raises(ValueError, match="do not belong together"):
+        FiberSamples(x, h, torch.rand(2, 5, 3, 2, 2), torch.rand(2, 4, 6))
+    with pytest.raises(ValueError, match="numbers of targets or samples"):
+        FiberSamples(x, h, torch.rand(2, 4, 3, 2, 2), torch.rand(3, 4, 6))
+
+
+def test_describe_and_build_are_inverse():
+    model = flow_matching(steps=3)
+    description = describe(model)
+    assert description["class_path"] == "fibermodels.models.flow_matching.FlowMatching"
+    assert description["init_args"]["latents"]["init_args"]["dim"] == 5
+    assert describe(build(description)) == description
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("os.system", "outside the allowed import paths"),
+        ("fibermodels.models.flow_matching.FlowMaching", "did you mean.*FlowMatching"),
+        ("fibermodels.models.flow_matching.integrate", "no class"),
+        ("fibermodels.nowhere.Model", "cannot import"),
+    ],
+)
+def test_build_refuses_what_it_does_not_know(path, message):
+    with pytest.raises(ValueError, match=message):
+        build({"class_path": path, "init_args": {}})
+
+
+def test_own_packages_can_be_allowed(monkeypatch):
+    with pytest.raises(ValueError, match="FIBERMODELS_IMPORTS"):
+        build({"class_path": "cases.Missing", "init_args": {}})
+    monkeypatch.setenv("FIBERMODELS_IMPORTS", "cases")
+    with pytest.raises(ValueError, match="no class"):
+        build({"class_path": "cases.Missing", "init_args": {}})
+
+
+def test_fingerprint_tells_weights_apart():
+    assert fingerprint(subject(0)) == fingerprint(subject(0))
+    assert fingerprint(subject(0)) != fingerprint(subject(1))
+
+
+def test_weights_that_do_not_load(tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        vae(weights=str(tmp_path / "missing.safetensors"))
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(1)}, foreign)
+    with pytest.raises(ValueError, match="do not fit"):
+        vae(weights=str(foreign))
+    foreign.write_bytes(b"not a tensor in sight")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        vae(weights=str(foreign))

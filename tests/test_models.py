@@ -1,0 +1,304 @@
+"""One contract for every FiberModel, and the laws of each family."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+import torch
+
+import fibermodels
+from fibermodels.config import build, describe
+from fibermodels.core import FiberModel, HasLogProb, Pushforward, TrainableFiberModel, seeded
+from fibermodels.models import FiberLoss
+from fibermodels.models.flow_matching import CALLS_PER_STEP, integrate
+
+from cases import FEATURES, LATENT, MODELS, flow_matching, images, normalizing_flow, prepared, subject
+
+
+def concrete(contract):
+    """Every class of the package that keeps a contract and can be built."""
+    found = set()
+    for info in pkgutil.walk_packages(fibermodels.__path__, "fibermodels."):
+        for cls in vars(importlib.import_module(info.name)).values():
+            if inspect.isclass(cls) and issubclass(cls, contract) and not inspect.isabstract(cls):
+                if not cls.__module__.startswith("fibermodels") or cls.__name__ == "Retrieval":
+                    continue
+                found.add(cls)
+    return found
+
+
+def test_every_fiber_model_has_a_case():
+    assert concrete(FiberModel) == set(MODELS)
+    assert {cls.__name__ for cls in concrete(TrainableFiberModel)} >= {"FlowMatching", "NormalizingFlow"}
+
+
+@pytest.fixture(params=MODELS, ids=lambda cls: cls.__name__)
+def model(request):
+    return MODELS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def phi():
+    return subject()
+
+
+@pytest.fixture(scope="module")
+def x():
+    return images(12)
+
+
+class TestContract:
+    def test_shape_range_and_no_gradient(self, model, phi, x):
+        samples = prepared(model, phi, x).sample(phi(x[:5]).requires_grad_(), 3, seeded(0))
+        assert samples.shape == (3, 5, 3, 28, 28)
+        assert not samples.requires_grad
+        assert samples.min() >= 0
+        assert samples.max() <= 1
+
+    def test_same_seed_same_samples_whatever_the_batch(self, model, phi, x):
+        model, h = prepared(model, phi, x), phi(x)
+        whole = model.sample(h, 2, seeded(1))
+        generator = seeded(1)
+        parts = [model.sample(part, 2, generator) for part in h.split([1, 7, 4])]
+        torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
+
+    def test_another_seed_gives_other_samples(self, model, phi, x):
+        model, h = prepared(model, phi, x), phi(x)
+        same = torch.equal(model.sample(h, 1, seeded(1)), model.sample(h, 1, seeded(2)))
+        assert same == (type(model).__name__ == "NearestNeighbour")  # the one without randomness
+
+    def test_it_is_rebuilt_from_its_description(self, model, phi, x):
+        twin = build(describe(model))
+        twin.load_state_dict(model.state_dict())
+        h = phi(x)
+        first, second = (prepared(m, phi, x).sample(h, 1, seeded(3)) for m in (model, twin))
+        torch.testing.assert_close(first, second)
+
+    def test_it_states_its_network_calls(self, model):
+        assert isinstance(model.network_calls, int)
+        if isinstance(model, TrainableFiberModel):
+            assert model.network_calls > 0
+
+    def test_zero_samples_are_refused(self, model, phi, x):
+        with pytest.raises(ValueError, match="sample"):
+            prepared(model, phi, x).sample(phi(x), 0)
+
+
+PUSHFORWARDS = [cls for cls in MODELS if issubclass(cls, Pushforward)]
+TRAINABLE = [cls for cls in MODELS if issubclass(cls, TrainableFiberModel)]
+
+
+@pytest.mark.parametrize("cls", PUSHFORWARDS, ids=lambda cls: cls.__name__)
+def test_push_is_differentiable_in_noise_and_condition(cls, phi, x):
+    model, h = MODELS[cls](), phi(x[:3]).requires_grad_()
+    noise = torch.randn(3, *model.noise_shape, generator=seeded(4)).requires_grad_()
+    for gradient in torch.autograd.grad(model.push(noise, h).sum(), (noise, h)):
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("cls", TRAINABLE, ids=lambda cls: cls.__name__)
+class TestTrainable:
+    def test_terms_are_per_sample_and_reach_every_parameter(self, cls, phi, x):
+        model = MODELS[cls]()
+        terms = model.loss(x, phi(x))
+        assert all(term.shape == (len(x),) for term in terms.values())
+        sum(term.mean() for term in terms.values()).backward()
+        check_gradients(model, phi)
+
+    @pytest.mark.parametrize("distance", ["rms", "squared", "cosine"])
+    @pytest.mark.parametrize("checkpointing", [False, True])
+    def test_the_fiber_loss_reaches_every_parameter_and_none_of_the_frozen(self, cls, phi, x, distance, checkpointing):
+        model = MODELS[cls]()
+        FiberLoss(2.0, distance, checkpointing=checkpointing)(model, phi, phi(x)).mean().backward()
+        check_gradients(model, phi)
+
+    def test_without_a_representation_it_says_so(self, cls, x):
+        with pytest.raises(ValueError, match="give a subject"):
+            MODELS[cls]().loss(x, None)
+
+
+def check_gradients(model, phi):
+    frozen = {name for name, _ in model.latents.named_parameters(prefix="latents")}
+    for name, p in model.named_parameters():
+        if name in frozen:
+            assert p.grad is None, f"{name} is frozen and got a gradient"
+        elif p.requires_grad:
+            assert p.grad is not None, f"{name} got no gradient"
+            assert p.grad.abs().sum() > 0, f"{name} got a gradient of zero"
+    assert all(p.grad is None for p in phi.parameters())
+
+
+class TestFiberLoss:
+    def test_it_is_the_weighted_distance_to_the_target(self, phi, x):
+        model, h = flow_matching(), phi(x)
+        torch.manual_seed(7)
+        loss = FiberLoss(3.0)(model, phi, h)
+        torch.manual_seed(7)
+        h_hat = phi(model.push(torch.randn(len(h), *model.noise_shape), h))
+        torch.testing.assert_close(loss, 3 * (h_hat - h).square().mean(1).sqrt())
+
+    def test_warm_up_is_linear(self, phi, x):
+        model, h = flow_matching(), phi(x)
+        values = []
+        for progress in (0.0, 0.1, 0.2, 0.5, 1.0):
+            torch.manual_seed(8)
+            values.append(FiberLoss(1.0, warmup=0.2)(model, phi, h, progress).mean().item())
+        assert values[0] == 0
+        assert values[1] == pytest.approx(values[4] / 2)
+        assert values[2] == values[3] == values[4]
+
+    def test_fewer_rows(self, phi, x):
+        assert FiberLoss(1.0, rows=4)(flow_matching(), phi, phi(x)).shape == (4,)
+
+    @pytest.mark.parametrize(
+        "option", [{"weight": -1.0}, {"weight": float("nan")}, {"distance": "l7"}, {"warmup": 2.0}, {"rows": 0}]
+    )
+    def test_bad_options(self, option):
+        with pytest.raises(ValueError, match="expected"):
+            FiberLoss(**option)
+
+
+class TestNormalizingFlow:
+    @pytest.fixture
+    def flow(self):
+        return normalizing_flow().double()
+
+    def test_log_prob_is_that_of_the_autograd_jacobian(self, flow):
+        z = torch.randn(6, LATENT, generator=seeded(9)).double()
+        h = torch.randn(6, FEATURES, generator=seeded(10)).double()
+        noise, _ = flow.forward_flow(z, h)
+        for i in range(len(z)):
+            jacobian = torch.autograd.functional.jacobian(lambda v, c=h[i]: flow.forward_flow(v[None], c[None])[0][0], z[i])
+            normal = torch.distributions.Normal(0.0, 1.0).log_prob(noise[i]).sum()
+            expected = normal + torch.linalg.slogdet(jacobian)[1]
+            torch.testing.assert_close(flow.log_prob(z[i : i + 1], h[i : i + 1])[0], expected)
+
+    def test_the_inverse_is_exact(self, flow):
+        z = torch.randn(20, LATENT, generator=seeded(11)).double()
+        h = torch.randn(20, FEATURES, generator=seeded(12)).double()
+        torch.testing.assert_close(flow.inverse_flow(flow.forward_flow(z, h)[0], h), z, atol=1e-9, rtol=0)
+
+    def test_the_density_integrates_to_one(self):
+        """In two dimensions, by quadrature, for two conditions."""
+        import cases
+        from fibermodels.latents import VAE
+        from fibermodels.models import NormalizingFlow
+
+        flow = cases.randomised(NormalizingFlow(VAE(dim=2, width=8, blocks=1, patterns=4), 3, width=8, blocks=3)).double()
+        axis = torch.linspace(-9, 9, 601, dtype=torch.double)
+        grid = torch.cartesian_prod(axis, axis)
+        for c in (-1.0, 2.0):
+            density = flow.log_prob(grid, torch.full((len(grid), 3), c).double()).exp()
+            assert (density.sum() * (axis[1] - axis[0]) ** 2).item() == pytest.approx(1, abs=1e-3)
+
+    def test_building_one_leaves_numpys_random_state(self):
+        import numpy as np
+
+        np.random.seed(5)
+        expected = np.random.rand()
+        np.random.seed(5)
+        normalizing_flow()
+        assert np.random.rand() == expected
+
+    def test_it_keeps_float32_under_bfloat16(self, phi, x):
+        flow, h = normalizing_flow(), phi(x)
+        z = torch.randn(len(h), LATENT, generator=seeded(13))
+        with torch.autocast("cpu", torch.bfloat16):
+            log_prob = flow.log_prob(z, h)
+        torch.testing.assert_close(log_prob, flow.log_prob(z, h))
+
+    def test_it_is_a_density(self):
+        assert isinstance(normalizing_flow(), HasLogProb)
+
+
+class TestFlowMatching:
+    """Against a law known in closed form: z_0 ~ N(m, s^2), so z_t is Gaussian for every t."""
+
+    MEAN, STD = 1.5, 0.3
+
+    def velocity(self, z, t):
+        """E[e - z_0 | z_t = z] of the Gaussian pair."""
+        t = t[:, None]
+        variance = (1 - t) ** 2 * self.STD**2 + t**2
+        centred = z - (1 - t) * self.MEAN
+        return (t - (1 - t) * self.STD**2) / variance * centred - self.MEAN
+
+    @pytest.mark.parametrize("solver", CALLS_PER_STEP)
+    def test_the_exact_velocity_maps_noise_to_data_at_the_declared_order(self, solver):
+        noise = torch.linspace(-2, 2, 9, dtype=torch.double)[:, None]
+        exact = self.MEAN + self.STD * noise
+        steps = torch.tensor([32, 64, 128])
+        errors = torch.stack(
+            [(integrate(self.velocity, noise, int(n), solver) - exact).abs().max() for n in steps]
+        )
+        order = (errors[:-1] / errors[1:]).log2()
+        declared = {"euler": 1, "midpoint": 2, "heun": 2}[solver]
+        assert (order - declared).abs().max() < 0.2, order
+
+    def test_calls_per_step_are_as_stated(self):
+        for solver, calls in CALLS_PER_STEP.items():
+            counted = []
+            integrate(lambda z, t, c=counted: c.append(t) or z, torch.zeros(1, 1), 5, solver)
+            assert len(counted) == 5 * calls
+
+    def test_the_loss_is_least_at_the_closed_form_velocity(self):
+        """No perturbation of the exact velocity has a smaller expected loss, on common noise."""
+        model = flow_matching()
+        z0 = self.MEAN + self.STD * torch.randn(20_000, LATENT, generator=seeded(14))
+        h = torch.zeros(len(z0), FEATURES)
+
+        def loss(change):
+            model.velocity = lambda z, t, h: self.velocity(z, t) + change(z, t[:, None])
+            torch.manual_seed(15)
+            return model.latent_loss(z0, h)["velocity"].mean().item()
+
+        exact = loss(lambda z, t: 0)
+        for change in (lambda z, t: 0.1, lambda z, t: -0.1, lambda z, t: 0.1 * z, lambda z, t: 0.2 * (t - 0.5)):
+            assert loss(change) > exact
+
+    def test_training_learns_a_conditional_gaussian(self):
+        """z | h ~ N(A h, diag(s^2)): after a short training, the samples' moments are those."""
+        torch.manual_seed(16)
+        model = flow_matching(width=64, blocks=2, steps=8)
+        matrix = torch.randn(FEATURES, LATENT, generator=seeded(17)) / FEATURES**0.5
+        std = torch.linspace(0.2, 1.0, LATENT)
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=800)
+        for _ in range(800):
+            h = torch.randn(256, FEATURES)
+            z = h @ matrix + std * torch.randn(256, LATENT)
+            optimizer.zero_grad()
+            model.latent_loss(z, h)["velocity"].mean().backward()
+            optimizer.step()
+            schedule.step()
+        h = torch.randn(1, FEATURES, generator=seeded(18)).expand(4000, -1)
+        with torch.no_grad():
+            z = integrate(lambda z, t: model.velocity(z, t, h), torch.randn(4000, LATENT), 8)
+        torch.testing.assert_close(z.mean(0), (h @ matrix)[0], atol=0.15, rtol=0)
+        torch.testing.assert_close(z.std(0), std, atol=0.12, rtol=0)
+
+    @pytest.mark.parametrize("option", [{"steps": 0}, {"solver": "rk9"}])
+    def test_bad_options(self, option):
+        with pytest.raises(ValueError, match="must be"):
+            flow_matching(**option)
+
+
+class TestRetrieval:
+    def test_the_nearest_neighbour_of_a_remembered_image_is_itself(self, phi, x):
+        model = prepared(MODELS[next(c for c in MODELS if c.__name__ == "NearestNeighbour")](), phi, x)
+        torch.testing.assert_close(model.sample(phi(x), 1)[0], x)
+        h = phi(x)
+        second = model.sample(h, 2)[1]
+        distance = torch.cdist(h, h)
+        torch.testing.assert_close(second, x[distance.topk(2, largest=False).indices[:, 1]])
+
+    def test_the_oracle_answers_for_its_targets_alone(self, phi, x):
+        model = prepared(MODELS[next(c for c in MODELS if c.__name__ == "Oracle")](), phi, x)
+        with pytest.raises(ValueError, match="target 1 is not among the 12 images"):
+            model.sample(torch.stack((phi(x)[0], phi(x)[1] + 1)))
+
+    def test_it_must_remember_first(self, phi, x):
+        model = MODELS[next(c for c in MODELS if c.__name__ == "Oracle")]()
+        with pytest.raises(ValueError, match="nothing remembered"):
+            model.sample(phi(x))

@@ -1,0 +1,256 @@
+"""Training end to end on tiny models: logs, exact resume, NaN, foreign checkpoints, processes."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+
+from fibermodels.core import fingerprint, seeded
+from fibermodels.data.cached import CachedLatents
+from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.models import FiberLoss
+from fibermodels.subjects import DecolorisedAutoencoder
+from fibermodels.training import NonFiniteLoss, Training, export, load
+from fibermodels.training.callbacks import MetricsCSV, SampleGrid
+
+from cases import flow_matching, normalizing_flow, subject, vae
+
+ROOT = Path(__file__).parents[1]
+
+
+def trainer(folder, epochs, **options):
+    own = [
+        EMAWeightAveraging(decay=0.9),
+        ModelCheckpoint(str(folder), "last", enable_version_counter=False, save_on_train_epoch_end=True),
+        MetricsCSV(folder / "metrics.csv"),
+        SampleGrid(folder / "samples.png"),
+    ]
+    defaults = {
+        "accelerator": "cpu",
+        "max_epochs": epochs,
+        "limit_train_batches": 3,
+        "limit_val_batches": 1,
+        "num_sanity_val_steps": 0,
+        "logger": False,
+        "callbacks": own,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "gradient_clip_val": 1.0,
+    }
+    return Trainer(**defaults | options)
+
+
+def training(model=None, **options):
+    model = model or flow_matching()
+    return Training(model, subject(), FiberLoss(1.0, rows=4), **{"preview": 8} | options)
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+class _Stop(Exception):
+    pass
+
+
+class _StopAt(EMAWeightAveraging):
+    """Dies in the middle of an epoch, as a killed process would."""
+
+    def __init__(self, epoch):
+        super().__init__(decay=0.9)
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if trainer.current_epoch == self.epoch and index == 1:
+            raise _Stop
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_resumed_run_continues_exactly(tmp_path, cached):
+    """Losses, raw and averaged weights equal those of a run that was never interrupted."""
+
+    def data():
+        source = ColourDigits(batch_size=32)
+        return CachedLatents(source, vae(), subject(), 2, str(tmp_path / "cache")) if cached else source
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trainer(whole, 4).fit(training(), datamodule=data())
+
+    interrupted = trainer(parts, 4)
+    interrupted.callbacks[[isinstance(c, EMAWeightAveraging) for c in interrupted.callbacks].index(True)] = _StopAt(2)
+    with pytest.raises(_Stop):
+        interrupted.fit(training(), datamodule=data())
+    torch.manual_seed(12345)  # whatever happens between
+    trainer(parts, 4).fit(training(), datamodule=data(), ckpt_path=str(parts / "last.ckpt"), weights_only=True)
+
+    assert rows(parts) == rows(whole)
+    first, second = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (whole, parts))
+    assert first["global_step"] == second["global_step"] == 12
+    for key in ("state_dict", "current_model_state"):
+        for name, value in first[key].items():
+            assert torch.equal(value, second[key][name]), f"{key}: {name}"
+
+
+def test_a_run_leaves_scalars_and_pictures(tmp_path):
+    trainer(tmp_path, 2).fit(training(), datamodule=ColourDigits(batch_size=32))
+    last = rows(tmp_path)[-1]
+    assert {"train/velocity", "train/fiber", "val/loss", "val/fiber_rms", "val/fiber_rms_shuffled"} <= set(last)
+    assert (tmp_path / "samples.png").stat().st_size > 1000
+
+
+def test_load_rebuilds_model_subject_and_data(tmp_path):
+    module = training(normalizing_flow())
+    trainer(tmp_path, 1, callbacks=[ModelCheckpoint(str(tmp_path), "last")]).fit(module, datamodule=ColourDigits(seed=7))
+    run = load(tmp_path / "last.ckpt")
+    h = torch.randn(3, 6, generator=seeded(0))
+    expected = module.learner.eval().sample(h, 2, seeded(1))
+    torch.testing.assert_close(run.model.sample(h, 2, seeded(1)), expected)
+    assert fingerprint(run.subject) == fingerprint(module.subject)
+    assert run.data.seed == 7
+    assert run.training.fiber.weight == 1.0
+
+
+def test_the_loss_falls(tmp_path):
+    module = training(normalizing_flow(), lr=3e-3)
+    trainer(tmp_path, 5, limit_train_batches=30).fit(module, datamodule=ColourDigits(batch_size=32))
+    losses = [float(row["val/nll"]) for row in rows(tmp_path)]
+    assert losses[-1] < losses[0] - 0.05
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    class Poison(ModelCheckpoint):
+        def on_train_batch_start(self, trainer, module, batch, index):
+            if trainer.current_epoch == 1 and index == 1:
+                module.learner.network.enter.weight.data.fill_(float("nan"))
+
+    poison = Poison(str(tmp_path), "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    with pytest.raises(NonFiniteLoss, match=r"loss term velocity and fiber is not finite at step 4 \(epoch 1"):
+        trainer(tmp_path, 3, callbacks=[poison]).fit(training(), datamodule=ColourDigits(batch_size=32))
+    run = load(tmp_path / "last.ckpt")
+    assert all(p.isfinite().all() for p in run.model.parameters())
+
+
+def test_a_checkpoint_of_another_subject_is_refused(tmp_path):
+    trainer(tmp_path, 1).fit(training(), datamodule=ColourDigits(batch_size=32))
+    other = Training(flow_matching(), subject(seed=9))
+    with pytest.raises(ValueError, match="trained with another subject"):
+        trainer(tmp_path / "b", 2).fit(other, datamodule=ColourDigits(), ckpt_path=str(tmp_path / "last.ckpt"))
+
+
+def test_damaged_and_foreign_checkpoints(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        load(tmp_path / "missing.ckpt")
+    file = tmp_path / "file.ckpt"
+    file.write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(ValueError, match="damaged or not a checkpoint"):
+        load(file)
+    torch.save({"state_dict": {}}, file)
+    with pytest.raises(ValueError, match="not a checkpoint of fibermodels"):
+        load(file)
+    torch.save({"state_dict": {}, "fibermodels": {"format": 99}}, file)
+    with pytest.raises(ValueError, match="checkpoint format 99"):
+        load(file)
+
+
+def test_a_pickle_is_not_executed(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (os.system, (f"touch {tmp_path}/pwned",))
+
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match="damaged or not a checkpoint"):
+        load(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Training(flow_matching()), "needs the subject"),
+        (lambda: Training(flow_matching(), subject(), lr=0.0), "lr: expected a positive"),
+        (lambda: Training(DecolorisedAutoencoder(), subject(), FiberLoss(1.0)), "pushes no noise"),
+        (lambda: Training(DecolorisedAutoencoder(size=32), subject()), "the subject takes images"),
+    ],
+)
+def test_bad_combinations(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_subject_and_latent_space_are_exported(tmp_path):
+    """The published files rebuild what was trained; the subject has unit variance on the training set."""
+    module = Training(DecolorisedAutoencoder(dim=6, width=16, blocks=1))
+    trainer(tmp_path, 1, callbacks=[ModelCheckpoint(str(tmp_path), "last")]).fit(module, datamodule=ColourDigits())
+    card = export(tmp_path / "last.ckpt", tmp_path / "subject")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        export(tmp_path / "last.ckpt", tmp_path / "subject")
+    from fibermodels.subjects import DecolorisedEncoder
+
+    phi = DecolorisedEncoder(str(tmp_path / "subject.safetensors"), dim=6, width=16, blocks=1)
+    h = phi(ColourDigits().split("train").images())
+    torch.testing.assert_close(h.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(h.std(0), torch.ones(6), atol=1e-4, rtol=0)
+    assert card["test_scores"].keys() == {"reconstruction_rmse"}
+
+
+DDP = """
+import sys, torch
+sys.path[:0] = [{tests!r}]
+from lightning.pytorch import Callback, Trainer
+from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.models import FiberLoss
+from fibermodels.training import Training
+from cases import normalizing_flow, subject
+
+class Keep(Callback):
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        if trainer.is_global_zero:
+            grads = {{n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}}
+            torch.save(grads, {out!r})
+
+torch.set_num_threads(1)
+devices = {devices}
+# One process sees the union of what two see. No latent noise: the images themselves are the latents.
+from fibermodels.latents import Identity
+from fibermodels.models import NormalizingFlow
+torch.manual_seed(0)
+from fibermodels.core import LatentSpace
+class Crop(Identity):
+    def __init__(self):
+        super().__init__((3, 28, 28))
+        self.latent_shape = (6,)
+    def moments(self, x, h):
+        z = x[:, :, 14, 13:15].flatten(1)
+        return z, torch.zeros_like(z)
+model = NormalizingFlow(Crop(), 6, width=16, blocks=2)
+for p in model.parameters():
+    if p.requires_grad: p.data += 0.05 * torch.randn(p.shape)
+trainer = Trainer(accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_steps=1,
+                  logger=False, enable_checkpointing=False, enable_progress_bar=False, callbacks=[Keep()],
+                  enable_model_summary=False, limit_val_batches=0)
+trainer.fit(Training(model, subject()), datamodule=ColourDigits(batch_size=64 // devices))
+"""
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    gradients = []
+    for devices in (1, 2):
+        out = tmp_path / f"{devices}.pt"
+        script = tmp_path / f"run{devices}.py"
+        script.write_text(DDP.format(tests=str(ROOT / "tests"), out=str(out), devices=devices))
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, str(script)], env=environment, check=True, capture_output=True, timeout=240)
+        gradients.append(torch.load(out, weights_only=True))
+    assert gradients[0].keys() == gradients[1].keys()
+    assert len(gradients[0]) > 4
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
