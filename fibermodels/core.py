@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, final
 
 import torch
 from safetensors import SafetensorError
@@ -151,7 +151,8 @@ class FiberModel(Component, ABC):
     network_calls: int
     """Evaluations of the generative network for one sample (its decoder and the subject excluded)."""
 
-    @abstractmethod
+    @final
+    @torch.no_grad()
     def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """`n` samples for each target.
 
@@ -163,7 +164,17 @@ class FiberModel(Component, ABC):
 
         Returns:
             Images `(n, B, C, H, W)` in [0, 1], without gradients.
+
+        Raises:
+            ValueError: fewer than one sample asked for.
         """
+        if n < 1:
+            raise ValueError(f"n: expected at least 1 sample per target, got {n}")
+        return self._sample(h, n, generator)
+
+    @abstractmethod
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+        """What `sample` returns; called without gradients."""
 
 
 def target_noise(n: int, targets: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
@@ -189,10 +200,7 @@ class Pushforward(FiberModel, ABC):
         """Images `(B, C, H, W)` from noise `(B, *noise_shape)`, differentiable in both arguments
         and in the parameters."""
 
-    @torch.no_grad()
-    def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
-        if n < 1:
-            raise ValueError(f"n: expected at least 1 sample per target, got {n}")
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         noise = target_noise(n, len(h), self.noise_shape, generator)
         return torch.stack([self.push(slot.to(h.device, h.dtype), h) for slot in noise])
 
@@ -201,6 +209,12 @@ class TrainableFiberModel(FiberModel, Trainable, ABC):
     """A FiberModel with a density over a frozen latent space, learned from data."""
 
     latents: LatentSpace
+
+    def train(self, mode: bool = True) -> Self:
+        """The latent space is frozen: it stays in evaluation mode."""
+        super().train(mode)
+        self.latents.eval()
+        return self
 
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         if h is None:

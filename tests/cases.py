@@ -20,7 +20,7 @@ def subject(seed: int = 0) -> DecolorisedEncoder:
 
 def vae(**options) -> VAE:
     torch.manual_seed(1)
-    return VAE(dim=LATENT, width=16, blocks=1, patterns=8, **options)
+    return VAE(dim=LATENT, feature_dim=FEATURES, width=16, blocks=1, patterns=8, **options)
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:

@@ -69,7 +69,8 @@ class CachedLatents(LightningDataModule):
     ) -> None:
         super().__init__()
         self.source, self.latents, self.subject, self.draws = source, latents, subject, draws
-        self.folder = Path(folder or os.environ.get("FIBERMODELS_CACHE", Path.home() / ".cache" / "fibermodels"))
+        default = os.environ.get("FIBERMODELS_CACHE") or Path.home() / ".cache" / "fibermodels"
+        self.folder = Path(folder or default)
 
     @property
     def file(self) -> Path:

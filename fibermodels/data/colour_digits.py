@@ -86,13 +86,8 @@ class ColourDigits(LightningDataModule, metaclass=Recorded):
             raise ValueError(f"data.variant: expected 'correlated' or 'uncorrelated', got '{variant}'")
         self.base, self.root, self.variant, self.seed = base, root, variant, seed
         self.batch_size = batch_size
+        self.name = f"colour_{base}" + ("" if variant == "correlated" else f"_{variant}")  # in results
         self._splits: dict[Split, ColouredDigits] = {}
-
-    @property
-    def name(self) -> str:
-        """The data set's name in results."""
-        suffix = "" if self.variant == "correlated" else f"_{self.variant}"
-        return f"colour_{self.base}{suffix}"
 
     def split(self, split: Split) -> ColouredDigits:
         """One split, loaded on first use; validation and test keep the colours of epoch 0."""

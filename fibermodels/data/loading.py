@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 
-class EpochDataset(Protocol, Sized):  # type: ignore[misc]
+class EpochDataset(Sized, Protocol):
     """A data set in memory that draws its randomness once per epoch and is read batch by batch."""
 
     def set_epoch(self, epoch: int) -> None:

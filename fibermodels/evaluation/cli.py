@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from fibermodels.config import allowed_imports
 
@@ -36,7 +36,7 @@ def model_parser() -> ArgumentParser:
     from fibermodels.core import FiberModel, Subject
 
     own = ArgumentParser(prog="evaluate.py --model", exit_on_error=False)
-    own.add_argument("--config", action=ActionConfigFile)
+    own.add_argument("--config", action="config")
     own.add_argument("--name", type=str, required=True)
     own.add_subclass_arguments(Subject, "subject", required=True)
     own.add_subclass_arguments(LightningDataModule, "data", required=True)

@@ -8,7 +8,17 @@ from rich.progress import track
 from torch import Tensor
 
 from fibermodels import metrics
-from fibermodels.core import FiberModel, FiberSamples, HasLogProb, Subject, check_images, fingerprint, seeded
+from fibermodels.core import (
+    FiberModel,
+    FiberSamples,
+    HasLogProb,
+    LatentSpace,
+    Subject,
+    TrainableFiberModel,
+    check_images,
+    fingerprint,
+    seeded,
+)
 from fibermodels.evaluation.results import Metrics, commit
 from fibermodels.models import Oracle, Retrieval
 
@@ -126,7 +136,7 @@ def evaluate(
         **(about or {}),
         **score(samples, exact),
     }
-    if isinstance(model, HasLogProb):
+    if isinstance(model, TrainableFiberModel) and isinstance(model, HasLogProb):
         values["nll_bits_per_dim"] = round(
             metrics.nll_bits_per_dim(model, model.latents, x.to(device), samples.h.to(device)), 6
         )
@@ -148,7 +158,7 @@ def remember(model: FiberModel, subject: Subject, data: Any, x: Tensor, h: Tenso
 def own_parameters(model: FiberModel) -> int:
     """Parameters of the generative network, without the frozen latent space."""
     latents = getattr(model, "latents", None)
-    frozen = {id(p) for p in latents.parameters()} if latents is not None else set()
+    frozen = {id(p) for p in latents.parameters()} if isinstance(latents, LatentSpace) else set()
     return sum(p.numel() for p in model.parameters() if id(p) not in frozen)
 
 

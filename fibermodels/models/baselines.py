@@ -71,8 +71,7 @@ class NearestNeighbour(Retrieval):
 
     bank = "train"
 
-    @torch.no_grad()
-    def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         _, index = self.nearest(h, n)
         return self.images[index.T.to(self.images.device)].to(h.device)
 
@@ -103,8 +102,7 @@ class Augmented(Retrieval):
         self.degrees, self.translate = degrees, translate
         self.brightness, self.contrast, self.hue = brightness, contrast, hue
 
-    @torch.no_grad()
-    def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         images = self.recall(h)
         rows = [
             torch.stack([self._augment(image, own) for _ in range(n)])
@@ -131,8 +129,7 @@ class Oracle(Retrieval):
 
     bank = "targets"
 
-    @torch.no_grad()
-    def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         # The median over the channels is exact even where the law's tail clipped one of them.
         digits = colour.decolorise(self.recall(h)).median(-3, keepdim=True).values.clamp(0, 1)
         rows = [colour.sample_backgrounds(n, own) for own in target_generators(len(h), generator)]
@@ -158,7 +155,6 @@ class Reconstruction(Retrieval):
         self.oracle.remember(images, representations)
         return super().remember(images, representations)
 
-    @torch.no_grad()
-    def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         exact = self.oracle.sample(h, n, generator)
         return torch.stack([self.latents.decode(self.latents.encode(x, h), h) for x in exact])

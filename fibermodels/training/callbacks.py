@@ -1,13 +1,21 @@
 """What a run writes beside its checkpoints."""
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torchvision.utils import make_grid, save_image
+
+
+def epoch_metrics(trainer: Trainer) -> dict[str, float]:
+    """What was logged for the epoch that ends, by name; Lightning's extra names per step are left out."""
+    found = sorted(trainer.callback_metrics.items())
+    return {name: round(float(value), 6) for name, value in found if not name.endswith(("_step", "_epoch"))}
 
 
 class MetricsCSV(Callback):
@@ -24,7 +32,7 @@ class MetricsCSV(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Writes the epoch's row; rows of this epoch and later, from a run that died, are replaced."""
         row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row |= {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items())}
+        row |= epoch_metrics(trainer)
         rows = [old for old in self._rows() if int(old["epoch"]) < trainer.current_epoch] + [row]
         names = list(dict.fromkeys(name for each in rows for name in each))
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +46,16 @@ class MetricsCSV(Callback):
             return []
         with self.path.open(newline="") as file:
             return list(csv.DictReader(file))
+
+
+class EpochLine(Callback):
+    """One line per epoch on standard error, for logs where a progress bar is of no use."""
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Prints the epoch's metrics."""
+        values = "  ".join(f"{name} {value:.4g}" for name, value in epoch_metrics(trainer).items())
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}", file=sys.stderr, flush=True)
 
 
 class SampleGrid(Callback):
@@ -64,6 +82,5 @@ class SampleGrid(Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         save_image(grid, self.path)
         for logger in trainer.loggers:
-            experiment: Any = logger.experiment
-            if hasattr(experiment, "add_image"):
-                experiment.add_image("targets_and_samples", grid, trainer.current_epoch)
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("targets_and_samples", grid, trainer.current_epoch)

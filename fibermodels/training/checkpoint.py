@@ -2,11 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningDataModule
 from safetensors.torch import save_file
 
 from fibermodels.config import build, describe
@@ -18,8 +18,8 @@ class Run(NamedTuple):
     """A trained run, rebuilt from its checkpoint."""
 
     training: Training
-    data: LightningDataModule | None
-    """The data it was trained on, not yet loaded."""
+    data: Any
+    """The data module it was trained on, not yet loaded; None where it was none of ours."""
 
     @property
     def model(self) -> Trainable:
@@ -73,12 +73,11 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False) -> dict[s
     run = load(path)
     if run.data is None:
         raise ValueError(f"'{path}' does not say on which data it was trained")
-    product = run.model.product(run.data.split("train").batches(1000))
+    product = run.model.product(_batches(run, "train"))
     scores: dict[str, list[torch.Tensor]] = {}
     with torch.no_grad():
-        for batch in run.data.split("test").batches(1000):
-            h = None if run.subject is None else run.subject(batch["x"])
-            for name, value in run.model.scores(batch["x"], h).items():
+        for batch in _batches(run, "test"):
+            for name, value in run.model.scores(batch["x"], batch.get("h")).items():
                 scores.setdefault(name, []).append(value)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in product.state_dict().items()}, weights)
@@ -92,3 +91,12 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False) -> dict[s
     }
     card.write_text(json.dumps(content, indent=2) + "\n")
     return content
+
+
+def _batches(run: Run, split: str) -> Iterator[dict[str, torch.Tensor]]:
+    """A split's images with their representations, where there is a subject."""
+    for batch in run.data.split(split).batches(1000):
+        if run.subject is not None:
+            with torch.no_grad():
+                batch["h"] = run.subject(batch["x"])
+        yield batch

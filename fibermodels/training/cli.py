@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
-from fibermodels.training.callbacks import MetricsCSV, SampleGrid
+from fibermodels.training.callbacks import EpochLine, MetricsCSV, SampleGrid
 from fibermodels.training.module import NonFiniteLoss, Training
 
 USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last] | --help | --print_config"
@@ -85,6 +85,8 @@ class TrainCLI(LightningCLI):
             MetricsCSV(self.folder / "metrics.csv"),
             SampleGrid(self.folder / "samples.png"),
         ]
+        if not sys.stderr.isatty():
+            own.append(EpochLine())
         if config["ema_decay"]:
             own.insert(0, EMAWeightAveraging(decay=config["ema_decay"]))
         self.trainer_defaults["callbacks"] = own
@@ -97,7 +99,14 @@ class TrainCLI(LightningCLI):
 def main() -> None:
     """Runs `train.py`. Errors that a user can mend are one message and exit status 2."""
     sys.argv.insert(1, "fit")  # the one subcommand there is
-    warnings.filterwarnings("ignore", ".*does not have many workers.*|.*isinstance.treespec.*|.*log_every_n_steps.*")
+    expected = (  # true of what we do, and meant
+        "does not have many workers",
+        "isinstance.treespec",
+        "log_every_n_steps",
+        "in eval mode at the start of training",
+        "exists and is not empty",
+    )
+    warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in expected))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
     try:

@@ -80,7 +80,7 @@ class Training(LightningModule, metaclass=Recorded):
         self.lr, self.weight_decay, self.rise = lr, weight_decay, rise
         self.seed, self.preview = seed, preview
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW over the parameters that need gradients, stepped by a one-cycle schedule."""
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)

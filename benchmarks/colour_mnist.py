@@ -1,0 +1,64 @@
+"""The colour-MNIST benchmark: trains, scores and compares every model, skipping what is done.
+
+    python benchmarks/colour_mnist.py [--num_targets 10000] [--only flow_matching]
+
+A training that was interrupted resumes; a result that exists is kept. What is published goes to
+`results/colour_mnist/`.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from jsonargparse import auto_cli
+
+CONFIGS = Path("configs/colour_mnist")
+RESULTS = Path("results/colour_mnist")
+
+UNTRAINED = ("oracle", "reconstruction", "nearest_neighbour", "augmented")
+LAMBDAS = {"flow_matching": (0, 1, 10), "normalizing_flow": (0, 1, 10, 100)}
+
+
+def call(*arguments: object) -> None:
+    """Runs one of the project's scripts; its output and its failure are ours."""
+    command = [sys.executable, *map(str, arguments)]
+    print("$ python " + " ".join(command[1:]), flush=True)
+    subprocess.run(command, check=True)
+
+
+def train(family: str, weight: int, name: str) -> Path:
+    """Trains one model, or resumes it, or finds it done; returns its checkpoint."""
+    folder = Path("runs/colour_mnist") / name
+    if not (folder / "done").exists():
+        resume = ["--ckpt_path", "last"] if (folder / "checkpoints" / "last.ckpt").exists() else ["--overwrite", "true"]
+        own = ["--name", f"colour_mnist/{name}", "--model.fiber.weight", weight]
+        call("train.py", "--config", CONFIGS / f"{family}.yaml", *own, *resume)
+        (folder / "done").touch()
+    return folder / "checkpoints" / "best.ckpt"
+
+
+def main(num_targets: int = 10_000, samples_per_target: int = 10, seed: int = 0, only: str | None = None) -> None:
+    """Trains, scores and compares.
+
+    Args:
+        num_targets: test digits whose fibers are sampled.
+        samples_per_target: samples of each fiber.
+        seed: of the samples.
+        only: train and score this family alone.
+    """
+    size = ("--num_targets", num_targets, "--samples_per_target", samples_per_target, "--seed", seed)
+    for name in UNTRAINED:
+        if only in (None, name) and not (RESULTS / name / "metrics.json").exists():
+            call("evaluate.py", "--model", CONFIGS / f"{name}.yaml", *size, "--out", RESULTS / name)
+    for family, weights in LAMBDAS.items():
+        for weight in weights if only in (None, family) else ():
+            name = family + (f"-lambda{weight}" if weight else "")
+            if not (RESULTS / name / "metrics.json").exists():
+                checkpoint = train(family, weight, name)
+                call("evaluate.py", "--checkpoint", checkpoint, *size, "--out", RESULTS / name, "--name", name)
+    done = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
+    call("evaluate.py", "--compare", *done, "--out", RESULTS, "--overwrite", "true")
+
+
+if __name__ == "__main__":
+    auto_cli(main)

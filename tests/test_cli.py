@@ -1,0 +1,145 @@
+"""The scripts as a user runs them: a small run, its resumption, and what goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["--config", "configs/quickstart.yaml", "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2"]
+SMALL = ["--trainer.limit_val_batches", "1", "--trainer.check_val_every_n_epoch", "1", "--cache_draws", "1"]
+
+
+def run(script, *arguments, cache=None):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    if cache:
+        environment["FIBERMODELS_CACHE"] = str(cache)
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of the quickstart's config, cut short."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = run("train.py", *QUICK, *SMALL, "--runs", folder, cache=folder / "cache")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_leaves_what_was_promised(trained):
+    own = trained / "quickstart"
+    for name in ("config.yaml", "metrics.csv", "samples.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        assert (own / name).is_file(), name
+    assert list(own.glob("events.out.tfevents*"))
+    assert "fiber_rms_shuffled" in (own / "metrics.csv").read_text()
+
+
+def test_an_earlier_run_is_not_overwritten(trained):
+    again = run("train.py", *QUICK, *SMALL, "--runs", trained, cache=trained / "cache")
+    assert again.returncode == 2
+    assert "resume it with --ckpt_path last" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_it_resumes_for_more_epochs(trained):
+    more = run(
+        "train.py", *QUICK, *SMALL, "--runs", trained, "--ckpt_path", "last", "--trainer.max_epochs", "3",
+        cache=trained / "cache",
+    )  # fmt: skip
+    assert more.returncode == 0, more.stderr
+    lines = (trained / "quickstart" / "metrics.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1", "2"]
+
+
+def test_evaluate_and_compare(trained, tmp_path):
+    checkpoint = trained / "quickstart" / "checkpoints" / "best.ckpt"
+    size = ("--num_targets", 20, "--samples_per_target", 2, "--device", "cpu")
+    done = run("evaluate.py", "--checkpoint", checkpoint, *size, "--out", tmp_path / "model")
+    assert done.returncode == 0, done.stderr
+    values = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert (values["family"], values["num_targets"], values["dataset"]) == ("FlowMatching", 20, "colour_digits")
+    again = run("evaluate.py", "--checkpoint", checkpoint, *size, "--out", tmp_path / "model")
+    assert again.returncode == 2
+    assert "--overwrite true" in again.stderr
+    done = run("evaluate.py", "--model", "configs/digits/oracle.yaml", *size, "--out", tmp_path / "oracle")
+    assert done.returncode == 0, done.stderr
+    done = run("evaluate.py", "--compare", tmp_path / "model", tmp_path / "oracle", "--out", tmp_path / "both")
+    assert done.returncode == 0, done.stderr
+    assert "oracle" in done.stdout
+    assert {p.name for p in (tmp_path / "both").iterdir()} == {f"comparison.{e}" for e in ("csv", "md", "png")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.lrr", "1"], "--model.lrr"),
+        (["--model.learner", "torch.nn.Linear"], "does not correspond to a subclass of Trainable"),
+        (["--model.learner", "os.system"], "not allowed"),
+        (["--data.batch_size", "0"], "data.batch_size: expected at least 1, got 0"),
+        (["--model.learner.steps", "-1"], "steps must be at least 1, got -1"),
+        (["--subject.weights", "nowhere.safetensors"], "no weights at 'nowhere.safetensors'"),
+        (["--name", "fresh", "--ckpt_path", "last"], "nothing to resume at"),
+        (["--data.base", "mnits"], "mnits"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_train_says_what_is_wrong(arguments, message, tmp_path):
+    failed = run("train.py", *QUICK, *SMALL, "--runs", tmp_path, *arguments)
+    assert failed.returncode == 2
+    assert message in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of --checkpoint, --model and --compare"),
+        (["--checkpoint", "nowhere.ckpt"], "no checkpoint at 'nowhere.ckpt'"),
+        (["--checkpoint", "README.md"], "damaged or not a checkpoint"),
+        (["--model", "nowhere.yaml"], "no model file at 'nowhere.yaml'"),
+        (["--model", "configs/quickstart.yaml"], "configs/quickstart.yaml"),
+        (["--compare", "nowhere"], "no result in 'nowhere'"),
+        (["--model", "configs/digits/oracle.yaml", "--num_targets", "-3"], "num_targets: expected at least 1, got -3"),
+        (["--modell", "x"], "--modell"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_evaluate_says_what_is_wrong(arguments, message, tmp_path):
+    failed = run("evaluate.py", *arguments, "--out", tmp_path / "out")
+    assert failed.returncode == 2
+    assert message in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_and_ends_as_if_it_had_not_been(tmp_path):
+    """`kill -9` in the middle; the same rows and the same weights in the end."""
+    import torch
+
+    epochs = [*QUICK, *SMALL, "--trainer.max_epochs", "30", "--trainer.limit_train_batches", "10"]
+    cache = tmp_path / "cache"
+    whole = run("train.py", *epochs, "--runs", tmp_path / "a", cache=cache)
+    assert whole.returncode == 0, whole.stderr
+    environment = {**os.environ, "FIBERMODELS_CACHE": str(cache), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "train.py", *epochs, "--runs", str(tmp_path / "b")]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    table = tmp_path / "b" / "quickstart" / "metrics.csv"
+    while process.poll() is None and not (table.is_file() and len(table.read_text().splitlines()) > 8):
+        time.sleep(0.01)
+    assert process.poll() is None, "it was to be killed while it ran"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = run("train.py", *epochs, "--runs", tmp_path / "b", "--ckpt_path", "last", cache=cache)
+    assert resumed.returncode == 0, resumed.stderr
+    first, second = (tmp_path / part / "quickstart" for part in "ab")
+    assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
+    states = [torch.load(p / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for p in (first, second)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

@@ -1,0 +1,70 @@
+"""Every shipped config runs: a training for one batch, a model file for a few targets."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    """A few images in MNIST's layout, so that no config needs a download."""
+    root = tmp_path_factory.mktemp("data")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6000), ("t10k", 64)):
+        images = np.zeros((count, 28, 28), np.uint8)
+        images[:, 5:20, 5:20] = rng.integers(0, 256, (count, 15, 15))
+        for kind, array in (("images-idx3", images), ("labels-idx1", rng.integers(0, 10, count).astype(np.uint8))):
+            header = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+            (raw / f"{part}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    return root
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_it_runs(config, data_root, tmp_path):
+    text = config.read_text()
+    assert text.startswith("# "), "the first line says what it is and what to expect"
+    trains = "learner" in yaml.safe_load(text)["model"]
+    if trains:
+        command = ["train.py", "--config", str(config), "--trainer.fast_dev_run", "true", "--runs", str(tmp_path)]
+    else:
+        size = ["--num_targets", "4", "--samples_per_target", "2", "--device", "cpu"]
+        command = ["evaluate.py", "--model", str(config), *size, "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "FIBERMODELS_DATA": str(data_root), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    if not trains:
+        assert json.loads((tmp_path / "out" / "metrics.json").read_text())["num_targets"] == 4
+
+
+@pytest.mark.parametrize("card", sorted(ROOT.glob("data/weights/**/*.json")), ids=lambda p: p.stem)
+def test_published_weights_are_what_their_card_says(card):
+    import hashlib
+
+    from fibermodels.config import build
+
+    content = json.loads(card.read_text())
+    weights = card.with_suffix(".safetensors")
+    assert weights.stat().st_size < 10_000_000
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == content["sha256"]
+    build(content["component"], weights=False).load_weights(weights)
+
+
+def test_every_result_says_where_it_comes_from():
+    for path in sorted(ROOT.glob("results/**/metrics.json")):
+        values = json.loads(path.read_text())
+        missing = {"fiber_rms", "commit", "device", "seed", "num_targets"} - set(values)
+        assert not missing, f"{path}: {missing}"
+        assert (path.parent / "samples.png").is_file()

@@ -1,0 +1,139 @@
+"""Evaluation: draws, scores, results on disk, comparisons."""
+
+import csv
+import json
+
+import pytest
+import torch
+from cases import flow_matching, images, normalizing_flow, subject
+
+from fibermodels.core import FiberSamples, fingerprint
+from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.evaluation.figures import markdown_table, write_comparison
+from fibermodels.evaluation.results import load_samples, read_results, save
+from fibermodels.evaluation.scoring import draw, evaluate, own_parameters, score
+from fibermodels.models import NearestNeighbour, Oracle
+
+ABOUT = {"name", "family", "fiber_weight", "dataset", "num_targets", "samples_per_target", "seed", "device", "commit"}
+COST = {"num_parameters", "seconds_per_sample", "network_calls_per_sample"}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """The oracle's result, saved."""
+    folder = tmp_path_factory.mktemp("results") / "oracle"
+    samples, values = evaluate(Oracle(), subject(), ColourDigits(), 40, 5, seed=3)
+    save(folder, samples, values)
+    return folder, samples, values
+
+
+def test_the_oracle_scores_at_the_floor(result):
+    _, _, values = result
+    assert values["fiber_rms"] < 1e-4
+    assert values["colour_kl"] == pytest.approx(values["colour_kl_floor"], rel=0.15)
+    assert values["colour_w1"] == pytest.approx(values["colour_w1_floor"], rel=0.5)
+    assert values["pairwise_distance"] == pytest.approx(values["pairwise_distance_truth"], rel=0.1)
+    assert values["contrast_error"] < 1e-4
+
+
+def test_metrics_say_where_they_come_from(result):
+    folder, _, values = result
+    assert set(values) >= ABOUT | COST
+    assert values["subject"] == fingerprint(subject())
+    assert json.loads((folder / "metrics.json").read_text()) == values
+    assert all(value is not None and value == value for value in values.values())
+
+
+def test_samples_are_kept_and_score_the_same_again(result):
+    folder, samples, values = result
+    again = load_samples(folder)
+    assert torch.equal(again.x_hat, samples.x_hat)
+    rescored = score(again)
+    assert rescored["fiber_rms"] == values["fiber_rms"]
+    assert "colour_kl" not in rescored, "a metric that does not apply is absent"
+    assert (folder / "samples.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("build", [flow_matching, normalizing_flow, Oracle], ids=lambda f: f.__name__)
+def test_samples_do_not_depend_on_the_batch_size(build):
+    phi, x, model = subject(), images(10), build()
+    if hasattr(model, "remember"):
+        model.remember(x, phi(x))
+    first, _ = draw(model, phi, x, 3, seed=5, batch_size=10)
+    second, _ = draw(model, phi, x, 3, seed=5, batch_size=3)
+    torch.testing.assert_close(first.x_hat, second.x_hat, atol=1e-5, rtol=0)
+
+
+def test_a_density_adds_its_likelihood():
+    _, values = evaluate(normalizing_flow(), subject(), ColourDigits(), 8, 2)
+    assert values["nll_bits_per_dim"] > 0
+    assert values["num_parameters"] == own_parameters(normalizing_flow()) > 0
+
+
+def test_a_single_target_has_no_shuffled_one():
+    _, values = evaluate(NearestNeighbour(), subject(), ColourDigits(), 1, 2)
+    assert "fiber_rms_shuffled" not in values
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [((0, 1), "num_targets: expected at least 1"), ((5, 0), "samples_per_target"), ((9999, 1), "has 250 images")],
+)
+def test_bad_numbers(numbers, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(NearestNeighbour(), subject(), ColourDigits(), *numbers)
+
+
+def test_targets_out_of_range():
+    with pytest.raises(ValueError, match=r"targets: expected values in \[0, 1\]"):
+        draw(flow_matching(), subject(), 2 * images(4), 1)
+
+
+def test_broken_samples_are_noticed():
+    model = flow_matching()
+    model.network.leave.bias.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="samples of FlowMatching: expected values"):
+        draw(model, subject(), images(4), 1)
+
+
+def row(**changes):
+    own = {"name": "a", "family": "A", "fiber_weight": 0.0, "fiber_rms": 0.2, "colour_kl": 0.1, "subject": "s"}
+    return own | {"dataset": "d", "colour_kl_floor": 0.01} | changes
+
+
+def write(folder, **changes):
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(row(**changes)))
+    return folder
+
+
+def test_comparison(tmp_path):
+    folders = [
+        write(tmp_path / "1"),
+        write(tmp_path / "2", fiber_weight=10.0, fiber_rms=0.1, name="b"),
+        write(tmp_path / "3", family="Oracle", name="oracle", fiber_rms=0.0),
+    ]
+    rows = read_results(folders)
+    assert [r["name"] for r in rows] == ["oracle", "a", "b"]
+    write_comparison(rows, tmp_path / "out")
+    with (tmp_path / "out" / "comparison.csv").open() as file:
+        assert [float(r["fiber_rms"]) for r in csv.DictReader(file)] == [0.0, 0.2, 0.1]
+    assert (tmp_path / "out" / "comparison.md").read_text() == markdown_table(rows)
+    assert "| b | 10 | 0.100 |" in markdown_table(rows)
+    assert (tmp_path / "out" / "comparison.png").stat().st_size > 5000
+
+
+def test_results_that_do_not_compare(tmp_path):
+    with pytest.raises(ValueError, match="different subjects"):
+        read_results([write(tmp_path / "1"), write(tmp_path / "2", subject="t")])
+    with pytest.raises(FileNotFoundError, match=r"expected a metrics\.json"):
+        read_results([tmp_path / "nowhere"])
+    (tmp_path / "1" / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not a result"):
+        read_results([tmp_path / "1"])
+
+
+def test_samples_that_do_not_belong_together():
+    x = images(2)
+    with pytest.raises(ValueError, match="do not belong"):
+        FiberSamples(x, torch.zeros(2, 6), x[None, :1], torch.zeros(1, 1, 6))
