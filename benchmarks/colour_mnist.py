@@ -26,6 +26,11 @@ def call(*arguments: object) -> None:
     subprocess.run(command, check=True)
 
 
+def scored(name: str) -> bool:
+    """Whether the result is there."""
+    return (RESULTS / name / "metrics.json").exists()
+
+
 def train(family: str, weight: int, name: str) -> Path:
     """Trains one model, or resumes it, or finds it done; returns its checkpoint."""
     folder = Path("runs/colour_mnist") / name
@@ -37,7 +42,13 @@ def train(family: str, weight: int, name: str) -> Path:
     return folder / "checkpoints" / "best.ckpt"
 
 
-def main(num_targets: int = 10_000, samples_per_target: int = 10, seed: int = 0, only: str | None = None) -> None:
+def main(
+    num_targets: int = 10_000,
+    samples_per_target: int = 10,
+    seed: int = 0,
+    only: str | None = None,
+    score: bool = True,
+) -> None:
     """Trains, scores and compares.
 
     Args:
@@ -45,17 +56,23 @@ def main(num_targets: int = 10_000, samples_per_target: int = 10, seed: int = 0,
         samples_per_target: samples of each fiber.
         seed: of the samples.
         only: train and score this family alone.
+        score: False trains only: several families can then train at once, and be timed later, alone.
     """
     size = ("--num_targets", num_targets, "--samples_per_target", samples_per_target, "--seed", seed)
+    trained = {
+        family + (f"-lambda{weight}" if weight else ""): (family, weight)
+        for family, weights in LAMBDAS.items()
+        for weight in weights
+        if only in (None, family)
+    }
+    checkpoints = {name: train(*how, name) for name, how in trained.items() if not scored(name)}
+    if not score:
+        return
     for name in UNTRAINED:
-        if only in (None, name) and not (RESULTS / name / "metrics.json").exists():
+        if only in (None, name) and not scored(name):
             call("evaluate.py", "--model", CONFIGS / f"{name}.yaml", *size, "--out", RESULTS / name)
-    for family, weights in LAMBDAS.items():
-        for weight in weights if only in (None, family) else ():
-            name = family + (f"-lambda{weight}" if weight else "")
-            if not (RESULTS / name / "metrics.json").exists():
-                checkpoint = train(family, weight, name)
-                call("evaluate.py", "--checkpoint", checkpoint, *size, "--out", RESULTS / name, "--name", name)
+    for name, checkpoint in checkpoints.items():
+        call("evaluate.py", "--checkpoint", checkpoint, *size, "--out", RESULTS / name, "--name", name)
     done = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
     call("evaluate.py", "--compare", *done, "--out", RESULTS, "--overwrite", "true")
 

@@ -70,7 +70,7 @@ class VAE(LatentSpace, Trainable):
         self.draw = nn.Linear(patterns, size * size)
         self.standardise = Standardise(dim)
         self.load_weights(weights)
-        self._subject = (subject,)  # in a tuple it is a reference, not a submodule: its weights are its own
+        self.subject = subject  # only now: the weights file is without it
 
     def moments(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = self._posterior(x, h)
@@ -106,24 +106,22 @@ class VAE(LatentSpace, Trainable):
             "reconstruction": _nll(image, x, self.sigma),
         }
         if self.tau is not None:
-            (subject,) = self._subject
-            if subject is None or h is None:
+            if self.subject is None or h is None:
                 raise ValueError(f"VAE: tau {self.tau} needs a subject to train with")
-            terms["fiber"] = _nll(subject(image.clamp(0, 1)), h, self.tau)
+            terms["fiber"] = _nll(self.subject(image.clamp(0, 1)), h, self.tau)
         return terms
 
     def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         mean, _ = self._posterior(x, h)
         image = self._draw(mean, h).clamp(0, 1)
         scores = {"reconstruction_rmse": distances.rms(x, image)}
-        (subject,) = self._subject
-        if subject is not None and h is not None:
-            scores["fiber_rms"] = distances.rms(h, subject(image))
+        if self.subject is not None and h is not None:
+            scores["fiber_rms"] = distances.rms(h, self.subject(image))
         return scores
 
     @torch.no_grad()
     def product(self, batches: Iterable[dict[str, Tensor]]) -> "VAE":
-        """This space, its latents standardised on the images in `batches`.
+        """This space without its judge, its latents standardised on the images in `batches`.
 
         Posterior samples, not means, are measured: the mean of an unused dimension hardly moves.
         """
@@ -131,8 +129,11 @@ class VAE(LatentSpace, Trainable):
         for batch in batches:
             mean, std = self._posterior(batch["x"], batch.get("h"))
             latents.append(mean + std * torch.randn(std.shape, generator=generator))
-        self.standardise.measure(torch.cat(latents))
-        return self
+        product = VAE(**self.arguments | {"weights": None, "subject": None})
+        own = {name: value for name, value in self.state_dict().items() if not name.startswith("subject.")}
+        product.load_state_dict(own)
+        product.standardise.measure(torch.cat(latents))
+        return product
 
 
 def _nll(value: Tensor, mean: Tensor, scale: float) -> Tensor:

@@ -58,9 +58,15 @@ def load(path: str | Path) -> Run:
     return Run(training.eval().requires_grad_(False), build(own["data"]))
 
 
-def export(path: str | Path, out: str | Path, overwrite: bool = False) -> dict[str, object]:
+def export(path: str | Path, out: str | Path, overwrite: bool = False, half: bool = False) -> dict[str, object]:
     """Writes `OUT.safetensors` and `OUT.json` from a checkpoint: the weights of what was trained, how
     to build it, the sha256 of the file, and its scores on the test split.
+
+    Args:
+        path: the checkpoint.
+        out: the files' path, without an ending.
+        overwrite: replace earlier files.
+        half: store the weights in 16 bits; they compute in 32 as ever, and the scores are theirs.
 
     Raises:
         FileExistsError: the files are there and `overwrite` is not set.
@@ -73,6 +79,8 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False) -> dict[s
     run = load(path)
     if run.data is None:
         raise ValueError(f"'{path}' does not say on which data it was trained")
+    if half:
+        run.model.half().float()
     product = run.model.product(_batches(run, "train"))
     scores: dict[str, list[torch.Tensor]] = {}
     with torch.no_grad():
@@ -80,7 +88,8 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False) -> dict[s
             for name, value in run.model.scores(batch["x"], batch.get("h")).items():
                 scores.setdefault(name, []).append(value)
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in product.state_dict().items()}, weights)
+    kind = torch.float16 if half else torch.float32
+    save_file({name: value.to(kind).contiguous() for name, value in product.state_dict().items()}, weights)
     content: dict[str, object] = {
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "dataset": run.data.name,

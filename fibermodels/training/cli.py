@@ -122,7 +122,7 @@ def main() -> None:
                 "enable_model_summary": False,
             },
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"fit": {"usage": USAGE}},
+            parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
         )
     except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss) as error:
         print(f"error: {error}", file=sys.stderr)

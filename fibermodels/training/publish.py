@@ -14,9 +14,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=str, required=True, help="runs/NAME/checkpoints/best.ckpt")
     parser.add_argument("--out", type=str, required=True, help="the files' path, without an ending")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace earlier files")
+    parser.add_argument("--half", type=bool, default=False, help="store the weights in 16 bits")
     options = parser.parse_args()
     try:
-        content = export(options.checkpoint, options.out, options.overwrite)
+        content = export(options.checkpoint, options.out, options.overwrite, options.half)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

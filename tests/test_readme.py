@@ -1,0 +1,64 @@
+"""What README and docs say is so: commands exist, tables are the generated ones, the example runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "data" / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_files_and_targets_exist(page):
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), link
+    for path in re.findall(r"`?((?:configs|fibermodels|benchmarks|tests|docs)/[\w/.-]+\.(?:py|yaml|md))", text):
+        assert (ROOT / path).exists(), path
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target in re.findall(r"`make ([a-z-]+)", text) + re.findall(r"^make ([a-z-]+)", text, re.MULTILINE):
+        assert target in targets, f"make {target}"
+
+
+def test_tables_are_the_generated_ones():
+    subprocess.run([sys.executable, "benchmarks/tables.py", "--check", "true"], cwd=ROOT, check=True)
+
+
+def test_the_comparison_is_that_of_the_results():
+    from fibermodels.evaluation.figures import markdown_table
+    from fibermodels.evaluation.results import read_results
+
+    folders = [path.parent for path in ROOT.glob("results/colour_mnist/*/metrics.json")]
+    table = (ROOT / "results" / "colour_mnist" / "comparison.md").read_text()
+    assert table == markdown_table(read_results(folders))
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    """The README's Python block, on a checkpoint trained for two batches."""
+    import torch
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from fibermodels.data.colour_digits import ColourDigits
+    from fibermodels.latents import VAE
+    from fibermodels.models import FlowMatching
+    from fibermodels.subjects import DecolorisedEncoder
+    from fibermodels.training import Training
+
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    folder = tmp_path / "runs" / "quickstart" / "checkpoints"
+    module = Training(FlowMatching(VAE(width=16, blocks=1, patterns=8), width=16), DecolorisedEncoder(width=16))
+    trainer = Trainer(
+        accelerator="cpu", max_steps=2, limit_val_batches=0, logger=False, enable_progress_bar=False,
+        callbacks=[ModelCheckpoint(str(folder), "best")],
+    )  # fmt: skip
+    trainer.fit(module, datamodule=ColourDigits(batch_size=8))
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["samples"].shape == (5, 8, 3, 28, 28)
+    assert names["error"].shape == (8,)
+    assert torch.isfinite(names["error"]).all()
