@@ -22,9 +22,9 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 quickstart: $(VENV)/installed  ## train a small fiber model on embedded digits, score it beside the truth
 	$(PY) train.py --config configs/quickstart.yaml --overwrite true
-	$(PY) evaluate.py --checkpoint runs/quickstart/checkpoints/best.ckpt --out runs/quickstart/result --overwrite true
-	$(PY) evaluate.py --model configs/digits/oracle.yaml --out runs/quickstart/oracle --overwrite true
-	$(PY) evaluate.py --model configs/digits/nearest_neighbour.yaml --out runs/quickstart/nearest_neighbour --overwrite true
+	$(PY) evaluate.py --checkpoint runs/quickstart/checkpoints/best.ckpt --num_targets 250 --out runs/quickstart/result --overwrite true
+	$(PY) evaluate.py --model configs/digits/oracle.yaml --num_targets 250 --out runs/quickstart/oracle --overwrite true
+	$(PY) evaluate.py --model configs/digits/nearest_neighbour.yaml --num_targets 250 --out runs/quickstart/nearest_neighbour --overwrite true
 	$(PY) evaluate.py --compare runs/quickstart/result runs/quickstart/oracle runs/quickstart/nearest_neighbour \
 		--out runs/quickstart --overwrite true
 	@echo "samples beside their targets: runs/quickstart/result/samples.png"

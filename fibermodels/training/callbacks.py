@@ -13,9 +13,18 @@ from torchvision.utils import make_grid, save_image
 
 
 def epoch_metrics(trainer: Trainer) -> dict[str, float]:
-    """What was logged for the epoch that ends, by name; Lightning's extra names per step are left out."""
-    found = sorted(trainer.callback_metrics.items())
-    return {name: round(float(value), 6) for name, value in found if not name.endswith(("_step", "_epoch"))}
+    """What was logged for the epoch that ends, by name.
+
+    Lightning's extra names per step are left out, and what it keeps of an earlier epoch's validation.
+    """
+    every = trainer.check_val_every_n_epoch
+    validated = every is None or (trainer.current_epoch + 1) % every == 0
+    left_out = ("_step", "_epoch")
+    return {
+        name: round(float(value), 6)
+        for name, value in sorted(trainer.callback_metrics.items())
+        if not name.endswith(left_out) and (validated or not name.startswith("val/"))
+    }
 
 
 class MetricsCSV(Callback):

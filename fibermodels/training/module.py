@@ -164,10 +164,11 @@ class Training(LightningModule, metaclass=Recorded):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what rebuilds the run: plain types, readable under `weights_only=True`."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = getattr(data, "source", data)  # cached latents are made of something
         checkpoint["fibermodels"] = {
             "format": FORMAT,
             "training": describe(self),
-            "data": describe(getattr(data, "source", data)) if isinstance(type(data), Recorded) else None,
+            "data": describe(data) if isinstance(type(data), Recorded) else None,
             "frozen": self._frozen(),
         }
 
