@@ -17,6 +17,8 @@ RESULTS = Path("results/colour_mnist")
 
 UNTRAINED = ("oracle", "reconstruction", "nearest_neighbour", "augmented")
 LAMBDAS = {"flow_matching": (0, 1, 10), "normalizing_flow": (0, 1, 10, 100)}
+CONTINUE = ("--trainer.max_epochs", 12, "--model.lr", 5e-4)
+"""How every point of a curve goes on from its family's common start."""
 
 
 def call(*arguments: object) -> None:
@@ -31,15 +33,21 @@ def scored(name: str) -> bool:
     return (RESULTS / name / "metrics.json").exists()
 
 
-def train(family: str, weight: int, name: str) -> Path:
+def train(family: str, name: str, *own: object) -> Path:
     """Trains one model, or resumes it, or finds it done; returns its checkpoint."""
     folder = Path("runs/colour_mnist") / name
     if not (folder / "done").exists():
         resume = ["--ckpt_path", "last"] if (folder / "checkpoints" / "last.ckpt").exists() else ["--overwrite", "true"]
-        own = ["--name", f"colour_mnist/{name}", "--model.fiber.weight", weight]
-        call("train.py", "--config", CONFIGS / f"{family}.yaml", *own, *resume)
+        call("train.py", "--config", CONFIGS / f"{family}.yaml", "--name", f"colour_mnist/{name}", *own, *resume)
         (folder / "done").touch()
     return folder / "checkpoints" / "best.ckpt"
+
+
+def train_curve(family: str, weight: int, name: str) -> Path:
+    """A point of a family's curve: the model trained without fiber loss, then for `CONTINUE` with every
+    weight, 0 included, with it. So all points of a curve have seen the same data and schedule."""
+    base = train(family, f"{family}-base")
+    return train(family, name, "--start_from", base, "--model.fiber.weight", weight, *CONTINUE)
 
 
 def main(
@@ -65,7 +73,7 @@ def main(
         for weight in weights
         if only in (None, family)
     }
-    checkpoints = {name: train(*how, name) for name, how in trained.items() if not scored(name)}
+    checkpoints = {name: train_curve(*how, name) for name, how in trained.items() if not scored(name)}
     if not score:
         return
     for name in UNTRAINED:

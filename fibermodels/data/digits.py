@@ -60,8 +60,8 @@ def _sklearn_digits(split: Split) -> Tensor:
     from sklearn.datasets import load_digits as load_bundled
 
     small = torch.from_numpy(load_bundled().images).float()[:, None] / 16  # (1797, 1, 8, 8)
-    large = torch.nn.functional.interpolate(small, size=(24, 24), mode="bicubic", align_corners=False)
-    digits = torch.nn.functional.pad(large.clamp(0, 1), (2, 2, 2, 2))
+    large = torch.nn.functional.interpolate(small, size=(20, 20), mode="bicubic", align_corners=False)
+    digits = torch.nn.functional.pad(large.clamp(0, 1), (4, 4, 4, 4))
     order = torch.randperm(len(digits), generator=seeded("split", "digits"))
     parts = {"train": order[:1297], "val": order[1297:1547], "test": order[1547:]}
     return digits[parts[split]]

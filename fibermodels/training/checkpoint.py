@@ -58,6 +58,18 @@ def load(path: str | Path) -> Run:
     return Run(training.eval().requires_grad_(False), build(own["data"]))
 
 
+def start_from(learner: Trainable, path: str | Path) -> None:
+    """Gives a learner the weights that another run trained: to go on with another fiber loss, say.
+
+    Raises:
+        ValueError: the checkpoint holds another architecture.
+    """
+    try:
+        learner.load_state_dict(load(path).model.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"start_from: the weights in '{path}' do not fit this learner: {error}") from error
+
+
 def export(path: str | Path, out: str | Path, overwrite: bool = False, half: bool = False) -> dict[str, object]:
     """Writes `OUT.safetensors` and `OUT.json` from a checkpoint: the weights of what was trained, how
     to build it, the sha256 of the file, and its scores on the test split.

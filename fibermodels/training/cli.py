@@ -17,6 +17,7 @@ from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
 from fibermodels.training.callbacks import EpochLine, MetricsCSV, SampleGrid
+from fibermodels.training.checkpoint import start_from
 from fibermodels.training.module import NonFiniteLoss, Training
 
 USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last] | --help | --print_config"
@@ -36,6 +37,9 @@ class TrainCLI(LightningCLI):
             type=int,
             default=8,
             help="encode the training set once, in so many colour draws, instead of in every step; 0: in every step",
+        )
+        parser.add_argument(
+            "--start_from", type=str | None, default=None, help="a checkpoint whose weights the learner starts with"
         )
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
         parser.link_arguments("subject", "model.subject", apply_on="instantiate")
@@ -71,6 +75,8 @@ class TrainCLI(LightningCLI):
         """Builds everything; a fiber model trains on cached latents unless told otherwise."""
         super().instantiate_classes()
         draws, learner = self.config["fit"]["cache_draws"], self.model.learner
+        if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
+            start_from(learner, self.config["fit"]["start_from"])
         if draws < 0:
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
