@@ -30,10 +30,10 @@ quickstart: $(VENV)/installed  ## train a small fiber model on embedded digits, 
 	@echo "samples beside their targets: runs/quickstart/result/samples.png"
 
 test: $(VENV)/installed-dev  ## the test suite (under 5 minutes on two cores)
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2
 
 test-slow: $(VENV)/installed-dev  ## the test suite with the long tests
-	$(PY) -m pytest -m "slow or not slow"
+	$(PY) -m pytest -n 2 -m "slow or not slow"
 
 check: $(VENV)/installed-dev  ## lint, format, types, architecture
 	$(PY) -m ruff check .

@@ -9,25 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
+from scripts import run
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--config", "configs/quickstart.yaml", "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2"]
 SMALL = ["--trainer.limit_val_batches", "1", "--trainer.check_val_every_n_epoch", "1", "--cache_draws", "1"]
 
 
-def run(script, *arguments, cache=None):
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    if cache:
-        environment["FIBERMODELS_CACHE"] = str(cache)
-    command = [sys.executable, script, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a run of the quickstart's config, cut short."""
     folder = tmp_path_factory.mktemp("runs")
-    done = run("train.py", *QUICK, *SMALL, "--runs", folder, cache=folder / "cache")
+    done = run("train.py", *QUICK, *SMALL, "--runs", folder, FIBERMODELS_CACHE=folder / "cache")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -41,7 +34,7 @@ def test_a_run_leaves_what_was_promised(trained):
 
 
 def test_an_earlier_run_is_not_overwritten(trained):
-    again = run("train.py", *QUICK, *SMALL, "--runs", trained, cache=trained / "cache")
+    again = run("train.py", *QUICK, *SMALL, "--runs", trained)
     assert again.returncode == 2
     assert "resume it with --ckpt_path last" in again.stderr
     assert "Traceback" not in again.stderr
@@ -49,9 +42,17 @@ def test_an_earlier_run_is_not_overwritten(trained):
 
 def test_it_resumes_for_more_epochs(trained):
     more = run(
-        "train.py", *QUICK, *SMALL, "--runs", trained, "--ckpt_path", "last", "--trainer.max_epochs", "3",
-        cache=trained / "cache",
-    )  # fmt: skip
+        "train.py",
+        *QUICK,
+        *SMALL,
+        "--runs",
+        trained,
+        "--ckpt_path",
+        "last",
+        "--trainer.max_epochs",
+        "3",
+        FIBERMODELS_CACHE=trained / "cache",
+    )
     assert more.returncode == 0, more.stderr
     lines = (trained / "quickstart" / "metrics.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1", "2"]
@@ -125,21 +126,21 @@ def test_a_killed_run_resumes_and_ends_as_if_it_had_not_been(tmp_path):
     import torch
 
     epochs = [*QUICK, *SMALL, "--trainer.max_epochs", "30", "--trainer.limit_train_batches", "10"]
-    cache = tmp_path / "cache"
-    whole = run("train.py", *epochs, "--runs", tmp_path / "a", cache=cache)
-    assert whole.returncode == 0, whole.stderr
-    environment = {**os.environ, "FIBERMODELS_CACHE": str(cache), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "train.py", *epochs, "--runs", str(tmp_path / "b")]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    table = tmp_path / "b" / "quickstart" / "metrics.csv"
+    environment = {**os.environ, "FIBERMODELS_CACHE": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+    first, second = tmp_path / "a" / "quickstart", tmp_path / "b" / "quickstart"
+
+    def start(folder, *more):
+        command = [sys.executable, "train.py", *epochs, "--runs", str(folder.parent), *more]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+
+    assert start(first).wait(240) == 0
+    process, table = start(second), second / "metrics.csv"
     while process.poll() is None and not (table.is_file() and len(table.read_text().splitlines()) > 8):
         time.sleep(0.01)
     assert process.poll() is None, "it was to be killed while it ran"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    resumed = run("train.py", *epochs, "--runs", tmp_path / "b", "--ckpt_path", "last", cache=cache)
-    assert resumed.returncode == 0, resumed.stderr
-    first, second = (tmp_path / part / "quickstart" for part in "ab")
+    assert start(second, "--ckpt_path", "last").wait(240) == 0
     assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
     states = [torch.load(p / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for p in (first, second)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

@@ -1,14 +1,12 @@
 """Every shipped config runs: a training for one batch, a model file for a few targets."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from scripts import run
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
@@ -34,19 +32,15 @@ def data_root(tmp_path_factory):
 def test_it_runs(config, data_root, tmp_path):
     text = config.read_text()
     assert text.startswith("# "), "the first line says what it is and what to expect"
-    trains = "learner" in yaml.safe_load(text)["model"]
-    if trains:
-        command = ["train.py", "--config", str(config), "--trainer.fast_dev_run", "true", "--runs", str(tmp_path)]
-    else:
-        size = ["--num_targets", "4", "--samples_per_target", "2", "--device", "cpu"]
-        command = ["evaluate.py", "--model", str(config), *size, "--out", str(tmp_path / "out")]
-    environment = {**os.environ, "FIBERMODELS_DATA": str(data_root), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-    )
+    here = {"FIBERMODELS_DATA": data_root, "FIBERMODELS_CACHE": tmp_path}
+    if "learner" in yaml.safe_load(text)["model"]:
+        done = run("train.py", "--config", config, "--trainer.fast_dev_run", "true", "--runs", tmp_path, **here)
+        assert done.returncode == 0, done.stderr
+        return
+    size = ("--num_targets", "4", "--samples_per_target", "2", "--device", "cpu")
+    done = run("evaluate.py", "--model", config, *size, "--out", tmp_path / "out", **here)
     assert done.returncode == 0, done.stderr
-    if not trains:
-        assert json.loads((tmp_path / "out" / "metrics.json").read_text())["num_targets"] == 4
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["num_targets"] == 4
 
 
 @pytest.mark.parametrize("card", sorted(ROOT.glob("data/weights/**/*.json")), ids=lambda p: p.stem)

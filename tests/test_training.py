@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import flow_matching, normalizing_flow, subject, vae
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fibermodels.core import fingerprint, seeded
 from fibermodels.data.cached import CachedLatents
@@ -18,14 +18,16 @@ from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import FiberLoss
 from fibermodels.subjects import DecolorisedAutoencoder
 from fibermodels.training import NonFiniteLoss, Training, export, load
-from fibermodels.training.callbacks import MetricsCSV, SampleGrid
+from fibermodels.training.callbacks import MetricsCSV, SampleGrid, averaged_weights
+from fibermodels.training.checkpoint import start_from
+from fibermodels.training.module import one_cycle
 
 ROOT = Path(__file__).parents[1]
 
 
 def trainer(folder, epochs, **options):
     own = [
-        EMAWeightAveraging(decay=0.9),
+        averaged_weights(0.9),
         ModelCheckpoint(str(folder), "last", enable_version_counter=False, save_on_train_epoch_end=True),
         MetricsCSV(folder / "metrics.csv"),
         SampleGrid(folder / "samples.png"),
@@ -170,6 +172,35 @@ def test_a_pickle_is_not_executed(tmp_path):
     with pytest.raises(ValueError, match="damaged or not a checkpoint"):
         load(tmp_path / "evil.ckpt")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_averaging_leaves_frozen_weights_as_they_are(tmp_path):
+    module = training()
+    before = module.frozen()
+    trainer(tmp_path, 2).fit(module, datamodule=ColourDigits(batch_size=32))
+    run = load(tmp_path / "last.ckpt")
+    assert run.training.frozen() == module.frozen() == before
+
+
+def test_another_run_can_start_from_the_weights_of_one(tmp_path):
+    trainer(tmp_path, 1).fit(training(), datamodule=ColourDigits(batch_size=32))
+    trained = load(tmp_path / "last.ckpt").model.state_dict()
+    fresh = training()
+    assert any(not torch.equal(value, trained[name]) for name, value in fresh.learner.state_dict().items())
+    start_from(fresh, tmp_path / "last.ckpt")
+    assert all(torch.equal(value, trained[name]) for name, value in fresh.learner.state_dict().items())
+    with pytest.raises(ValueError, match="do not fit this learner"):
+        start_from(training(flow_matching(width=8)), tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="another subject"):
+        start_from(Training(flow_matching(), subject(seed=9)), tmp_path / "last.ckpt")
+
+
+def test_the_schedule_rises_and_falls():
+    values = [one_cycle(i / 100, 0.1) for i in range(121)]
+    assert values[0] == pytest.approx(0.04)
+    assert values[10] == pytest.approx(1)
+    assert values[100] == values[120] == pytest.approx(0, abs=1e-9)
+    assert values == [*sorted(values[:11]), *sorted(values[11:], reverse=True)]
 
 
 @pytest.mark.parametrize(

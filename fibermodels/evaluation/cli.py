@@ -18,7 +18,7 @@ def parser() -> ArgumentParser:
     own = ArgumentParser(prog="evaluate.py", description="Draws samples once and scores them.", usage=USAGE)
     own.add_argument("--checkpoint", type=str | None, default=None, help="runs/NAME/checkpoints/best.ckpt")
     own.add_argument("--model", type=str | None, default=None, help="a YAML file of a model that needs no training")
-    own.add_argument("--compare", type=list[str], nargs="+", help="result folders to put into one table and figure")
+    own.add_argument("--compare", type=str, nargs="+", help="result folders to put into one table and figure")
     own.add_argument("--out", type=str, required=True, help="folder for the result")
     own.add_argument("--name", type=str | None, default=None, help="the result's name; default: the run's")
     own.add_argument("--num_targets", type=int, default=1000, help="test images to sample the fibers of")

@@ -7,9 +7,22 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torchvision.utils import make_grid, save_image
+
+
+def averaged_weights(decay: float) -> WeightAveraging:
+    """An exponential moving average of the weights, which is what validation sees and checkpoints keep.
+
+    By interpolation, `a + (1 - decay) (w - a)`: unlike a weighted sum, it leaves frozen weights as they
+    are, to the last bit.
+    """
+    if not 0 < decay < 1:
+        raise ValueError(f"ema_decay: expected a number in (0, 1), or 0 for none, got {decay}")
+    return WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
 def epoch_metrics(trainer: Trainer) -> dict[str, float]:

@@ -32,11 +32,8 @@ class Run(NamedTuple):
         return self.training.subject
 
 
-def load(path: str | Path) -> Run:
-    """Rebuilds a run from a checkpoint: classes, arguments and weights, the frozen parts included.
-
-    Reads plain types and tensors only (`weights_only=True`), and builds classes only from the
-    allowed import paths (see `fibermodels.config`).
+def read(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint: plain types and tensors only (`weights_only=True`).
 
     Raises:
         FileNotFoundError: no such file.
@@ -49,6 +46,20 @@ def load(path: str | Path) -> Run:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports damage and foreign content by many types
         raise ValueError(f"'{path}' is damaged or not a checkpoint: {str(error).splitlines()[0]}") from error
+    own_part(checkpoint, f"'{path}'")
+    return checkpoint
+
+
+def load(path: str | Path) -> Run:
+    """Rebuilds a run from a checkpoint: classes, arguments and weights, the frozen parts included.
+
+    Classes are built from the allowed import paths alone (see `fibermodels.config`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, or not a checkpoint of this project.
+    """
+    checkpoint = read(path)
     own = own_part(checkpoint, f"'{path}'")
     training: Training = build(own["training"], weights=False)
     try:
@@ -58,14 +69,21 @@ def load(path: str | Path) -> Run:
     return Run(training.eval().requires_grad_(False), build(own["data"]))
 
 
-def start_from(learner: Trainable, path: str | Path) -> None:
+def start_from(training: Training, path: str | Path) -> None:
     """Gives a learner the weights that another run trained: to go on with another fiber loss, say.
 
     Raises:
-        ValueError: the checkpoint holds another architecture.
+        ValueError: the checkpoint holds another architecture, or belongs to another subject or latent space.
     """
+    checkpoint = read(path)
+    training.check_frozen(checkpoint)
+    weights = {
+        name.removeprefix("learner."): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("learner.")
+    }
     try:
-        learner.load_state_dict(load(path).model.state_dict())
+        training.learner.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"start_from: the weights in '{path}' do not fit this learner: {error}") from error
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
-from fibermodels.training.callbacks import EpochLine, MetricsCSV, SampleGrid
+from fibermodels.training.callbacks import EpochLine, MetricsCSV, SampleGrid, averaged_weights
 from fibermodels.training.checkpoint import start_from
 from fibermodels.training.module import NonFiniteLoss, Training
 
@@ -76,7 +76,7 @@ class TrainCLI(LightningCLI):
         super().instantiate_classes()
         draws, learner = self.config["fit"]["cache_draws"], self.model.learner
         if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
-            start_from(learner, self.config["fit"]["start_from"])
+            start_from(self.model, self.config["fit"]["start_from"])
         if draws < 0:
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
@@ -94,7 +94,7 @@ class TrainCLI(LightningCLI):
         if not sys.stderr.isatty():
             own.append(EpochLine())
         if config["ema_decay"]:
-            own.insert(0, EMAWeightAveraging(decay=config["ema_decay"]))
+            own.insert(0, averaged_weights(config["ema_decay"]))
         self.trainer_defaults["callbacks"] = own
         logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
         if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:

@@ -39,6 +39,16 @@ class NonFiniteLoss(RuntimeError):
     """A loss term became NaN or infinite."""
 
 
+def one_cycle(progress: float, rise: float) -> float:
+    """The learning rate's share of its peak: a cosine up from 1/25 to 1 over `rise`, then one down to 0.
+
+    A function of the progress alone, so a run that resumes with more epochs stretches it.
+    """
+    if progress < rise:
+        return 1 - 0.48 * (1 + math.cos(math.pi * progress / rise))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - rise) / (1 - rise))))
+
+
 class Training(LightningModule, metaclass=Recorded):
     """Minimises the mean of the summed loss terms with AdamW under a one-cycle schedule.
 
@@ -81,11 +91,11 @@ class Training(LightningModule, metaclass=Recorded):
         self.seed, self.preview = seed, preview
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the parameters that need gradients, stepped by a one-cycle schedule."""
+        """AdamW over the parameters that need gradients, stepped by the schedule."""
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, max(steps, 2), pct_start=self.rise)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.rise))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
@@ -169,19 +179,28 @@ class Training(LightningModule, metaclass=Recorded):
             "format": FORMAT,
             "training": describe(self),
             "data": describe(data) if isinstance(type(data), Recorded) else None,
-            "frozen": self._frozen(),
+            "frozen": self.frozen(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume on another subject or latent space than the checkpoint's."""
+        self.check_frozen(checkpoint)
+
+    def check_frozen(self, checkpoint: dict[str, Any]) -> None:
+        """Compares what both depend on and do not train.
+
+        Raises:
+            ValueError: the checkpoint was trained with another subject or latent space.
+        """
         theirs = own_part(checkpoint, "the checkpoint")["frozen"]
-        for name, mine in self._frozen().items():
+        for name, mine in self.frozen().items():
             if theirs.get(name) != mine:
                 raise ValueError(
                     f"the checkpoint was trained with another {name} (fingerprint {theirs.get(name)}) than this "
-                    f"configuration names ({mine}): resume with the configuration it was started with"
+                    f"configuration names ({mine}): use the configuration it was started with"
                 )
 
-    def _frozen(self) -> dict[str, str]:
+    def frozen(self) -> dict[str, str]:
+        """Fingerprints of what the run depends on and does not train."""
         parts = {"subject": self.subject, "latent space": getattr(self.learner, "latents", None)}
         return {name: fingerprint(part) for name, part in parts.items() if part is not None}
