@@ -92,8 +92,8 @@ def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         raise ValueError(f"'{path}' holds a {type(run.model).__name__}, which samples no fibers")
     if run.data is None:
         raise ValueError(f"'{path}' does not say on which data it was trained")
-    weight = float(run.training.fiber.weight)
-    return run.model, run.subject, run.data, {"fiber_weight": weight}
+    about = {"name": Path(path).resolve().parents[1].name, "fiber_weight": float(run.training.fiber.weight)}
+    return run.model, run.subject, run.data, about
 
 
 def _from_yaml(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:

@@ -70,12 +70,25 @@ class MetricsCSV(Callback):
             return list(csv.DictReader(file))
 
 
+class InterruptNote(Callback):
+    """Says how to go on when the user presses Ctrl-C."""
+
+    @rank_zero_only
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Prints one line; Lightning ends the run."""
+        if isinstance(exception, KeyboardInterrupt):
+            print(f"\ninterrupted in epoch {trainer.current_epoch + 1}; resume with --ckpt_path last", file=sys.stderr)
+
+
 class EpochLine(Callback):
-    """One line per epoch on standard error, for logs where a progress bar is of no use."""
+    """A line on standard error after an epoch, for logs where a progress bar is of no use: of thirty
+    epochs at most, evenly spread."""
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Prints the epoch's metrics."""
+        if (trainer.current_epoch + 1) % max(1, (trainer.max_epochs or 1) // 30):
+            return
         values = "  ".join(f"{name} {value:.4g}" for name, value in epoch_metrics(trainer).items())
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}", file=sys.stderr, flush=True)
 

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
-from fibermodels.training.callbacks import EpochLine, MetricsCSV, SampleGrid, averaged_weights
+from fibermodels.training.callbacks import EpochLine, InterruptNote, MetricsCSV, SampleGrid, averaged_weights
 from fibermodels.training.checkpoint import start_from
 from fibermodels.training.module import NonFiniteLoss, Training
 
@@ -90,6 +90,7 @@ class TrainCLI(LightningCLI):
             ModelCheckpoint(checkpoints, "best", monitor="val/loss", enable_version_counter=False),
             MetricsCSV(self.folder / "metrics.csv"),
             SampleGrid(self.folder / "samples.png"),
+            InterruptNote(),
         ]
         if not sys.stderr.isatty():
             own.append(EpochLine())
