@@ -126,6 +126,16 @@ def test_the_loss_falls(tmp_path):
     assert losses[-1] < losses[0] - 0.05
 
 
+@pytest.mark.parametrize("build", [flow_matching, normalizing_flow], ids=lambda f: f.__name__)
+def test_bfloat16_stays_close_to_float32(tmp_path, build):
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        folder = tmp_path / precision
+        trainer(folder, 1, precision=precision).fit(training(build()), datamodule=ColourDigits(batch_size=32))
+        losses.append(float(rows(folder)[-1]["train/loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     class Poison(ModelCheckpoint):
         def on_train_batch_start(self, trainer, module, batch, index):

@@ -93,7 +93,8 @@ class Training(LightningModule, metaclass=Recorded):
     def configure_optimizers(self) -> Any:
         """AdamW over the parameters that need gradients, stepped by the schedule."""
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        full = str(self.trainer.precision).startswith("32")  # else Lightning cannot clip a fused optimizer's gradients
+        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=full)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.rise))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
