@@ -58,6 +58,19 @@ def test_it_resumes_for_more_epochs(trained):
     assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1", "2"]
 
 
+def test_overwriting_starts_anew(trained, tmp_path):
+    import shutil
+
+    shutil.copytree(trained / "quickstart", tmp_path / "quickstart")
+    (tmp_path / "quickstart" / "notes.txt").write_text("mine")
+    options = ("--runs", tmp_path, "--overwrite", "true", "--trainer.max_epochs", "1")
+    done = run("train.py", *QUICK, *SMALL, *options, FIBERMODELS_CACHE=trained / "cache")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "quickstart" / "metrics.csv").read_text().splitlines()) == 2
+    assert len(list((tmp_path / "quickstart").glob("events*"))) == 1
+    assert (tmp_path / "quickstart" / "notes.txt").read_text() == "mine"
+
+
 def test_evaluate_and_compare(trained, tmp_path):
     checkpoint = trained / "quickstart" / "checkpoints" / "best.ckpt"
     size = ("--num_targets", 20, "--samples_per_target", 2, "--device", "cpu")

@@ -60,12 +60,8 @@ class TrainCLI(LightningCLI):
         if config["ckpt_path"] and not Path(config["ckpt_path"]).is_file():
             raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
         started = last.exists() or (self.folder / "config.yaml").exists()
-        first_process = os.environ.get("LOCAL_RANK", "0") == "0"
-        if (
-            started
-            and first_process
-            and not (config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"])
-        ):
+        may_write = config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"]
+        if started and not may_write and _first_process():
             raise FileExistsError(
                 f"'{self.folder}' holds an earlier run: resume it with --ckpt_path last, "
                 "choose another --name, or say --overwrite true"
@@ -81,6 +77,13 @@ class TrainCLI(LightningCLI):
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
             self.datamodule = CachedLatents(self.datamodule, learner.latents, self.model.subject, draws)
+
+    def before_fit(self) -> None:
+        """Removes what an earlier run left, if told to start anew: nothing else in the folder."""
+        if self.config["fit"]["overwrite"] and not self.config["fit"]["ckpt_path"] and _first_process():
+            for pattern in ("checkpoints/*.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png"):
+                for file in self.folder.glob(pattern):
+                    file.unlink()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's trainer with our folder, checkpoints and logs."""
@@ -101,6 +104,11 @@ class TrainCLI(LightningCLI):
         if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
             kwargs["logger"] = logger
         return super().instantiate_trainer(**kwargs)
+
+
+def _first_process() -> bool:
+    """Whether this is the process that the user started, not one that DDP added."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def main() -> None:
