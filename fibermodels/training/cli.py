@@ -80,7 +80,9 @@ class TrainCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Removes what an earlier run left, if told to start anew: nothing else in the folder."""
-        if self.config["fit"]["overwrite"] and not self.config["fit"]["ckpt_path"] and _first_process():
+        config = self.config["fit"]
+        anew = config["overwrite"] and not (config["ckpt_path"] or config["trainer"]["fast_dev_run"])
+        if anew and _first_process():
             for pattern in ("checkpoints/*.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png"):
                 for file in self.folder.glob(pattern):
                     file.unlink()
