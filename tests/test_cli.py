@@ -56,6 +56,9 @@ def test_it_resumes_for_more_epochs(trained):
     assert more.returncode == 0, more.stderr
     lines = (trained / "quickstart" / "metrics.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1", "2"]
+    saved = trained / "quickstart" / "config.yaml"
+    again = run("train.py", "--config", saved, "--name", "again", "--trainer.fast_dev_run", "true")
+    assert again.returncode == 0, again.stderr
 
 
 def test_overwriting_starts_anew(trained, tmp_path):

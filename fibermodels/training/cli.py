@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
@@ -80,7 +81,7 @@ class TrainCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Removes what an earlier run left, if told to start anew: nothing else in the folder."""
-        config = self.config["fit"]
+        config = self.config_init["fit"]
         anew = config["overwrite"] and not (config["ckpt_path"] or config["trainer"]["fast_dev_run"])
         if anew and _first_process():
             for pattern in ("checkpoints/*.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png"):
@@ -102,6 +103,7 @@ class TrainCLI(LightningCLI):
         if config["ema_decay"]:
             own.insert(0, averaged_weights(config["ema_decay"]))
         self.trainer_defaults["callbacks"] = own
+        config["ckpt_path"], config["overwrite"] = None, False  # the saved config trains anew, wherever it is told to
         logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
         if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
             kwargs["logger"] = logger
@@ -141,6 +143,6 @@ def main() -> None:
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
         )
-    except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss, MisconfigurationException) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
