@@ -160,3 +160,13 @@ def test_a_killed_run_resumes_and_ends_as_if_it_had_not_been(tmp_path):
     assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
     states = [torch.load(p / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for p in (first, second)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.slow
+def test_two_processes_from_the_command_line(tmp_path):
+    options = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "train.py", *QUICK, *SMALL, *options, "--runs", str(tmp_path)]
+    environment = {**os.environ, "FIBERMODELS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "quickstart" / "metrics.csv").read_text().splitlines()) == 3

@@ -117,13 +117,13 @@ def _first_process() -> bool:
 
 def main() -> None:
     """Runs `train.py`. Errors that a user can mend are one message and exit status 2."""
-    sys.argv.insert(1, "fit")  # the one subcommand there is
     expected = (  # true of what we do, and meant
         "does not have many workers",
         "isinstance.treespec",
         "log_every_n_steps",
         "in eval mode at the start of training",
         "exists and is not empty",
+        "args parameter is intended to run from within Python",
     )
     warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in expected))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
@@ -142,6 +142,7 @@ def main() -> None:
             },
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
+            args=["fit", *sys.argv[1:]],  # the one subcommand; sys.argv itself is what DDP's processes start with
         )
     except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss, MisconfigurationException) as error:
         print(f"error: {error}", file=sys.stderr)
