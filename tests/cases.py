@@ -1,5 +1,8 @@
 """Tiny instances that many tests share: small networks with random weights on real bundled digits."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from fibermodels import colour
@@ -27,6 +30,22 @@ def images(count: int, seed: int = 0) -> torch.Tensor:
     """Coloured real digits `(count, 3, 28, 28)`."""
     digits = load_digits("digits", "test")[:count]
     return colour.colourise(digits, colour.sample_backgrounds(len(digits), seeded("cases", seed)))
+
+
+def write_mnist(root: Path, train: int, test: int) -> Path:
+    """A data set of noise in MNIST's layout, the first digit of each part touching the first column."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("t10k", test)):
+        images = np.zeros((count, 28, 28), np.uint8)
+        images[:, 5:20, 5:20] = rng.integers(0, 256, (count, 15, 15))
+        images[0, 10, 0] = 200
+        labels = rng.integers(0, 10, count).astype(np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+            (raw / f"{part}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    return root
 
 
 def randomised(model: FiberModel) -> FiberModel:

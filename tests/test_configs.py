@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
+from cases import write_mnist
 from scripts import run
 
 ROOT = Path(__file__).parents[1]
@@ -15,17 +15,7 @@ CONFIGS = [path for path in sorted(ROOT.glob("configs/**/*.yaml")) if path.paren
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory):
     """A few images in MNIST's layout, so that no config needs a download."""
-    root = tmp_path_factory.mktemp("data")
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 6000), ("t10k", 64)):
-        images = np.zeros((count, 28, 28), np.uint8)
-        images[:, 5:20, 5:20] = rng.integers(0, 256, (count, 15, 15))
-        for kind, array in (("images-idx3", images), ("labels-idx1", rng.integers(0, 10, count).astype(np.uint8))):
-            header = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
-            (raw / f"{part}-{kind}-ubyte").write_bytes(header + array.tobytes())
-    return root
+    return write_mnist(tmp_path_factory.mktemp("data"), 6000, 64)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))

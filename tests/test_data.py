@@ -1,9 +1,8 @@
 """Base digits and their colours: shapes, the free column, splits, reproducibility, errors."""
 
-import numpy as np
 import pytest
 import torch
-from cases import subject, vae
+from cases import subject, vae, write_mnist
 
 from fibermodels import colour
 from fibermodels.data.cached import CachedLatents
@@ -11,24 +10,9 @@ from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.data.digits import load_digits
 
 
-def write_idx(path, array):
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
-
-
 @pytest.fixture
 def mnist_root(tmp_path):
-    """A small data set in MNIST's layout, one digit of which touches the first column."""
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 5200), ("t10k", 40)):
-        images = np.zeros((count, 28, 28), np.uint8)
-        images[:, 5:20, 5:20] = rng.integers(0, 256, (count, 15, 15))
-        images[0, 10, 0] = 200
-        write_idx(raw / f"{part}-images-idx3-ubyte", images)
-        write_idx(raw / f"{part}-labels-idx1-ubyte", rng.integers(0, 10, count))
-    return tmp_path
+    return write_mnist(tmp_path, 5200, 40)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
