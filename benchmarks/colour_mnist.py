@@ -34,20 +34,23 @@ def scored(name: str) -> bool:
 
 
 def train(family: str, name: str, *own: object) -> Path:
-    """Trains one model, or resumes it, or finds it done; returns its checkpoint."""
+    """Trains one model, or resumes it, or finds it done; returns its checkpoints' folder."""
     folder = Path("runs/colour_mnist") / name
     if not (folder / "done").exists():
         resume = ["--ckpt_path", "last"] if (folder / "checkpoints" / "last.ckpt").exists() else ["--overwrite", "true"]
         call("train.py", "--config", CONFIGS / f"{family}.yaml", "--name", f"colour_mnist/{name}", *own, *resume)
         (folder / "done").touch()
-    return folder / "checkpoints" / "best.ckpt"
+    return folder / "checkpoints"
 
 
 def train_curve(family: str, weight: int, name: str) -> Path:
-    """A point of a family's curve: the model trained without fiber loss, then for `CONTINUE` with every
-    weight, 0 included, with it. So all points of a curve have seen the same data and schedule."""
-    base = train(family, f"{family}-base")
-    return train(family, name, "--start_from", base, "--model.fiber.weight", weight, *CONTINUE)
+    """A point of a family's curve: the model trained without fiber loss and chosen on validation, then
+    for `CONTINUE` with every weight, 0 included. So all points of a curve have seen the same data and
+    schedule; they are scored where it ends, because a choice by a loss that contains the weight would
+    stop each point elsewhere."""
+    base = train(family, f"{family}-base") / "best.ckpt"
+    own = ("--start_from", base, "--model.fiber.weight", weight, *CONTINUE)
+    return train(family, name, *own) / "last.ckpt"
 
 
 def main(
