@@ -143,7 +143,8 @@ def test_colour_kl_of_blurred_colours(blur):
     p /= p.sum()
     q = colour.density((torch.arange(100, dtype=torch.double) + 0.5) / 100)
     q /= q.sum()
-    assert metrics.colour_kl(samples) == pytest.approx(torch.special.xlogy(p, p / q).sum().item(), rel=0.03, abs=5e-4)
+    bias = ((p > 1e-6).sum().item() - 1) / (2 * 100_000)  # of a histogram of 100,000 draws, to first order
+    assert metrics.colour_kl(samples) == pytest.approx(torch.special.xlogy(p, p / q).sum().item() + bias, rel=0.03)
 
 
 def test_contrast_error_by_hand():

@@ -82,7 +82,7 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     other = "colour_kl" if any("colour_kl" in row for row in rows) else "fid"
-    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     families = list(dict.fromkeys(str(row["family"]) for row in rows))
     for family, marker in zip(families, "o*sDv^<>PXhd" * 3, strict=False):
         own = [row for row in rows if row["family"] == family and other in row]
@@ -101,7 +101,7 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("fidelity: fiber RMS (lower is better)")
     axes.set_ylabel(f"consistency: {other.replace('_', ' ')} (lower is better)")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
     plt.close(figure)
