@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torchvision.utils import make_grid, save_image
@@ -83,8 +84,10 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
 
     other = "colour_kl" if any("colour_kl" in row for row in rows) else "fid"
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+    side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # neighbours' labels keep out of each other's way
     families = list(dict.fromkeys(str(row["family"]) for row in rows))
-    for family, marker in zip(families, "o*sDv^<>PXhd" * 3, strict=False):
+    for i, (family, marker) in enumerate(zip(families, "o*sDv^<>PXhd" * 3, strict=False)):
         own = [row for row in rows if row["family"] == family and other in row]
         points = [(float(row["fiber_rms"]), float(row[other])) for row in own]
         if not points:
@@ -92,12 +95,12 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
         axes.plot(*zip(*points, strict=True), marker=marker, markersize=9, label=family)
         for row, point in zip(own, points, strict=True):
             if float(row["fiber_weight"]) or len(own) > 1:
-                axes.annotate(f"λ {row['fiber_weight']:g}", point, (6, 6), textcoords="offset points", fontsize=8)
+                axes.annotate(f"λ {row['fiber_weight']:g}", point, (8 - 16 * (i % 2), -3), **side[i % 2])
+    axes.set_xlim(-0.002, 1.4 * max(float(row["fiber_rms"]) for row in rows) + 0.002)
     floors = [float(row[f"{other}_floor"]) for row in rows if f"{other}_floor" in row]
     if floors:
         axes.axhline(min(floors), color="grey", linestyle=":", label="floor: exact samples")
     axes.set_xscale("symlog", linthresh=0.02)
-    axes.set_xlim(left=-0.002)
     axes.set_yscale("log")
     axes.set_xlabel("fidelity: fiber RMS (lower is better)")
     axes.set_ylabel(f"consistency: {other.replace('_', ' ')} (lower is better)")
