@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Protocol, Self, final
 
 import torch
 from safetensors import SafetensorError
@@ -262,3 +262,12 @@ class FiberSamples:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor, by name."""
         return {field.name: tuple(getattr(self, field.name).shape) for field in fields(self)}
+
+
+class Metric(Protocol):
+    """A pure function of what was drawn."""
+
+    __name__: str
+
+    def __call__(self, samples: FiberSamples, /) -> float:
+        """One number; NaN where the metric does not apply to these samples."""

@@ -9,7 +9,15 @@ from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
 from fibermodels.latents import VAE
-from fibermodels.models import Augmented, FlowMatching, NearestNeighbour, NormalizingFlow, Oracle, Reconstruction
+from fibermodels.models import (
+    Augmented,
+    FlowMatching,
+    NearestNeighbour,
+    NormalizingFlow,
+    Oracle,
+    Reconstruction,
+    Retrieval,
+)
 from fibermodels.subjects import DecolorisedEncoder
 
 FEATURES = 6
@@ -82,6 +90,6 @@ MODELS = {
 
 def prepared(model: FiberModel, subject: Subject, x: torch.Tensor) -> FiberModel:
     """The model, with something to remember where it wants that."""
-    if hasattr(model, "remember"):
+    if isinstance(model, Retrieval):
         model.remember(x, subject(x))
     return model.eval()

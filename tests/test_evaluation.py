@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from cases import flow_matching, images, normalizing_flow, subject
+from cases import flow_matching, images, normalizing_flow, prepared, subject
 
 from fibermodels.core import FiberSamples, fingerprint
 from fibermodels.data.colour_digits import ColourDigits
@@ -56,9 +56,8 @@ def test_samples_are_kept_and_score_the_same_again(result):
 
 @pytest.mark.parametrize("build", [flow_matching, normalizing_flow, Oracle], ids=lambda f: f.__name__)
 def test_samples_do_not_depend_on_the_batch_size(build):
-    phi, x, model = subject(), images(10), build()
-    if hasattr(model, "remember"):
-        model.remember(x, phi(x))
+    phi, x = subject(), images(10)
+    model = prepared(build(), phi, x)
     first, _ = draw(model, phi, x, 3, seed=5, batch_size=10)
     second, _ = draw(model, phi, x, 3, seed=5, batch_size=3)
     torch.testing.assert_close(first.x_hat, second.x_hat, atol=1e-5, rtol=0)

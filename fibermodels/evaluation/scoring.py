@@ -13,6 +13,7 @@ from fibermodels.core import (
     FiberSamples,
     HasLogProb,
     LatentSpace,
+    Metric,
     Subject,
     TrainableFiberModel,
     check_images,
@@ -22,7 +23,7 @@ from fibermodels.core import (
 from fibermodels.evaluation.results import Metrics, commit
 from fibermodels.models import Oracle, Retrieval
 
-FIDELITY = (
+FIDELITY: tuple[Metric, ...] = (
     metrics.fiber_rms,
     metrics.fiber_rms_std,
     metrics.fiber_l2_squared,
@@ -30,7 +31,7 @@ FIDELITY = (
     metrics.cosine,
     metrics.mean_reciprocal_rank,
 )
-FLOORED = {metrics.colour_kl: "colour_kl_floor", metrics.colour_w1: "colour_w1_floor"}
+FLOORED: dict[Metric, str] = {metrics.colour_kl: "colour_kl_floor", metrics.colour_w1: "colour_w1_floor"}
 """Metrics of a known law, and the name under which exact samples' score stands beside them."""
 
 
