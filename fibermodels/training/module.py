@@ -1,7 +1,7 @@
 """Training: the only LightningModule, and what it writes.
 
 `Training` fits any `Trainable`: the subject's autoencoder, a latent space, a fiber model. Every step
-seeds all random numbers from the run's seed and the step's number, so a run that resumes continues
+seeds all random numbers from the run's seed, the epoch and the batch's number, so a run that resumes continues
 exactly as if it had never stopped.
 """
 
@@ -101,7 +101,7 @@ class Training(LightningModule, metaclass=Recorded):
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """The objective on one batch; logs every term."""
-        self._reseed("train", self.global_step)
+        self._reseed("train", self.current_epoch, index)
         terms = self._terms(batch, self.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
         return self._log_terms("train", terms)
 
@@ -112,11 +112,13 @@ class Training(LightningModule, metaclass=Recorded):
         h = self._represent(batch)
         for name, value in self.learner.scores(batch["x"], h).items():
             self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True)
-        if index == 0 and h is not None and isinstance(self.learner, FiberModel) and self.preview:
-            self._preview(batch["x"][: self.preview], h[: self.preview])
+        if index or h is None or self.subject is None or not self.preview:
+            return
+        if isinstance(self.learner, FiberModel):
+            self._preview(self.learner, self.subject, batch["x"][: self.preview], h[: self.preview])
 
-    def _reseed(self, stage: str, number: int) -> None:
-        torch.manual_seed(seeded(stage, self.seed, number, self.global_rank).initial_seed())
+    def _reseed(self, stage: str, *where: int) -> None:
+        torch.manual_seed(seeded(stage, self.seed, *where, self.global_rank).initial_seed())
 
     def _represent(self, batch: dict[str, Tensor]) -> Tensor | None:
         if "h" in batch or self.subject is None:
@@ -158,12 +160,10 @@ class Training(LightningModule, metaclass=Recorded):
         return loss
 
     @torch.no_grad()
-    def _preview(self, x: Tensor, h: Tensor) -> None:
+    def _preview(self, model: FiberModel, subject: Subject, x: Tensor, h: Tensor) -> None:
         """Logs whether the condition is used, and leaves the samples where a callback finds them."""
-        assert isinstance(self.learner, FiberModel)
-        assert self.subject is not None
-        x_hat = self.learner.sample(h, 1, seeded("preview", self.seed))[0]
-        h_hat = self.subject(x_hat)
+        x_hat = model.sample(h, 1, seeded("preview", self.seed))[0]
+        h_hat = subject(x_hat)
         fidelity = {
             "fiber_rms": distances.rms(h, h_hat),
             "fiber_rms_shuffled": distances.rms(h.roll(1, 0), h_hat),
