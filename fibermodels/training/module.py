@@ -1,8 +1,8 @@
 """Training: the only LightningModule, and what it writes.
 
 `Training` fits any `Trainable`: the subject's autoencoder, a latent space, a fiber model. Every step
-seeds all random numbers from the run's seed, the epoch and the batch's number, so a run that resumes continues
-exactly as if it had never stopped.
+seeds all random numbers from the run's seed, the epoch and the batch's number, so a run that resumes
+continues exactly as if it had never stopped.
 """
 
 import math
