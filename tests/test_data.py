@@ -105,6 +105,14 @@ def test_bad_options(option):
         ColourDigits(**option)
 
 
+def test_other_images_are_another_cache(tmp_path):
+    """Even from the same configuration: the code that makes them may have changed."""
+    same, again, other = ColourDigits(), ColourDigits(), ColourDigits()
+    other.split("train").digits = other.split("train").digits.roll(1, -1)
+    files = [CachedLatents(data, vae(), subject(), 1, str(tmp_path)).file for data in (same, again, other)]
+    assert files[0] == files[1] != files[2]
+
+
 def test_cached_latents_are_those_of_the_images(tmp_path):
     data, latents, phi = ColourDigits(batch_size=64), vae().eval(), subject()
     cached = CachedLatents(data, latents, phi, draws=2, folder=str(tmp_path))

@@ -8,6 +8,7 @@ and subject; only the posterior's noise is drawn anew in each epoch.
 import hashlib
 import json
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,19 @@ class CachedLatents(LightningDataModule):
         default = os.environ.get("FIBERMODELS_CACHE") or Path.home() / ".cache" / "fibermodels"
         self.folder = Path(folder or default)
 
-    @property
+    @cached_property
     def file(self) -> Path:
-        """The encoded training set; its name follows from everything it depends on."""
+        """The encoded training set; its name follows from everything it depends on: the images of epoch
+        0 themselves, not only their configuration, for code that makes them can change."""
         data = describe(self.source)
         for irrelevant in ("root", "batch_size"):
             data["init_args"].pop(irrelevant)
         key = json.dumps([data, fingerprint(self.latents), fingerprint(self.subject), self.draws])
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+        digest, images = hashlib.sha256(key.encode()), self.source.split("train")
+        images.set_epoch(0)
+        for batch in images.batches(2000):
+            digest.update(batch["x"].numpy().tobytes())
+        return self.folder / f"{digest.hexdigest()[:16]}.safetensors"
 
     def prepare_data(self) -> None:
         """Encodes the training set unless that was done before."""
