@@ -205,10 +205,18 @@ class Pushforward(FiberModel, ABC):
         return torch.stack([self.push(slot.to(h.device, h.dtype), h) for slot in noise])
 
 
-class TrainableFiberModel(FiberModel, Trainable, ABC):
-    """A FiberModel with a density over a frozen latent space, learned from data."""
+class TrainableFiberModel(Pushforward, Trainable, ABC):
+    """A density over a frozen latent space, learned from data: noise to latent to image.
 
-    latents: LatentSpace
+    Args:
+        latents: the latent space; it is frozen here.
+    """
+
+    def __init__(self, latents: LatentSpace) -> None:
+        super().__init__()
+        self.latents = latents.requires_grad_(False).eval()
+        self.image_shape = latents.image_shape
+        self.noise_shape = latents.latent_shape
 
     def train(self, mode: bool = True) -> Self:
         """The latent space is frozen: it stays in evaluation mode."""
@@ -216,16 +224,46 @@ class TrainableFiberModel(FiberModel, Trainable, ABC):
         self.latents.eval()
         return self
 
-    def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
-        if h is None:
-            raise ValueError(f"{type(self).__name__}: a fiber model trains on representations; give a subject")
-        with torch.no_grad():
-            mean, std = self.latents.moments(x, h)
-        return self.latent_loss(mean + std * torch.randn_like(std), h)
+    @abstractmethod
+    def transport(self, noise: Tensor, h: Tensor) -> Tensor:
+        """Latents `(B, *latent_shape)` from noise `(B, *noise_shape)`, differentiable in both arguments
+        and in the parameters."""
+
+    @final
+    def push(self, noise: Tensor, h: Tensor) -> Tensor:
+        return self.latents.decode(self.transport(noise, h), h)
 
     @abstractmethod
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
-        """The loss on latents `(B, *latent_shape)`; what the trainer calls when they are cached."""
+        """Weighted terms, each `(B,)`, on latents `(B, *latent_shape)`."""
+
+    @final
+    def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+        if h is None:
+            raise ValueError(f"{type(self).__name__}: a fiber model trains on representations; give a subject")
+        return self.latent_loss(self.draw_latents(x, h), h)
+
+    @torch.no_grad()
+    def draw_latents(self, x: Tensor, h: Tensor) -> Tensor:
+        """A sample of `q(z | x, h)`: what a density model is trained on."""
+        mean, std = self.latents.moments(x, h)
+        return mean + std * torch.randn_like(std)
+
+
+class Stepped(TrainableFiberModel, ABC):
+    """A model that solves an equation in time, step by step, from noise (`t = 1`) to data (`t = 0`)."""
+
+    @abstractmethod
+    def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
+        """As in `TrainableFiberModel`; with `last_steps`, gradients run through so many last steps only."""
+
+    @abstractmethod
+    def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The state at times `t` `(B,)` on the path from `z` to `noise`."""
+
+    @abstractmethod
+    def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        """The clean latent as one network call sees it from `z_t`: its conditional mean."""
 
 
 class HasLogProb(ABC):

@@ -33,7 +33,7 @@ ALLOWED = {
 
 ADAPTERS = {
     "lightning": {"training", "data", "evaluation"},
-    "FrEIA": {"models/normalizing_flow.py"},
+    "FrEIA": {"nn/coupling_flow.py"},
     "timm": {"subjects/timm.py"},
     "diffusers": {"diffusion/pretrained.py", "latents/diffusers.py"},
 }

@@ -155,7 +155,7 @@ class TestFiberLoss:
         values = []
         for progress in (0.0, 0.1, 0.2, 0.5, 1.0):
             torch.manual_seed(8)
-            values.append(FiberLoss(1.0, warmup=0.2)(model, phi, h, progress).mean().item())
+            values.append(FiberLoss(1.0, warmup=0.2)(model, phi, h, progress=progress).mean().item())
         assert values[0] == 0
         assert values[1] == pytest.approx(values[4] / 2)
         assert values[2] == values[3] == values[4]
@@ -179,11 +179,9 @@ class TestNormalizingFlow:
     def test_log_prob_is_that_of_the_autograd_jacobian(self, flow):
         z = torch.randn(6, LATENT, generator=seeded(9)).double()
         h = torch.randn(6, FEATURES, generator=seeded(10)).double()
-        noise, _ = flow.forward_flow(z, h)
+        noise, _ = flow.flow(z, h)
         for i in range(len(z)):
-            jacobian = torch.autograd.functional.jacobian(
-                lambda v, c=h[i]: flow.forward_flow(v[None], c[None])[0][0], z[i]
-            )
+            jacobian = torch.autograd.functional.jacobian(lambda v, c=h[i]: flow.flow(v[None], c[None])[0][0], z[i])
             normal = torch.distributions.Normal(0.0, 1.0).log_prob(noise[i]).sum()
             expected = normal + torch.linalg.slogdet(jacobian)[1]
             torch.testing.assert_close(flow.log_prob(z[i : i + 1], h[i : i + 1])[0], expected)
@@ -191,7 +189,7 @@ class TestNormalizingFlow:
     def test_the_inverse_is_exact(self, flow):
         z = torch.randn(20, LATENT, generator=seeded(11)).double()
         h = torch.randn(20, FEATURES, generator=seeded(12)).double()
-        torch.testing.assert_close(flow.inverse_flow(flow.forward_flow(z, h)[0], h), z, atol=1e-9, rtol=0)
+        torch.testing.assert_close(flow.transport(flow.flow(z, h)[0], h), z, atol=1e-9, rtol=0)
 
     def test_the_density_integrates_to_one(self):
         """In two dimensions, by quadrature, for two conditions."""

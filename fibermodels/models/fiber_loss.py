@@ -3,7 +3,9 @@
     lambda * d(phi(push(noise, h)), h),   noise ~ N(0, I)
 
 Gradients run through the subject, the decoder and the whole sampler into the model's parameters;
-subject and decoder stay as they are.
+subject and decoder stay as they are. For models with many steps there are two cheaper routes: gradients
+through the last steps alone, and, without any sampling, the model's one-call estimate of the clean
+latent from a training latent with a little noise.
 
 Reference: arXiv 2603.21782, eq. 3 and section 3.1 (for flows and free-form flows; there the distance
 is `rms`, the weight 1 to 100 and the warm-up linear).
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from fibermodels.core import Component, Pushforward, Subject
+from fibermodels.core import Component, Pushforward, Stepped, Subject
 from fibermodels.distances import DISTANCES, DistanceName
 
 
@@ -26,6 +28,9 @@ class FiberLoss(Component):
         warmup: share of the training over which the weight rises linearly from 0.
         rows: how many rows of a batch to push; None takes all. Fewer make a step cheaper.
         checkpointing: recompute the sampler in the backward pass instead of keeping it in memory.
+        last_steps: for a `Stepped` model: gradients run through so many last steps of the sampler.
+        estimate_below: for a `Stepped` model: instead of sampling, judge its estimate of the clean latent
+            from a training latent noised to a uniform time in (0, `estimate_below`).
     """
 
     def __init__(
@@ -35,6 +40,8 @@ class FiberLoss(Component):
         warmup: float = 0.0,
         rows: int | None = None,
         checkpointing: bool = False,
+        last_steps: int | None = None,
+        estimate_below: float | None = None,
     ) -> None:
         super().__init__()
         if not weight >= 0:
@@ -45,20 +52,50 @@ class FiberLoss(Component):
             raise ValueError(f"fiber.warmup: expected a share of the training in [0, 1], got {warmup}")
         if rows is not None and rows < 1:
             raise ValueError(f"fiber.rows: expected at least 1, got {rows}")
+        if last_steps is not None and last_steps < 1:
+            raise ValueError(f"fiber.last_steps: expected at least 1, got {last_steps}")
+        if estimate_below is not None and not 0 < estimate_below <= 1:
+            raise ValueError(f"fiber.estimate_below: expected a time in (0, 1], got {estimate_below}")
+        if last_steps is not None and estimate_below is not None:
+            raise ValueError("fiber: expected last_steps or estimate_below, got both: an estimate takes no steps")
         self.weight, self.warmup, self.rows, self.checkpointing = weight, warmup, rows, checkpointing
+        self.last_steps, self.estimate_below = last_steps, estimate_below
         self.distance = DISTANCES[distance]
 
-    def forward(self, model: Pushforward, subject: Subject, h: Tensor, progress: float = 1.0) -> Tensor:
-        """`weight * d(phi(push(noise, h)), h)` for the first `rows` of `h`, from fresh noise.
+    def forward(
+        self, model: Pushforward, subject: Subject, h: Tensor, z: Tensor | None = None, progress: float = 1.0
+    ) -> Tensor:
+        """`weight * d(phi(x_hat), h)` for the first `rows` of `h`, from fresh noise.
 
         Args:
+            z: the training latents of `h`, where `estimate_below` starts from them.
             progress: share of the training that is done, in [0, 1]; 1 applies the full weight.
+
+        Raises:
+            ValueError: an option for `Stepped` models with another model; an estimate without `z`.
         """
-        h = h[: self.rows]
-        noise = torch.randn(len(h), *model.noise_shape, device=h.device, dtype=h.dtype)
+        h, z = h[: self.rows], None if z is None else z[: self.rows]
         if self.checkpointing:
-            images = checkpoint(model.push, noise, h, use_reentrant=False)
+            images = checkpoint(self._images, model, h, z, use_reentrant=False)
         else:
-            images = model.push(noise, h)
+            images = self._images(model, h, z)
         ramp = min(1.0, progress / self.warmup) if self.warmup else 1.0
         return self.weight * ramp * self.distance(h, subject(images))
+
+    def _images(self, model: Pushforward, h: Tensor, z: Tensor | None) -> Tensor:
+        if self.last_steps is None and self.estimate_below is None:
+            return model.push(self._noise(model, h), h)
+        if not isinstance(model, Stepped):
+            given = "last_steps" if self.estimate_below is None else "estimate_below"
+            raise ValueError(f"fiber.{given}: expected a model with steps, got {type(model).__name__}")
+        if self.estimate_below is None:
+            return model.latents.decode(model.transport(self._noise(model, h), h, self.last_steps), h)
+        if z is None:
+            raise ValueError("fiber.estimate_below: expected the training latents, got None")
+        t = self.estimate_below * torch.rand(len(h), device=h.device, dtype=h.dtype)
+        z_t = model.noised(z, torch.randn_like(z), t)
+        return model.latents.decode(model.estimate(z_t, t, h), h)
+
+    @staticmethod
+    def _noise(model: Pushforward, h: Tensor) -> Tensor:
+        return torch.randn(len(h), *model.noise_shape, device=h.device, dtype=h.dtype)

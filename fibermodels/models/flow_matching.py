@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fibermodels.core import LatentSpace, Pushforward, TrainableFiberModel
+from fibermodels.core import LatentSpace, Stepped
 from fibermodels.nn import ResidualMLP, TimeEmbedding
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -21,7 +21,9 @@ Solver = Literal["euler", "midpoint", "heun"]
 CALLS_PER_STEP: dict[Solver, int] = {"euler": 1, "midpoint": 2, "heun": 2}
 
 
-def integrate(velocity: Velocity, z: Tensor, steps: int, solver: Solver = "midpoint") -> Tensor:
+def integrate(
+    velocity: Velocity, z: Tensor, steps: int, solver: Solver = "midpoint", last_steps: int | None = None
+) -> Tensor:
     """Solves `dz/dt = velocity(z, t)` from `t = 1` to `t = 0` in equal steps.
 
     Args:
@@ -29,9 +31,18 @@ def integrate(velocity: Velocity, z: Tensor, steps: int, solver: Solver = "midpo
         z: the state at `t = 1`.
         steps: number of steps.
         solver: `euler` (order 1, one call a step), `midpoint` or `heun` (order 2, two calls).
+        last_steps: gradients run through so many last steps only; None for all.
     """
     dt = -1.0 / steps
-    for i in range(steps):
+    if last_steps is not None and last_steps < steps:
+        with torch.no_grad():
+            z = _advance(velocity, z, range(steps - last_steps), dt, solver)
+        return _advance(velocity, z, range(steps - last_steps, steps), dt, solver)
+    return _advance(velocity, z, range(steps), dt, solver)
+
+
+def _advance(velocity: Velocity, z: Tensor, steps: range, dt: float, solver: Solver) -> Tensor:
+    for i in steps:
         t = torch.full((len(z),), 1 + i * dt, device=z.device, dtype=z.dtype)
         v = velocity(z, t)
         if solver == "midpoint":
@@ -42,10 +53,10 @@ def integrate(velocity: Velocity, z: Tensor, steps: int, solver: Solver = "midpo
     return z
 
 
-class FlowMatching(TrainableFiberModel, Pushforward):
+class FlowMatching(Stepped):
     """A conditional flow-matching model over the latents of a frozen latent space.
 
-    What `push` computes is one and the same sampler in training with a fiber loss, and after it:
+    What `transport` computes is one and the same sampler in training with a fiber loss, and after it:
     few steps make that loss affordable, and the model learns to be right in just these steps.
 
     Args:
@@ -68,14 +79,11 @@ class FlowMatching(TrainableFiberModel, Pushforward):
         solver: Solver = "midpoint",
         time_dim: int = 64,
     ) -> None:
-        super().__init__()
+        super().__init__(latents)
         if steps < 1:
             raise ValueError(f"FlowMatching: steps must be at least 1, got {steps}")
         if solver not in CALLS_PER_STEP:
             raise ValueError(f"FlowMatching: solver must be one of {list(CALLS_PER_STEP)}, got '{solver}'")
-        self.latents = latents.requires_grad_(False).eval()
-        self.image_shape = latents.image_shape
-        self.noise_shape = latents.latent_shape
         self.steps, self.solver = steps, solver
         self.network_calls = steps * CALLS_PER_STEP[solver]
         (dim,) = latents.latent_shape
@@ -92,10 +100,14 @@ class FlowMatching(TrainableFiberModel, Pushforward):
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         noise = torch.randn_like(z)
         t = torch.rand(len(z), device=z.device, dtype=z.dtype)
-        z_t = torch.lerp(z, noise, t[:, None])
-        error = self.velocity(z_t, t, h) - (noise - z)
+        error = self.velocity(self.noised(z, noise, t), t, h) - (noise - z)
         return {"velocity": error.square().mean(1)}
 
-    def push(self, noise: Tensor, h: Tensor) -> Tensor:
-        z = integrate(lambda z, t: self.velocity(z, t, h), noise, self.steps, self.solver)
-        return self.latents.decode(z, h)
+    def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return torch.lerp(z, noise, t[:, None])
+
+    def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        return z_t - t[:, None] * self.velocity(z_t, t, h)
+
+    def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
+        return integrate(lambda z, t: self.velocity(z, t, h), noise, self.steps, self.solver, last_steps)

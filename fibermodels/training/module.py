@@ -128,12 +128,14 @@ class Training(LightningModule, metaclass=Recorded):
 
     def _terms(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:
         h = self._represent(batch)
-        if "z" in batch and isinstance(self.learner, TrainableFiberModel) and h is not None:
-            terms = dict(self.learner.latent_loss(batch["z"], h))
+        z = None
+        if isinstance(self.learner, TrainableFiberModel) and h is not None:
+            z = batch["z"] if "z" in batch else self.learner.draw_latents(batch["x"], h)
+            terms = dict(self.learner.latent_loss(z, h))
         else:
             terms = dict(self.learner.loss(batch["x"], h))
         if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
-            terms["fiber"] = self.fiber(self.learner, self.subject, h, progress)
+            terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress)
         return terms
 
     def _log_terms(self, stage: str, terms: dict[str, Tensor]) -> Tensor:
