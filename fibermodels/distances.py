@@ -36,3 +36,20 @@ def cosine(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
 
 
 DISTANCES: dict[DistanceName, Callable[..., Tensor]] = {"rms": rms, "squared": squared, "cosine": cosine}
+
+
+def energy_score(value: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """How well a law explains a value, `(B,)`, from two independent draws of the law for each value:
+
+        (|first - value| + |second - value| - |first - second|) / 2.
+
+    Its mean is lowest, in expectation, for the law that the values have, and for no other: so it compares
+    samplers of any kind on the same values, with or without a density.
+
+    Reference: Gneiting & Raftery, JASA 102 (2007), section 4.2.
+    """
+
+    def norm(difference: Tensor) -> Tensor:
+        return difference.flatten(1).norm(dim=1)
+
+    return (norm(first - value) + norm(second - value) - norm(first - second)) / 2

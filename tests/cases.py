@@ -8,7 +8,7 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
-from fibermodels.latents import VAE
+from fibermodels.latents import VAE, FiberAutoencoder
 from fibermodels.models import (
     Augmented,
     FlowMatching,
@@ -31,7 +31,13 @@ def subject(seed: int = 0) -> DecolorisedEncoder:
 
 def vae(**options) -> VAE:
     torch.manual_seed(1)
-    return VAE(dim=LATENT, feature_dim=FEATURES, width=16, blocks=1, patterns=8, **options)
+    return VAE(dim=LATENT, width=16, blocks=1, patterns=8, **options)
+
+
+def fiber_autoencoder(**options) -> FiberAutoencoder:
+    torch.manual_seed(1)
+    size = {"width": 16, "blocks": 1, "patterns": 8, "shape_width": 16, "shape_blocks": 1}
+    return FiberAutoencoder(dim=LATENT, feature_dim=FEATURES, **size | options)
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:

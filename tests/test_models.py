@@ -196,9 +196,7 @@ class TestNormalizingFlow:
         from fibermodels.latents import VAE
         from fibermodels.models import NormalizingFlow
 
-        flow = randomised(
-            NormalizingFlow(VAE(dim=2, feature_dim=3, width=8, blocks=1, patterns=4), 3, width=8, blocks=3)
-        ).double()
+        flow = randomised(NormalizingFlow(VAE(dim=2, width=8, blocks=1, patterns=4), 3, width=8, blocks=3)).double()
         axis = torch.linspace(-9, 9, 601, dtype=torch.double)
         grid = torch.cartesian_prod(axis, axis)
         for c in (-1.0, 2.0):

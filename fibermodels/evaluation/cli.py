@@ -92,7 +92,11 @@ def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         raise ValueError(f"'{path}' holds a {type(run.model).__name__}, which samples no fibers")
     if run.data is None:
         raise ValueError(f"'{path}' does not say on which data it was trained")
-    about = {"name": Path(path).resolve().parents[1].name, "fiber_weight": float(run.training.fiber.weight)}
+    about = {
+        "name": Path(path).resolve().parents[1].name,
+        "fiber_weight": float(run.training.fiber.weight),
+        "training_seconds": round(run.training.seconds, 1),
+    }
     return run.model, run.subject, run.data, about
 
 

@@ -25,6 +25,8 @@ COLUMNS = {
     "mean_reciprocal_rank": "MRR",
     "network_calls_per_sample": "calls",
     "seconds_per_sample": "s / sample",
+    "num_parameters": "parameters",
+    "training_seconds": "training, min",
 }
 """The table's columns: the metric's name and its heading."""
 
@@ -57,6 +59,10 @@ def _cell(key: str, value: float | int | str) -> str:
         return value
     if key == "seconds_per_sample":
         return f"{value:.1e}"
+    if key == "num_parameters":
+        return f"{value / 1e6:.2f} M"
+    if key == "training_seconds":
+        return f"{value / 60:.0f}"
     if key in ("fiber_weight", "network_calls_per_sample"):
         return f"{value:g}"
     return f"{value:.3f}" if key in ("fiber_rms", "fiber_rms_shuffled", "mean_reciprocal_rank") else f"{value:.4f}"

@@ -1,6 +1,7 @@
 """Latent spaces: `encode(x, h)`, `decode(z, h)`."""
 
+from fibermodels.latents.fiber_autoencoder import FiberAutoencoder
 from fibermodels.latents.identity import Identity
 from fibermodels.latents.vae import VAE
 
-__all__ = ["VAE", "Identity"]
+__all__ = ["VAE", "FiberAutoencoder", "Identity"]

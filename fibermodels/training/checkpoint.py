@@ -66,6 +66,7 @@ def load(path: str | Path) -> Run:
         training.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"the weights in '{path}' do not fit the classes it names: {error}") from error
+    training.seconds = own.get("seconds", 0.0)
     return Run(training.eval().requires_grad_(False), build(own["data"]))
 
 
@@ -84,6 +85,7 @@ def start_from(training: Training, path: str | Path) -> None:
     }
     try:
         training.learner.load_state_dict(weights)
+        training.seconds = own_part(checkpoint, f"'{path}'").get("seconds", 0.0)  # what the weights cost so far
     except RuntimeError as error:
         raise ValueError(f"start_from: the weights in '{path}' do not fit this learner: {error}") from error
 

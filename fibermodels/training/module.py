@@ -6,6 +6,7 @@ continues exactly as if it had never stopped.
 """
 
 import math
+import time
 from typing import Any
 
 import torch
@@ -89,6 +90,7 @@ class Training(LightningModule, metaclass=Recorded):
         self.learner, self.subject, self.fiber = learner, subject, fiber
         self.lr, self.weight_decay, self.rise = lr, weight_decay, rise
         self.seed, self.preview = seed, preview
+        self.seconds = 0.0
 
     def configure_optimizers(self) -> Any:
         """AdamW over the parameters that need gradients, stepped by the schedule."""
@@ -116,6 +118,8 @@ class Training(LightningModule, metaclass=Recorded):
             return
         if isinstance(self.learner, FiberModel):
             self._preview(self.learner, self.subject, batch["x"][: self.preview], h[: self.preview])
+        if isinstance(self.learner, TrainableFiberModel):
+            self._log_energy(self.learner, batch["x"][: self.preview], h[: self.preview])
 
     def _reseed(self, stage: str, *where: int) -> None:
         torch.manual_seed(seeded(stage, self.seed, *where, self.global_rank).initial_seed())
@@ -174,6 +178,22 @@ class Training(LightningModule, metaclass=Recorded):
             self.log(f"val/{name}", value.mean(), prog_bar=True, batch_size=len(value), sync_dist=True)
         self.previewed = torch.stack((x, x_hat))
 
+    @torch.no_grad()
+    def _log_energy(self, model: TrainableFiberModel, x: Tensor, h: Tensor) -> None:
+        """Logs a score that compares any two families over one latent space."""
+        z = model.draw_latents(x, h)
+        draws = [model.transport(torch.randn(len(h), *model.noise_shape, device=h.device), h) for _ in range(2)]
+        energy = distances.energy_score(z, *draws).mean()
+        self.log("val/energy_score", energy, batch_size=len(h), sync_dist=True)
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the clock."""
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        """Stops the clock: validation counts, for it is part of what a user waits for."""
+        self.seconds += time.perf_counter() - self._started
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what rebuilds the run: plain types, readable under `weights_only=True`."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -183,11 +203,13 @@ class Training(LightningModule, metaclass=Recorded):
             "training": describe(self),
             "data": describe(data) if isinstance(type(data), Recorded) else None,
             "frozen": self.frozen(),
+            "seconds": self.seconds,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume on another subject or latent space than the checkpoint's."""
         self.check_frozen(checkpoint)
+        self.seconds = own_part(checkpoint, "the checkpoint").get("seconds", 0.0)
 
     def check_frozen(self, checkpoint: dict[str, Any]) -> None:
         """Compares what both depend on and do not train.
