@@ -1,11 +1,19 @@
 """The colour-MNIST benchmark: trains, scores and compares every model, skipping what is done.
 
-    python benchmarks/colour_mnist.py [--num_targets 10000] [--only flow_matching]
+    python benchmarks/colour_mnist.py [--num_targets 10000] [--only '[flow_map, diffusion]'] [--score false]
 
-A training that was interrupted resumes; a result that exists is kept. What is published goes to
-`results/colour_mnist/`.
+For each family, the same budget:
+
+1. a search of the learning rate, `SEARCH`: the lowest energy score on validation digits wins
+   (`results/colour_mnist/search.csv`);
+2. a training without fiber loss at that rate, `BASE`;
+3. from its weights, for every lambda, 0 included, a continuation, `CURVE`, scored where it ends.
+
+So all points of a curve have seen the same data, optimiser and schedule. A training that was interrupted
+resumes; a result that exists is kept.
 """
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +22,37 @@ from jsonargparse import auto_cli
 
 CONFIGS = Path("configs/colour_mnist")
 RESULTS = Path("results/colour_mnist")
+RUNS = Path("runs/colour_mnist")
 
-UNTRAINED = ("oracle", "reconstruction", "nearest_neighbour", "augmented")
-LAMBDAS = {"flow_matching": (0, 1, 10), "normalizing_flow": (0, 1, 10, 100)}
-CONTINUE = ("--trainer.max_epochs", 12, "--model.lr", 5e-4)
-"""How every point of a curve goes on from its family's common start."""
+UNTRAINED = ("oracle", "reconstruction", "reconstruction-vae", "nearest_neighbour", "augmented")
+FAMILIES = (
+    "flow_map",
+    "flow_matching",
+    "diffusion",
+    "normalizing_flow",
+    "free_form_flow",
+    "free_form_injective_flow",
+    "denoising_flow",
+    "multilevel_flow",
+)
+LAMBDAS = (0, 1, 10, 100)
+RATES = (5e-4, 1e-3, 2e-3)
+SEARCH = ("--trainer.max_epochs", 3)
+BASE = ("--trainer.max_epochs", 40)
+CURVE = ("--trainer.max_epochs", 6)
+CURVE_RATE = 0.5
+"""Of the rate that the search found: a continuation starts from trained weights."""
 
-
-MORE_DRAWS = ("--cache_draws", 24, "--trainer.max_epochs", 50)
-"""How `flow_matching-draws24` goes on from the same start: longer, on three times the colour draws."""
+VAE = ("--model.learner.init_args.latents", "configs/parts/vae.yaml")
+VARIANTS: dict[str, tuple[str, int, tuple[object, ...]]] = {
+    "flow_matching-vae": ("flow_matching", 0, VAE),
+    "flow_matching-lambda10-vae": ("flow_matching", 10, VAE),
+    "flow_matching-lambda10-last1": ("flow_matching", 10, ("--model.fiber.last_steps", 1)),
+    "flow_matching-lambda10-estimate": ("flow_matching", 10, ("--model.fiber.estimate_below", 0.3)),
+    "diffusion-lambda10-last1": ("diffusion", 10, ("--model.fiber.last_steps", 1)),
+    "diffusion-lambda10-estimate": ("diffusion", 10, ("--model.fiber.estimate_below", 0.3)),
+}
+"""Further results: the family, lambda, and what differs from the family's curve."""
 
 
 def call(*arguments: object) -> None:
@@ -38,30 +68,55 @@ def scored(name: str) -> bool:
 
 
 def train(family: str, name: str, *own: object) -> Path:
-    """Trains one model, or resumes it, or finds it done; returns its checkpoints' folder."""
-    folder = Path("runs/colour_mnist") / name
+    """Trains one model, or resumes it, or finds it done; returns its folder."""
+    folder = RUNS / name
     if not (folder / "done").exists():
         resume = ["--ckpt_path", "last"] if (folder / "checkpoints" / "last.ckpt").exists() else ["--overwrite", "true"]
         call("train.py", "--config", CONFIGS / f"{family}.yaml", "--name", f"colour_mnist/{name}", *own, *resume)
         (folder / "done").touch()
-    return folder / "checkpoints"
+    return folder
 
 
-def train_curve(family: str, weight: int, name: str) -> Path:
-    """A point of a family's curve: the model trained without fiber loss and chosen on validation, then
-    for `CONTINUE` with every weight, 0 included. So all points of a curve have seen the same data and
-    schedule; they are scored where it ends, because a choice by a loss that contains the weight would
-    stop each point elsewhere."""
-    base = train(family, f"{family}-base") / "best.ckpt"
-    own = ("--start_from", base, "--model.fiber.weight", weight, *CONTINUE)
-    return train(family, name, *own) / "last.ckpt"
+def found_rate(family: str) -> float:
+    """The learning rate with the lowest energy score on validation digits after a short training."""
+    energies = {}
+    for rate in RATES:
+        folder = train(family, f"search/{family}-{rate:g}", "--model.lr", rate, *SEARCH)
+        with (folder / "metrics.csv").open(newline="") as file:
+            energies[rate] = float(list(csv.DictReader(file))[-1]["val/energy_score"])
+    best = min(energies, key=lambda rate: energies[rate])
+    _note(family, energies, best)
+    return best
+
+
+def _note(family: str, energies: dict[float, float], best: float) -> None:
+    path = RESULTS / "search.csv"
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["family"] != family]
+    scores = {f"energy score at {rate:g}": f"{energy:.5f}" for rate, energy in energies.items()}
+    rows.append({"family": family, **scores, "chosen": f"{best:g}"})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[-1]))
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: FAMILIES.index(row["family"])))
+
+
+def train_point(family: str, weight: int, name: str, *own: object) -> Path:
+    """One point of a curve; returns its checkpoint. A variant in another latent space has its own base."""
+    rate = found_rate(family)
+    space = VAE if own == VAE else ()
+    base = train(family, f"{family}-base{'-vae' if space else ''}", "--model.lr", rate, *BASE, *space)
+    start = ("--start_from", base / "checkpoints" / "last.ckpt", "--model.lr", CURVE_RATE * rate)
+    return train(family, name, *start, "--model.fiber.weight", weight, *CURVE, *own) / "checkpoints" / "last.ckpt"
 
 
 def main(
     num_targets: int = 10_000,
     samples_per_target: int = 10,
     seed: int = 0,
-    only: str | None = None,
+    only: list[str] | None = None,
     score: bool = True,
 ) -> None:
     """Trains, scores and compares.
@@ -70,25 +125,26 @@ def main(
         num_targets: test digits whose fibers are sampled.
         samples_per_target: samples of each fiber.
         seed: of the samples.
-        only: train and score this family alone.
+        only: families, or names of untrained models, to do alone.
         score: False trains only: several families can then train at once, and be timed later, alone.
     """
+    RESULTS.mkdir(parents=True, exist_ok=True)
     size = ("--num_targets", num_targets, "--samples_per_target", samples_per_target, "--seed", seed)
-    trained = {
-        family + (f"-lambda{weight}" if weight else ""): (family, weight)
-        for family, weights in LAMBDAS.items()
-        for weight in weights
-        if only in (None, family)
+    points = {
+        family + (f"-lambda{weight}" if weight else ""): (family, weight, ())
+        for family in FAMILIES
+        for weight in LAMBDAS
+    } | VARIANTS
+    chosen = {name: point for name, point in points.items() if not only or point[0] in only}
+    checkpoints = {
+        name: train_point(family, weight, name, *own)
+        for name, (family, weight, own) in chosen.items()
+        if not scored(name)
     }
-    checkpoints = {name: train_curve(*how, name) for name, how in trained.items() if not scored(name)}
-    more = "flow_matching-draws24"
-    if only in (None, "flow_matching") and not scored(more):
-        base = train("flow_matching", "flow_matching-base") / "best.ckpt"
-        checkpoints[more] = train("flow_matching", more, "--start_from", base, *MORE_DRAWS) / "last.ckpt"
     if not score:
         return
     for name in UNTRAINED:
-        if only in (None, name) and not scored(name):
+        if (not only or name in only) and not scored(name):
             call("evaluate.py", "--model", CONFIGS / f"{name}.yaml", *size, "--out", RESULTS / name)
     for name, checkpoint in checkpoints.items():
         call("evaluate.py", "--checkpoint", checkpoint, *size, "--out", RESULTS / name, "--name", name)

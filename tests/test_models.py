@@ -163,6 +163,56 @@ class TestFiberLoss:
     def test_fewer_rows(self, phi, x):
         assert FiberLoss(1.0, rows=4)(flow_matching(), phi, phi(x)).shape == (4,)
 
+    def test_the_last_steps_alone_carry_gradients(self, phi, x):
+        """The same value; the gradient is that of a sampler whose start is given."""
+        model, h = flow_matching(steps=3), phi(x)
+        values, gradients = [], []
+        for last in (None, 3, 1):
+            model.zero_grad()
+            torch.manual_seed(9)
+            loss = FiberLoss(1.0, last_steps=last)(model, phi, h).mean()
+            loss.backward()
+            values.append(loss.detach())
+            gradients.append(model.network.enter.weight.grad.clone())
+        torch.testing.assert_close(values[1:], values[:1] * 2)
+        torch.testing.assert_close(gradients[1], gradients[0])
+        torch.manual_seed(9)
+        noise = torch.randn(len(h), *model.noise_shape)
+        with torch.no_grad():
+            start = integrate(lambda z, t: model.velocity(z, (1 + 2 * t) / 3, h) * 2 / 3, noise, 2)
+        model.zero_grad()
+        z = integrate(lambda z, t: model.velocity(z, t / 3, h) / 3, start, 1)
+        (phi(model.latents.decode(z, h)) - h).square().mean(1).sqrt().mean().backward()
+        torch.testing.assert_close(model.network.enter.weight.grad, gradients[2])
+
+    def test_an_estimate_of_the_clean_latent(self, phi, x):
+        """A model that knows the way back exactly has the fiber loss of the latents themselves."""
+        model, h = flow_matching(), phi(x)
+        z = torch.randn(len(h), LATENT, generator=seeded(20))
+        expected = (phi(model.latents.decode(z, h)) - h).square().mean(1).sqrt()
+        drawn = {}
+        model.noised = lambda z, noise, t: drawn.update(t=t, v=noise - z) or torch.lerp(z, noise, t[:, None])
+        model.velocity = lambda z, t, h: drawn["v"]
+        torch.testing.assert_close(FiberLoss(1.0, estimate_below=0.2)(model, phi, h, z), expected)
+        assert drawn["t"].min() > 0
+        assert drawn["t"].max() < 0.2
+
+    def test_a_model_without_steps_offers_neither(self, phi, x):
+        h = phi(x)
+        for option in ({"last_steps": 1}, {"estimate_below": 0.2}):
+            with pytest.raises(ValueError, match=rf"fiber\.{next(iter(option))}: expected a model with steps"):
+                FiberLoss(1.0, **option)(normalizing_flow(), phi, h)
+        with pytest.raises(ValueError, match="expected the training latents"):
+            FiberLoss(1.0, estimate_below=0.2)(flow_matching(), phi, h)
+
+    @pytest.mark.parametrize(
+        "option",
+        [{"last_steps": 0}, {"estimate_below": 0.0}, {"estimate_below": 1.5}, {"last_steps": 1, "estimate_below": 0.5}],
+    )
+    def test_bad_routes(self, option):
+        with pytest.raises(ValueError, match="expected"):
+            FiberLoss(**option)
+
     @pytest.mark.parametrize(
         "option", [{"weight": -1.0}, {"weight": float("nan")}, {"distance": "l7"}, {"warmup": 2.0}, {"rows": 0}]
     )

@@ -205,6 +205,19 @@ def test_another_run_can_start_from_the_weights_of_one(tmp_path):
         start_from(Training(flow_matching(), subject(seed=9)), tmp_path / "last.ckpt")
 
 
+def test_the_seconds_of_a_training_add_up(tmp_path):
+    """Over epochs, over a resumption and over a start from trained weights."""
+    data = ColourDigits(batch_size=32)
+    trainer(tmp_path, 1).fit(training(), datamodule=data)
+    first = load(tmp_path / "last.ckpt").training.seconds
+    resumed = training()
+    trainer(tmp_path, 2).fit(resumed, datamodule=data, ckpt_path=tmp_path / "last.ckpt")
+    second = load(tmp_path / "last.ckpt").training.seconds
+    fresh = training()
+    start_from(fresh, tmp_path / "last.ckpt")
+    assert 0 < first < second == resumed.seconds == fresh.seconds
+
+
 def test_the_schedule_rises_and_falls():
     values = [one_cycle(i / 100, 0.1) for i in range(121)]
     assert values[0] == pytest.approx(0.04)

@@ -1,0 +1,164 @@
+"""What makes a latent space fit for fibers: variants of `FiberAutoencoder`, each trained for as long.
+
+    python benchmarks/latent_space.py [--epochs 12] [--only '[dim 4]']
+
+Scored on validation digits: images decoded from the own latent (the floor of every density model), from
+another digit's latent (is `z` independent of `h`?), from standard normal noise, and from a small flow
+matching after a short training. Writes `results/latent_space/study.{csv,md}`, one row per variant.
+"""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+
+from fibermodels import distances
+from fibermodels.core import FiberSamples, LatentSpace, Subject, seeded
+from fibermodels.metrics import colour_kl
+from fibermodels.models import FlowMatching
+from fibermodels.training import load
+
+CONFIG = "configs/colour_mnist/fiber_autoencoder.yaml"
+RESULTS = Path("results/latent_space")
+INIT = "--model.learner.init_args."
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "default": {},
+    "dim 4": {"dim": 4},
+    "dim 8": {"dim": 8},
+    "no fiber term": {"tau": "null"},
+    "tau 0.1": {"tau": 0.1},
+    "noise 0": {"noise": 0.0},
+    "noise 0.3": {"noise": 0.3},
+    "sigma 0.05": {"sigma": 0.05},
+}
+FLOW_STEPS, FLOW_BATCH = 4000, 512
+
+
+def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, object]:
+    """The variant's space, its subject and its data, trained now unless that was done before."""
+    name = f"latent_space/{variant.replace(' ', '_')}"
+    last = Path("runs") / name / "checkpoints" / "last.ckpt"
+    options = [f"{INIT}{key}={value}" for key, value in VARIANTS[variant].items()]
+    state = ["--ckpt_path", "last"] if last.exists() else []
+    command = ["train.py", "--config", CONFIG, "--name", name, "--trainer.max_epochs", str(epochs), *options, *state]
+    subprocess.run([sys.executable, *command], check=True)
+    run = load(last)
+    assert run.subject is not None
+    return _standardised(run), run.subject, run.data
+
+
+def _standardised(run) -> LatentSpace:
+    images = run.data.split("train").images(slice(10_000))
+    batches = [{"x": x, "h": run.subject(x)} for x in images.split(1000)]
+    return run.model.product(batches).eval()
+
+
+def short_flow(space: LatentSpace, x: Tensor, h: Tensor) -> FlowMatching:
+    """A small flow matching over the space, trained on the images `x`."""
+    torch.manual_seed(0)
+    flow = FlowMatching(space, h.shape[1], width=256, blocks=4, steps=4)
+    with torch.no_grad():
+        moments = [space.moments(*part) for part in zip(x.split(1000), h.split(1000), strict=True)]
+    mean, std = (torch.cat(part) for part in zip(*moments, strict=True))
+    optimizer = torch.optim.AdamW([p for p in flow.parameters() if p.requires_grad], lr=2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=FLOW_STEPS)
+    for _ in range(FLOW_STEPS):
+        rows = torch.randint(len(x), (FLOW_BATCH,))
+        z = mean[rows] + std[rows] * torch.randn(FLOW_BATCH, std.shape[1])
+        optimizer.zero_grad()
+        flow.latent_loss(z, h[rows])["velocity"].mean().backward()
+        optimizer.step()
+        schedule.step()
+    return flow.eval()
+
+
+@torch.no_grad()
+def fidelity_and_consistency(
+    decode: Callable[[Tensor, Tensor], Tensor], subject: Subject, x: Tensor, h: Tensor
+) -> dict[str, float]:
+    """Fiber RMS and colour KL of one sample for each target."""
+    x_hat = torch.cat([decode(*part) for part in zip(x.split(1000), h.split(1000), strict=True)])
+    h_hat = torch.cat([subject(part) for part in x_hat.split(1000)])
+    samples = FiberSamples(x, h, x_hat[None], h_hat[None])
+    return {"RMS": distances.rms(h, h_hat).mean().item(), "KL": colour_kl(samples)}
+
+
+def explained(z: Tensor, h: Tensor) -> float:
+    """Share of the latents' variance that a linear map of `h` explains: 0 where they are independent."""
+    design = torch.cat((h, torch.ones(len(h), 1)), 1)
+    half = len(h) // 2
+    solution = torch.linalg.lstsq(design[:half], z[:half]).solution
+    residual = z[half:] - design[half:] @ solution
+    return 1 - (residual.square().sum() / (z[half:] - z[:half].mean(0)).square().sum()).item()
+
+
+def study(variant: str, epochs: int) -> dict[str, object]:
+    """The row of a variant."""
+    space, subject, data = trained(variant, epochs)
+    x = data.split("val").images()  # type: ignore[attr-defined]
+    colours = data.split("train")  # type: ignore[attr-defined]
+    many = []
+    for epoch in range(3):
+        colours.set_epoch(epoch)
+        many.append(colours.images())
+    images = torch.cat(many)
+    with torch.no_grad():
+        h, represented = (torch.cat([subject(part) for part in each.split(1000)]) for each in (x, images))
+    flow = short_flow(space, images, represented)
+    generator = seeded("latent space")
+
+    def noise(h: Tensor) -> Tensor:
+        return torch.randn(len(h), *space.latent_shape, generator=generator)
+
+    def own(x: Tensor, h: Tensor) -> Tensor:
+        mean, std = space.moments(x, h)
+        return mean + std * noise(h)
+
+    ways: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "own z": lambda x, h: space.decode(own(x, h), h),
+        "another's z": lambda x, h: space.decode(own(x, h).roll(1, 0), h),
+        "normal z": lambda x, h: space.decode(noise(h), h),
+        "flow": lambda x, h: flow.push(noise(h), h),
+    }
+    row: dict[str, object] = {"variant": variant}
+    for way, decode in ways.items():
+        for name, value in fidelity_and_consistency(decode, subject, x, h).items():
+            row[f"{name}, {way}"] = f"{value:.4f}"
+    with torch.no_grad():
+        row["z explained by h"] = f"{explained(space.moments(x, h)[0], h):.3f}"
+    return row
+
+
+def main(epochs: int = 12, only: list[str] | None = None) -> None:
+    """Trains and scores the variants; those that are in the table stay.
+
+    Args:
+        epochs: of each variant's training.
+        only: names of variants.
+    """
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    table = RESULTS / "study.csv"
+    rows: list[dict[str, object]] = []
+    if table.exists():
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))  # type: ignore[arg-type]
+    for variant in only or VARIANTS:
+        if variant in {row["variant"] for row in rows}:
+            continue
+        rows.append(study(variant, epochs))
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(v) for v in row.values()] for row in rows)]
+    (RESULTS / "study.md").write_text("".join("| " + " | ".join(line) + " |\n" for line in lines))
+
+
+if __name__ == "__main__":
+    auto_cli(main)
