@@ -180,4 +180,3 @@ class TestEnergyScore:
         other = distances.energy_score(value, wrong(first), wrong(second))
         difference = other - exact
         assert difference.mean() > 4 * difference.std() / len(value) ** 0.5
-'''
