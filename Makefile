@@ -6,7 +6,8 @@ WEIGHTS := data/weights/colour_mnist
 NUM_TARGETS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist subject vae clean
+.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist latent-study \
+	subject fiber-autoencoder vae clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
@@ -52,9 +53,18 @@ subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10
 	$(PY) train.py --config $(MNIST)/subject.yaml
 	$(PY) export.py --checkpoint runs/colour_mnist/subject/checkpoints/best.ckpt --out $(WEIGHTS)/subject --overwrite true
 
-vae: $(VENV)/installed  ## retrain the committed latent space of colour MNIST (20 minutes on two cores)
+fiber-autoencoder: $(VENV)/installed  ## retrain the committed latent space of colour MNIST (half an hour on a CPU)
+	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml
+	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt \
+		--out $(WEIGHTS)/fiber_autoencoder --overwrite true
+
+vae: $(VENV)/installed  ## retrain the committed VAE that knows nothing of the subject (10 minutes on a CPU)
 	$(PY) train.py --config $(MNIST)/vae.yaml
 	$(PY) export.py --checkpoint runs/colour_mnist/vae/checkpoints/best.ckpt --out $(WEIGHTS)/vae --half true --overwrite true
+
+latent-study: $(VENV)/installed  ## compare variants of the latent space on validation digits (an hour on a CPU)
+	$(PY) benchmarks/latent_space.py
+	$(PY) benchmarks/tables.py
 
 clean:  ## remove runs and caches, not results
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache

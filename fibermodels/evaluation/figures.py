@@ -1,6 +1,7 @@
 """Pictures and tables of results; nothing here samples or scores."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,24 +82,30 @@ def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
     _plot(rows, out / "comparison.png")
 
 
+def _curve(row: Row) -> str:
+    """A result's name without its lambda."""
+    return re.sub(r"-lambda[\d.]+", "", str(row.get("name", row["family"])))
+
+
 def _plot(rows: Sequence[Row], path: Path) -> None:
-    """Fidelity against consistency: one point per result, one line per family."""
+    """Fidelity against consistency: one point per result, one line for all lambdas of a model."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     other = "colour_kl" if any("colour_kl" in row for row in rows) else "fid"
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
     small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+    palette = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
     side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # neighbours' labels keep out of each other's way
-    families = list(dict.fromkeys(str(row["family"]) for row in rows))
-    for i, (family, marker) in enumerate(zip(families, "o*sDv^<>PXhd" * 3, strict=False)):
-        own = [row for row in rows if row["family"] == family and other in row]
+    curves = list(dict.fromkeys(_curve(row) for row in rows))
+    for i, (curve, marker) in enumerate(zip(curves, "o*sDv^<>PXhd" * 9, strict=False)):
+        own = [row for row in rows if _curve(row) == curve and other in row]
         points = [(float(row["fiber_rms"]), float(row[other])) for row in own]
         if not points:
             continue
-        axes.plot(*zip(*points, strict=True), marker=marker, markersize=9, label=family)
+        axes.plot(*zip(*points, strict=True), marker=marker, markersize=7, color=palette[i % 20], label=curve)
         for row, point in zip(own, points, strict=True):
             if float(row["fiber_weight"]) or len(own) > 1:
                 axes.annotate(f"λ {row['fiber_weight']:g}", point, (8 - 16 * (i % 2), -3), **side[i % 2])
