@@ -11,6 +11,7 @@ from fibermodels.data.digits import load_digits
 from fibermodels.latents import VAE, FiberAutoencoder
 from fibermodels.models import (
     Augmented,
+    Diffusion,
     FlowMatching,
     NearestNeighbour,
     NormalizingFlow,
@@ -83,7 +84,14 @@ def normalizing_flow(**options) -> NormalizingFlow:
     return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
 
 
+def diffusion(**options) -> Diffusion:
+    torch.manual_seed(4)
+    options = {"width": 16, "blocks": 1, "steps": 2, "time_dim": 8} | options
+    return randomised(Diffusion(vae(), FEATURES, **options))
+
+
 MODELS = {
+    Diffusion: diffusion,
     FlowMatching: flow_matching,
     NormalizingFlow: normalizing_flow,
     NearestNeighbour: NearestNeighbour,

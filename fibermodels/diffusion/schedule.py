@@ -1,0 +1,84 @@
+"""Variance-preserving noise schedules in continuous time, 0 (data) to 1 (noise).
+
+    z_t = alpha(t) z_0 + sigma(t) e,    alpha^2 + sigma^2 = 1,    e ~ N(0, I)
+
+Such a path is a rotation: `alpha = cos(angle)`, `sigma = sin(angle)`. A schedule is how fast time turns
+the angle, from 0 to at most a quarter turn. There alpha is 0 and a prediction of the noise says nothing
+of the data, so nothing here or in the samplers divides by alpha (see `samplers.Denoiser`).
+
+References: Nichol & Dhariwal, arXiv 2102.09672 (cosine); Ho et al., arXiv 2006.11239 and Song et al.,
+arXiv 2011.13456 (linear beta).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ScheduleName = Literal["cosine", "linear"]
+
+
+class Schedule(ABC):
+    """The angle as an increasing function of time, and its inverse; elementwise on tensors."""
+
+    @abstractmethod
+    def angle(self, t: Tensor) -> Tensor:
+        """The angle in [0, pi/2] at times `t` in [0, 1]; 0 at time 0."""
+
+    @abstractmethod
+    def time(self, angle: Tensor) -> Tensor:
+        """The time at which the angle is reached."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """The share of data, from 1 down."""
+        return torch.sin(math.pi / 2 - self.angle(t))  # a cosine that is not negative at pi/2 after rounding
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """The share of noise, from 0 up."""
+        return torch.sin(self.angle(t))
+
+    def times(self, steps: int, like: Tensor) -> Tensor:
+        """A grid for samplers: `steps + 1` times from 1 to 0; device and dtype of `like`.
+
+        The angle shrinks quadratically. In the angle, not in time: there the samplers' equation is smooth,
+        whereas wherever `beta` starts above 0, sigma behaves like sqrt(t) at the data, and steps even in
+        time bring a solver of order 2 down to order 1. Quadratically: the narrower a law, the later it is
+        decided.
+        """
+        last = self.angle(like.new_ones(()))
+        even = torch.linspace(1, 0, steps + 1, device=like.device, dtype=like.dtype)
+        return self.time(last * even.square()).clamp(0, 1)
+
+
+class Cosine(Schedule):
+    """`alpha = cos(pi t / 2)`: the angle runs evenly, and ends at pure noise.
+
+    The published one with its offset left out: that guards discrete steps against too small a first one.
+    """
+
+    def angle(self, t: Tensor) -> Tensor:
+        return math.pi / 2 * t
+
+    def time(self, angle: Tensor) -> Tensor:
+        return angle / (math.pi / 2)
+
+
+class Linear(Schedule):
+    """`alpha = exp(-1/2 int_0^t beta)` with `beta` from 0.1 to 20; it ends at alpha = 0.0066."""
+
+    beta_min = 0.1
+    beta_max = 20.0
+
+    def angle(self, t: Tensor) -> Tensor:
+        decay = self.beta_min / 2 * t + (self.beta_max - self.beta_min) / 4 * t.square()
+        return torch.atan2((-torch.expm1(-2 * decay)).sqrt(), torch.exp(-decay))
+
+    def time(self, angle: Tensor) -> Tensor:
+        decay = -torch.sin(math.pi / 2 - angle).log()
+        root = (self.beta_min**2 + 4 * (self.beta_max - self.beta_min) * decay).sqrt()
+        return 4 * decay / (self.beta_min + root)  # the quadratic's positive root, without cancellation
+
+
+SCHEDULES: dict[ScheduleName, Schedule] = {"cosine": Cosine(), "linear": Linear()}

@@ -1,0 +1,329 @@
+"""Noise schedules, samplers and the diffusion model, against a law known in closed form: N(m, s^2)."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from cases import FEATURES, LATENT, diffusion, images, subject
+
+from fibermodels.core import seeded
+from fibermodels.diffusion import SAMPLERS, SCHEDULES, network_calls, sample
+from fibermodels.models import Diffusion, FiberLoss
+
+MEAN, STD = 1.5, 0.3
+
+
+@pytest.fixture(params=SCHEDULES)
+def schedule(request):
+    return SCHEDULES[request.param]
+
+
+def double(*values):
+    return torch.tensor(values, dtype=torch.double)
+
+
+def gaussian(schedule, mean=MEAN, std=STD):
+    """E[z_0 | z_t] and E[e | z_t] for z_0 ~ N(mean, std^2)."""
+
+    def denoise(z, t):
+        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+        whitened = (z - alpha * mean) / (alpha**2 * std**2 + sigma**2)
+        return mean + alpha * std**2 * whitened, sigma * whitened
+
+    return denoise
+
+
+def exact_map(schedule, z, mean=MEAN, std=STD):
+    """The probability-flow equation keeps quantiles: from N(alpha m, alpha^2 s^2 + sigma^2) at time 1."""
+    alpha, sigma = schedule.alpha(double(1)), schedule.sigma(double(1))
+    return mean + std * (z - alpha * mean) / (alpha**2 * std**2 + sigma**2).sqrt()
+
+
+class TestSchedule:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_it_preserves_variance_and_runs_from_data_to_noise(self, schedule, dtype):
+        t = torch.linspace(0, 1, 1001, dtype=dtype)
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(t))
+        assert (alpha.diff() <= 0).all()  # beside its end each is flat to rounding; the angle is strict
+        assert (sigma.diff() >= 0).all()
+        assert (schedule.angle(t).diff() > 0).all()
+        assert alpha[0] == 1
+        assert sigma[0] == 0
+        assert 0 <= alpha[-1] < 0.01
+
+    def test_the_cosine_is_one(self):
+        t = torch.linspace(0, 1, 11, dtype=torch.double)
+        torch.testing.assert_close(SCHEDULES["cosine"].alpha(t), torch.cos(math.pi / 2 * t))
+
+    def test_the_linear_one_is_the_limit_of_the_published_thousand_steps(self):
+        """Ho et al.: beta from 1e-4 to 0.02 in 1000 steps; the product of 1 - beta."""
+        betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.double)
+        published = (1 - betas).cumprod(0).sqrt()
+        t = torch.arange(1, 1001, dtype=torch.double) / 1000
+        torch.testing.assert_close(SCHEDULES["linear"].alpha(t), published, atol=2e-3, rtol=0)
+
+    @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 2e-4), (torch.float64, 1e-9)])
+    def test_time_is_the_inverse_of_the_angle(self, schedule, dtype, atol):
+        t = torch.linspace(0, 1, 101, dtype=dtype)
+        torch.testing.assert_close(schedule.time(schedule.angle(t)), t, atol=atol, rtol=0)
+
+    def test_a_grid_runs_from_one_to_zero(self, schedule):
+        for steps in (1, 2, 16):
+            times = schedule.times(steps, torch.zeros(1))
+            assert len(times) == steps + 1
+            assert times[0].item() == pytest.approx(1, abs=2e-4)
+            assert times[-1] == 0
+            assert (times.diff() < 0).all()
+
+
+class TestSamplers:
+    @pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("heun", 2)])
+    def test_deterministic_ones_converge_to_the_exact_map_at_their_order(self, schedule, sampler, order):
+        noise = torch.linspace(-2, 2, 9, dtype=torch.double)[:, None]
+        exact = exact_map(schedule, noise)
+        errors = [
+            (sample(gaussian(schedule), schedule, noise, n, sampler) - exact).abs().max().item()
+            for n in (256, 512, 1024)
+        ]
+        assert errors[-1] < 2e-3
+        for coarse, fine in pairwise(errors):
+            assert math.log2(coarse / fine) == pytest.approx(order, abs=0.1)
+
+    @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 0.5), ("ancestral", 0.0), ("heun", 0.0)])
+    def test_every_one_reaches_the_moments(self, schedule, sampler, eta):
+        noise = torch.randn(10_000, 128, generator=seeded("moments")).double()[..., None]
+        noise = noise if eta or sampler == "ancestral" else noise[:, 0]
+        z = sample(gaussian(schedule), schedule, noise, 128, sampler, eta)
+        assert z.mean().item() == pytest.approx(MEAN, abs=0.012)  # the linear schedule's last alpha is 0.0066
+        assert z.std().item() == pytest.approx(STD, rel=0.04)
+
+    @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.3), ("ddim", 1.0), ("ancestral", 0.0)])
+    def test_the_variance_is_right_in_the_limit_of_steps(self, schedule, sampler, eta):
+        """The update is linear in its noises: the variance is the sum of the squared sensitivities."""
+
+        def deviation(steps):
+            noise = torch.zeros(1, steps, 1, dtype=torch.double, requires_grad=True)
+            z = sample(gaussian(schedule), schedule, noise, steps, sampler, eta)
+            (sensitivity,) = torch.autograd.grad(z.sum(), noise)
+            return abs(sensitivity.square().sum().sqrt().item() - STD)
+
+        errors = [deviation(n) for n in (128, 256, 512)]
+        assert errors[-1] < 0.01 * STD
+        for coarse, fine in pairwise(errors):
+            assert coarse / fine == pytest.approx(2, abs=0.3)
+
+    def test_ancestral_sampling_is_the_posterior_of_ddpm(self, schedule):
+        """Ho et al., eq. 7, in its own terms: beta and the products of 1 - beta between two times."""
+        z, steps = torch.randn(7, 1, generator=seeded("posterior")).double(), 2
+        fresh = torch.randn(7, 1, generator=seeded("posterior", 2)).double()
+        times = schedule.times(steps, z)
+        bar_t, bar_s = (schedule.alpha(times[i]) ** 2 for i in (0, 1))
+        data = gaussian(schedule)(z, times[0].expand(7))[0]
+        beta = 1 - bar_t / bar_s
+        mean = bar_s.sqrt() * beta / (1 - bar_t) * data + (1 - beta).sqrt() * (1 - bar_s) / (1 - bar_t) * z
+        z_s = mean + ((1 - bar_s) / (1 - bar_t) * beta).sqrt() * fresh
+        expected = gaussian(schedule)(z_s, times[1].expand(7))[0]
+        found = sample(gaussian(schedule), schedule, torch.stack((z, fresh), 1), steps, "ancestral")
+        torch.testing.assert_close(found, expected)
+
+    def test_ddim_with_full_noise_is_ancestral(self, schedule):
+        noise = torch.randn(5, 4, 2, generator=seeded("eta")).double()
+        first, second = (
+            sample(gaussian(schedule), schedule, noise, 4, *how) for how in (("ddim", 1.0), ("ancestral",))
+        )
+        torch.testing.assert_close(first, second)
+
+    @pytest.mark.parametrize("std", [1.0, 0.3, 0.1, 0.05])
+    def test_the_few_steps_of_the_default_are_enough(self, schedule, std):
+        noise = torch.linspace(-2.5, 2.5, 11, dtype=torch.double)[:, None]
+        z = sample(gaussian(schedule, 1.0, std), schedule, noise, 8, "heun")
+        assert (z - exact_map(schedule, noise, 1.0, std)).abs().max() < 0.03
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    @pytest.mark.parametrize("steps", [1, 5])
+    def test_calls_are_as_stated(self, schedule, sampler, steps):
+        counted = []
+
+        def denoise(z, t):
+            counted.append(t)
+            return z, z
+
+        sample(
+            denoise, schedule, torch.zeros(2, steps, 1) if sampler == "ancestral" else torch.zeros(2, 1), steps, sampler
+        )
+        assert len(counted) == network_calls(sampler, steps)
+
+
+EVERY = [{"sampler": "ddim"}, {"sampler": "ddim", "eta": 0.5}, {"sampler": "ancestral"}, {"sampler": "heun"}]
+
+
+def exactly(model, change=lambda z, t: 0):
+    """The model with the closed form instead of its network; `change` is added to the noise."""
+    known = gaussian(model.schedule)
+
+    def denoise(z, t, h):
+        data, noise = known(z, t)
+        return data, noise + change(z, t[:, None])
+
+    model.denoise = denoise
+    return model
+
+
+class TestDiffusion:
+    @pytest.mark.parametrize("options", EVERY, ids=str)
+    def test_noise_has_the_shape_that_the_sampler_wants(self, options):
+        model = diffusion(steps=3, **options)
+        stochastic = options["sampler"] == "ancestral" or "eta" in options
+        assert model.noise_shape == ((3, LATENT) if stochastic else (LATENT,))
+        assert model.network_calls == (5 if options["sampler"] == "heun" else 3)
+
+    @pytest.mark.parametrize("options", EVERY, ids=str)
+    def test_same_seed_same_samples_whatever_the_batch(self, options):
+        model, h = diffusion(steps=3, **options).eval(), torch.randn(6, FEATURES, generator=seeded("batch"))
+        whole, generator = model.sample(h, 2, seeded(1)), seeded(1)
+        parts = [model.sample(part, 2, generator) for part in h.split([1, 3, 2])]
+        torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("options", EVERY, ids=str)
+    def test_every_noise_matters(self, options):
+        model, h = diffusion(steps=3, **options), torch.randn(4, FEATURES, generator=seeded("matters"))
+        noise = torch.randn(4, *model.noise_shape, generator=seeded("matters", 2)).requires_grad_()
+        (gradient,) = torch.autograd.grad(model.push(noise, h).sum(), noise)
+        assert (gradient.reshape(4, -1, LATENT) != 0).any(-1).all()
+
+    @pytest.mark.parametrize("options", EVERY, ids=str)
+    def test_last_steps_change_gradients_and_not_values(self, options):
+        model = diffusion(steps=3, **options)
+        h = torch.randn(4, FEATURES, generator=seeded("last"))
+        noise = torch.randn(4, *model.noise_shape, generator=seeded("last", 2)).requires_grad_()
+        whole = model.transport(noise, h)
+        torch.testing.assert_close(model.transport(noise, h, 3), whole)
+        torch.testing.assert_close(model.transport(noise, h, 7), whole)
+        z = model.transport(noise, h, 1)
+        torch.testing.assert_close(z, whole)
+        assert z.requires_grad
+        (gradient,) = torch.autograd.grad(z.sum(), noise, allow_unused=True)
+        assert gradient is None or not gradient.any()
+        late = model.transport(noise, h, 2)
+        (gradient,) = torch.autograd.grad(late.sum(), noise, allow_unused=True)
+        if noise.ndim == 3:  # of the noises, the one that the middle step adds
+            assert not gradient[:, :2].any()
+            assert gradient[:, 2].any()
+        else:
+            assert gradient is None
+
+    def test_noised_and_estimate_undo_each_other_for_the_right_prediction(self, schedule):
+        model = diffusion().double()
+        model.schedule = schedule
+        z_t = torch.randn(50, LATENT, generator=seeded("undo")).double()
+        h = torch.randn(50, FEATURES, generator=seeded("undo", 2)).double()
+        t = torch.linspace(0, 1, 50, dtype=torch.double)
+        data, noise = model.denoise(z_t, t, h)
+        torch.testing.assert_close(model.noised(data, noise, t), z_t)
+        torch.testing.assert_close(model.estimate(z_t, t, h), data)
+        alpha, sigma = schedule.alpha(t)[:-1, None], schedule.sigma(t)[:-1, None]
+        torch.testing.assert_close(data[:-1], (z_t[:-1] - sigma * noise[:-1]) / alpha)
+
+    def test_the_estimate_survives_pure_noise_and_low_precision(self, schedule):
+        model = diffusion()
+        model.schedule = schedule
+        z_t = torch.randn(200, LATENT, generator=seeded("pure"))
+        h = torch.randn(200, FEATURES, generator=seeded("pure", 2))
+        for t in (0.9, 0.99, 0.999, 1.0):
+            times = torch.full((200,), t)
+            exact = model.double().estimate(z_t.double(), times.double(), h.double())
+            assert exact.abs().max() < 10
+            model.float()
+            torch.testing.assert_close(model.estimate(z_t, times, h), exact.float(), atol=1e-3, rtol=0)
+            with torch.autocast("cpu", torch.bfloat16):
+                low = model.estimate(z_t, times, h)
+            torch.testing.assert_close(low, exact.float(), atol=0.05, rtol=0)
+
+    def test_untrained_it_predicts_what_is_right_for_standard_normal_data(self, schedule):
+        torch.manual_seed(0)
+        model = Diffusion(diffusion().latents, FEATURES, width=16, blocks=1, time_dim=8).double()
+        model.schedule = schedule
+        z, t = torch.randn(9, LATENT).double(), torch.linspace(0, 1, 9).double()
+        for found, expected in zip(
+            model.denoise(z, t, torch.zeros(9, FEATURES).double()), gaussian(schedule, 0.0, 1.0)(z, t), strict=True
+        ):
+            torch.testing.assert_close(found, expected)
+
+    @pytest.mark.parametrize("name", SCHEDULES)
+    def test_the_loss_is_least_at_the_closed_form(self, name):
+        """No perturbation of the exact noise has a smaller expected loss, on common noise."""
+        model = diffusion(schedule=name)
+        z0 = MEAN + STD * torch.randn(20_000, LATENT, generator=seeded("least"))
+        h = torch.zeros(len(z0), FEATURES)
+
+        def loss(change):
+            torch.manual_seed(15)
+            return exactly(model, change).latent_loss(z0, h)["noise"].mean().item()
+
+        exact = loss(lambda z, t: 0)
+        for change in (lambda z, t: 0.1, lambda z, t: -0.1, lambda z, t: 0.1 * z, lambda z, t: 0.2 * (t - 0.5)):
+            assert loss(change) > exact
+
+    def test_spread_times_are_uniform_and_lower_the_variance(self):
+        model, z, h = diffusion(), torch.zeros(64, LATENT), torch.zeros(64, FEATURES)
+        seen = []
+        model.denoise = lambda z_t, t, h: seen.append(t) or (z_t, z_t)
+        torch.manual_seed(0)
+        for _ in range(2000):
+            model.latent_loss(z, h)
+        times = torch.stack(seen)
+        assert times.min() >= 0
+        assert times.max() < 1
+        torch.testing.assert_close(times.sort(1)[0].diff(dim=1), torch.full((2000, 63), 1 / 64))
+        for row in (0, 31, 63):  # each row by itself is uniform, so the loss stays unbiased
+            counts = torch.histc(times[:, row], 10, 0, 1)
+            assert ((counts - 200).square() / 200).sum() < 27.9  # chi squared, 9 degrees: p = 0.001
+
+    def test_training_learns_a_conditional_gaussian(self):
+        """z | h ~ N(A h, diag(s^2)): after a short training, the samples' moments are those, by any sampler."""
+        torch.manual_seed(16)
+        model = diffusion(width=64, blocks=2)
+        matrix = torch.randn(FEATURES, LATENT, generator=seeded(17)) / FEATURES**0.5
+        std = torch.linspace(0.2, 1.0, LATENT)
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=800)
+        for _ in range(800):
+            h = torch.randn(256, FEATURES)
+            z = h @ matrix + std * torch.randn(256, LATENT)
+            optimizer.zero_grad()
+            model.latent_loss(z, h)["noise"].mean().backward()
+            optimizer.step()
+            rate.step()
+        h = torch.randn(1, FEATURES, generator=seeded(18)).expand(2000, -1)
+        for sampler, steps in (("ddim", 32), ("ancestral", 64), ("heun", 8)):
+            drawn = diffusion(width=64, blocks=2, sampler=sampler, steps=steps)
+            drawn.load_state_dict(model.state_dict())
+            with torch.no_grad():
+                z = drawn.transport(torch.randn(2000, *drawn.noise_shape), h)
+            torch.testing.assert_close(z.mean(0), (h @ matrix)[0], atol=0.15, rtol=0)
+            torch.testing.assert_close(z.std(0), std, atol=0.12, rtol=0)
+
+    @pytest.mark.parametrize("options", EVERY, ids=str)
+    @pytest.mark.parametrize("route", [{}, {"last_steps": 1}, {"estimate_below": 0.5}], ids=str)
+    def test_the_fiber_loss_trains_it_by_every_route(self, options, route):
+        model, phi, x = diffusion(**options), subject(), images(4)
+        h = phi(x)
+        FiberLoss(1.0, **route)(model, phi, h, model.draw_latents(x, h)).mean().backward()
+        assert all(p.grad is not None and p.grad.any() for n, p in model.named_parameters() if "latents" not in n)
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            {"steps": 0},
+            {"schedule": "sigmoid"},
+            {"sampler": "rk9"},
+            {"sampler": "ddim", "eta": 1.5},
+            {"sampler": "ddim", "eta": float("nan")},
+            {"sampler": "heun", "eta": 0.5},
+        ],
+    )
+    def test_bad_options(self, option):
+        with pytest.raises(ValueError, match="Diffusion: .* must be"):
+            diffusion(**option)
