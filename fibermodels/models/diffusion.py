@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fibermodels.core import LatentSpace, Stepped
 from fibermodels.diffusion import SAMPLERS, SCHEDULES, SamplerName, ScheduleName, network_calls, sample, stochasticity
-from fibermodels.nn import ResidualMLP, TimeEmbedding
+from fibermodels.nn import ResidualMLP, TimeEmbedding, spread_times
 
 
 class Diffusion(Stepped):
@@ -80,10 +80,7 @@ class Diffusion(Stepped):
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         noise = torch.randn_like(z)
-        # Each time is uniform, and all are spread evenly over the batch: the loss depends strongly on time,
-        # and this takes its share of the variance away (Kingma et al., arXiv 2107.00630, appendix I.1).
-        rows = torch.arange(len(z), device=z.device, dtype=z.dtype)
-        t = (torch.rand((), device=z.device, dtype=z.dtype) + rows / len(z)) % 1
+        t = spread_times(z)
         error = self.denoise(self.noised(z, noise, t), t, h)[1] - noise
         return {"noise": error.square().mean(1)}
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.core import LatentSpace, Stepped
-from fibermodels.nn import ResidualMLP, TimeEmbedding
+from fibermodels.nn import ResidualMLP, TimeEmbedding, spread_times
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Solver = Literal["euler", "midpoint", "heun"]
@@ -99,7 +99,7 @@ class FlowMatching(Stepped):
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         noise = torch.randn_like(z)
-        t = torch.rand(len(z), device=z.device, dtype=z.dtype)
+        t = spread_times(z)
         error = self.velocity(self.noised(z, noise, t), t, h) - (noise - z)
         return {"velocity": error.square().mean(1)}
 

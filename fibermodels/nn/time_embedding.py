@@ -1,4 +1,4 @@
-"""Sinusoidal embedding of a time in [0, 1]."""
+"""Times in [0, 1]: how a network sees them, and how training draws them."""
 
 import torch
 from torch import Tensor, nn
@@ -22,3 +22,14 @@ class TimeEmbedding(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         angles = t[:, None] * self.frequencies
         return torch.cat((angles.sin(), angles.cos()), -1)
+
+
+def spread_times(like: Tensor) -> Tensor:
+    """Training times `(B,)` for the B rows of `like`: each uniform on [0, 1), all spread evenly.
+
+    Losses depend strongly on time; this takes that share of their variance away.
+
+    Reference: Kingma et al., Variational diffusion models, arXiv 2107.00630, appendix I.1.
+    """
+    rows = torch.arange(len(like), device=like.device, dtype=like.dtype)
+    return (torch.rand((), device=like.device, dtype=like.dtype) + rows / len(like)) % 1
