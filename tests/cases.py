@@ -12,6 +12,8 @@ from fibermodels.latents import VAE
 from fibermodels.models import (
     Augmented,
     FlowMatching,
+    FreeFormFlow,
+    FreeFormInjectiveFlow,
     NearestNeighbour,
     NormalizingFlow,
     Oracle,
@@ -77,8 +79,20 @@ def normalizing_flow(**options) -> NormalizingFlow:
     return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
 
 
+def free_form_flow(**options) -> FreeFormFlow:
+    torch.manual_seed(4)
+    return randomised(FreeFormFlow(vae(), FEATURES, **{"width": 16, "blocks": 1} | options))
+
+
+def injective_flow(**options) -> FreeFormInjectiveFlow:
+    torch.manual_seed(5)
+    return randomised(FreeFormInjectiveFlow(vae(), FEATURES, **{"bottleneck": 2, "width": 16, "blocks": 1} | options))
+
+
 MODELS = {
     FlowMatching: flow_matching,
+    FreeFormFlow: free_form_flow,
+    FreeFormInjectiveFlow: injective_flow,
     NormalizingFlow: normalizing_flow,
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,
@@ -87,9 +101,25 @@ MODELS = {
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 
+ONLY_TRAINING = {FreeFormFlow: "encoder.", FreeFormInjectiveFlow: "encoder."}
+"""Parameters by the start of their names, which a family trains with and samples without."""
+
 
 def prepared(model: FiberModel, subject: Subject, x: torch.Tensor) -> FiberModel:
     """The model, with something to remember where it wants that."""
     if isinstance(model, Retrieval):
         model.remember(x, subject(x))
     return model.eval()
+
+
+def train(model, data, steps, lr=3e-3):
+    """A short training as `Training` does it."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum(term.mean() for term in model.latent_loss(*data(256)).values()).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
