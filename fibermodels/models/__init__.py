@@ -4,6 +4,8 @@ from fibermodels.models.baselines import Augmented, NearestNeighbour, Oracle, Re
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.fiber_loss import FiberLoss
 from fibermodels.models.flow_matching import FlowMatching
+from fibermodels.models.free_form_flow import FreeFormFlow
+from fibermodels.models.injective_flow import FreeFormInjectiveFlow
 from fibermodels.models.normalizing_flow import NormalizingFlow
 
 __all__ = [
@@ -11,6 +13,8 @@ __all__ = [
     "Diffusion",
     "FiberLoss",
     "FlowMatching",
+    "FreeFormFlow",
+    "FreeFormInjectiveFlow",
     "NearestNeighbour",
     "NormalizingFlow",
     "Oracle",
