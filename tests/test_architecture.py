@@ -33,7 +33,7 @@ ALLOWED = {
 
 ADAPTERS = {
     "lightning": {"training", "data", "evaluation"},
-    "FrEIA": {"nn/coupling_flow.py"},
+    "FrEIA": set(),  # what tests and benchmarks compare with
     "timm": {"subjects/timm.py"},
     "diffusers": {"diffusion/pretrained.py", "latents/diffusers.py"},
 }
