@@ -108,7 +108,7 @@ class TestFreeFormInjectiveFlow:
     def test_it_learns_an_arc_whose_radius_depends_on_the_condition(self):
         """Noisy points at radius 1 + c / 2 and Gaussian angles: samples lie on the arc, distributed like that."""
         torch.manual_seed(5)
-        space = VAE(dim=2, feature_dim=1, width=8, blocks=1, patterns=4)
+        space = VAE(dim=2, width=8, blocks=1, patterns=4)
         model = FreeFormInjectiveFlow(space, 1, bottleneck=1, width=64, blocks=1)
         spread, noise = 0.7, 0.02
 
