@@ -11,7 +11,9 @@ from fibermodels.data.digits import load_digits
 from fibermodels.latents import VAE
 from fibermodels.models import (
     Augmented,
+    DenoisingFlow,
     FlowMatching,
+    MultilevelFlow,
     NearestNeighbour,
     NormalizingFlow,
     Oracle,
@@ -77,9 +79,23 @@ def normalizing_flow(**options) -> NormalizingFlow:
     return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
 
 
+def denoising_flow(**options) -> DenoisingFlow:
+    torch.manual_seed(4)
+    options = {"manifold_dim": 2, "width": 16, "blocks": 3, "inner_blocks": 2, "layers": 1} | options
+    return randomised(DenoisingFlow(vae(), FEATURES, **options))
+
+
+def multilevel_flow(**options) -> MultilevelFlow:
+    torch.manual_seed(5)
+    options = {"coarse_dim": 2, "width": 16, "blocks": 3, "detail_blocks": 2, "layers": 1} | options
+    return randomised(MultilevelFlow(vae(), FEATURES, **options))
+
+
 MODELS = {
     FlowMatching: flow_matching,
     NormalizingFlow: normalizing_flow,
+    DenoisingFlow: denoising_flow,
+    MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,
     Oracle: Oracle,

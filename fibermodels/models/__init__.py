@@ -1,14 +1,18 @@
 """Amortised fiber models and the baselines that need no training."""
 
 from fibermodels.models.baselines import Augmented, NearestNeighbour, Oracle, Reconstruction, Retrieval
+from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.fiber_loss import FiberLoss
 from fibermodels.models.flow_matching import FlowMatching
+from fibermodels.models.multilevel_flow import MultilevelFlow
 from fibermodels.models.normalizing_flow import NormalizingFlow
 
 __all__ = [
     "Augmented",
+    "DenoisingFlow",
     "FiberLoss",
     "FlowMatching",
+    "MultilevelFlow",
     "NearestNeighbour",
     "NormalizingFlow",
     "Oracle",
