@@ -11,10 +11,12 @@ from fibermodels.data.digits import load_digits
 from fibermodels.latents import VAE, FiberAutoencoder
 from fibermodels.models import (
     Augmented,
+    DenoisingFlow,
     Diffusion,
     FlowMatching,
     FreeFormFlow,
     FreeFormInjectiveFlow,
+    MultilevelFlow,
     NearestNeighbour,
     NormalizingFlow,
     Oracle,
@@ -102,12 +104,26 @@ def injective_flow(**options) -> FreeFormInjectiveFlow:
     return randomised(FreeFormInjectiveFlow(vae(), FEATURES, **{"bottleneck": 2, "width": 16, "blocks": 1} | options))
 
 
+def denoising_flow(**options) -> DenoisingFlow:
+    torch.manual_seed(4)
+    options = {"manifold_dim": 2, "width": 16, "blocks": 3, "inner_blocks": 2, "layers": 1} | options
+    return randomised(DenoisingFlow(vae(), FEATURES, **options))
+
+
+def multilevel_flow(**options) -> MultilevelFlow:
+    torch.manual_seed(5)
+    options = {"coarse_dim": 2, "width": 16, "blocks": 3, "detail_blocks": 2, "layers": 1} | options
+    return randomised(MultilevelFlow(vae(), FEATURES, **options))
+
+
 MODELS = {
     Diffusion: diffusion,
     FlowMatching: flow_matching,
     FreeFormFlow: free_form_flow,
     FreeFormInjectiveFlow: injective_flow,
     NormalizingFlow: normalizing_flow,
+    DenoisingFlow: denoising_flow,
+    MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,
     Oracle: Oracle,

@@ -1,20 +1,24 @@
 """Amortised fiber models and the baselines that need no training."""
 
 from fibermodels.models.baselines import Augmented, NearestNeighbour, Oracle, Reconstruction, Retrieval
+from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.fiber_loss import FiberLoss
 from fibermodels.models.flow_matching import FlowMatching
 from fibermodels.models.free_form_flow import FreeFormFlow
 from fibermodels.models.injective_flow import FreeFormInjectiveFlow
+from fibermodels.models.multilevel_flow import MultilevelFlow
 from fibermodels.models.normalizing_flow import NormalizingFlow
 
 __all__ = [
     "Augmented",
+    "DenoisingFlow",
     "Diffusion",
     "FiberLoss",
     "FlowMatching",
     "FreeFormFlow",
     "FreeFormInjectiveFlow",
+    "MultilevelFlow",
     "NearestNeighbour",
     "NormalizingFlow",
     "Oracle",
