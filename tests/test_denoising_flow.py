@@ -17,7 +17,7 @@ def plane(**options) -> DenoisingFlow:
     """A flow over two dimensions, with a condition of one and a manifold of one."""
     torch.manual_seed(20)
     options = {"manifold_dim": 1, "sigma": 0.1, "width": 32, "blocks": 6, "layers": 1} | options
-    return DenoisingFlow(VAE(dim=2, feature_dim=1, width=8, blocks=1, patterns=4), 1, **options)
+    return DenoisingFlow(VAE(dim=2, width=8, blocks=1, patterns=4), 1, **options)
 
 
 class Polar(nn.Module):

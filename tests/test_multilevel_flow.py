@@ -15,7 +15,7 @@ from fibermodels.models import MultilevelFlow
 
 def small(dim: int, feature_dim: int, **options) -> MultilevelFlow:
     torch.manual_seed(40)
-    latents = VAE(dim=dim, feature_dim=feature_dim, width=8, blocks=1, patterns=4)
+    latents = VAE(dim=dim, width=8, blocks=1, patterns=4)
     return MultilevelFlow(latents, feature_dim, **{"width": 32, "blocks": 4, "detail_blocks": 2, "layers": 1} | options)
 
 
