@@ -82,8 +82,7 @@ class TestAfterTrainingOnAGaussian:
 
     @pytest.fixture(scope="class")
     def model(self, law):
-        # Permutations of four dimensions mix them well or badly; those of seed 1 do well.
-        model = small(self.DIM, self.FEATURES, coarse_dim=self.RANK, blocks=8, seed=1)
+        model = small(self.DIM, self.FEATURES, coarse_dim=self.RANK, blocks=8)
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=500)

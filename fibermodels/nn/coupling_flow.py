@@ -109,7 +109,11 @@ class CouplingFlow(nn.Module):
                 raise ValueError(f"CouplingFlow: {name} must be at least {least}, got {size}")
         self.context = context
         generator = torch.Generator().manual_seed(seed)
-        orders = [torch.randperm(dim, generator=generator) for _ in range(blocks)]
+        # Every other permutation is random; those between turn the order round, so that a pair of blocks
+        # changes every dimension: with few dimensions, random ones alone leave some unchanged for long.
+        orders = [
+            torch.arange(dim).flip(0) if i % 2 == 0 else torch.randperm(dim, generator=generator) for i in range(blocks)
+        ]
         self.blocks: Iterable[CouplingBlock] = nn.ModuleList(  # type: ignore[assignment]
             CouplingBlock(dim, context, width, layers, order) for order in orders
         )
