@@ -41,7 +41,7 @@ def vae(**options) -> VAE:
 
 def fiber_autoencoder(**options) -> FiberAutoencoder:
     torch.manual_seed(1)
-    size = {"width": 16, "blocks": 1, "patterns": 8, "shape_width": 16, "shape_blocks": 1}
+    size = {"width": 16, "blocks": 1, "patterns": 8, "map_width": 16, "map_blocks": 1}
     return FiberAutoencoder(dim=LATENT, feature_dim=FEATURES, **size | options)
 
 

@@ -1,9 +1,9 @@
 """A latent space made for the fiber: `h` carries what lies across fibers, `z` what lies along them.
 
 Every density model over a latent space is bounded by what the space can carry: where `phi(D(z, h))`
-misses `h`, no density can hit it. Here the decoder multiplies what `h` says with what `z` says,
+misses `h`, no density can hit it. Here `h` decides a few grey maps and `z` how each channel mixes them,
 
-    D(z, h)_k = draw( ground_k(z) + figure_k(z) * shape(h) ),    k a channel,
+    D(z, h)_k = offset_k(z) + sum_r mix_kr(z) map_r(h),    k a channel,
 
 so one `z` means the same colours on every fiber, the latents are nearly independent of `h`, and few
 dimensions suffice. And the decoder is trained to be a right inverse of the subject for every `z`:
@@ -13,7 +13,7 @@ dimensions suffice. And the decoder is trained to be a right inverse of the subj
 where `z'` belongs to another image and `h' = h + noise * e` to none: the last term needs no image, so
 the decoder learns from more representations than the training set has.
 
-Reference: our own; the product is the style and content model of Tenenbaum & Freeman (Neural
+Reference: our own; the decoder is bilinear in style and content as in Tenenbaum & Freeman (Neural
 Computation 12, 2000), the last term the fiber loss of arXiv 2603.21782 in the latent space's training.
 """
 
@@ -36,9 +36,10 @@ class FiberAutoencoder(Variational):
         feature_dim: dimensions of the (flat) representation.
         width: width of the encoder and of the style network.
         blocks: residual blocks of the encoder and of the style network.
-        patterns: size of the dictionary.
-        shape_width: width of the network that sees `h`.
-        shape_blocks: its residual blocks.
+        patterns: size of the encoder's dictionary.
+        maps: grey maps that `h` decides.
+        map_width: width of the network that makes them.
+        map_blocks: its residual blocks.
         sigma: standard deviation of a pixel about its reconstruction.
         tau: standard deviation of a dimension of the representation about the target; None leaves the
             fiber out of the loss.
@@ -54,9 +55,10 @@ class FiberAutoencoder(Variational):
         feature_dim: int = 48,
         width: int = 192,
         blocks: int = 2,
-        patterns: int = 256,
-        shape_width: int = 512,
-        shape_blocks: int = 3,
+        patterns: int = 128,
+        maps: int = 2,
+        map_width: int = 512,
+        map_blocks: int = 3,
         sigma: float = 0.05,
         tau: float | None = 0.03,
         noise: float = 0.1,
@@ -68,8 +70,8 @@ class FiberAutoencoder(Variational):
         if not noise >= 0:
             raise ValueError(f"FiberAutoencoder: noise must not be negative, got {noise}")
         self.tau, self.noise = tau, noise
-        self.shape = ResidualMLP(feature_dim, patterns, shape_width, shape_blocks)
-        self.style = ResidualMLP(dim, 2 * 3 * patterns, width, blocks)
+        self.content = ResidualMLP(feature_dim, maps * size * size, map_width, map_blocks)
+        self.style = ResidualMLP(dim, 3 * (1 + maps), width, blocks)
         self.load_weights(weights)
         self.subject = subject  # only now: the weights file is without it
 
@@ -78,10 +80,12 @@ class FiberAutoencoder(Variational):
             raise ValueError("FiberAutoencoder: needs representations, that is a subject")
         return [h.flatten(1)]
 
-    def _mixture(self, z: Tensor, h: Tensor | None) -> Tensor:
+    def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
         (context,) = self._context(h)
-        ground, figure = self.style(z).unflatten(1, (2, 3, -1)).unbind(1)
-        return ground + figure * self.shape(context)[:, None]
+        style = self.style(z).unflatten(1, (3, -1))
+        offset, mix = style[..., :1], style[..., 1:]
+        maps = self.content(context).unflatten(1, (mix.shape[2], -1))
+        return (0.5 + offset + mix @ maps).unflatten(2, self.image_shape[1:])
 
     def _further_terms(self, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         if self.tau is None:

@@ -6,14 +6,15 @@ only pay with the distribution; see `fiber_autoencoder.py`.
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fibermodels.latents.variational import Variational
 from fibermodels.nn import ResidualMLP
 
 
 class VAE(Variational):
-    """What a channel shows of the dictionary is a product of two vectors, because colour multiplies shape.
+    """A dictionary of patterns is shared by the channels, in the encoder and in the decoder; how much a
+    channel shows of each is a product of two numbers, because colour multiplies shape.
 
     Args:
         weights: a safetensors file (`make vae` trains one); None starts at random.
@@ -21,7 +22,7 @@ class VAE(Variational):
         dim: dimensions of the latent space.
         width: width of the residual networks between dictionary and latent.
         blocks: residual blocks in each.
-        patterns: size of the dictionary.
+        patterns: size of each dictionary.
         sigma: standard deviation of a pixel about its reconstruction.
     """
 
@@ -37,11 +38,13 @@ class VAE(Variational):
     ) -> None:
         super().__init__(size, dim, 0, width, blocks, patterns, sigma)
         self.decoder = ResidualMLP(dim, 2 * 3 * patterns, width, blocks)
+        self.draw = nn.Linear(patterns, size * size)
         self.load_weights(weights)
 
     def _context(self, h: Tensor | None) -> list[Tensor]:
         return []
 
-    def _mixture(self, z: Tensor, h: Tensor | None) -> Tensor:
+    def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
         first, second = self.decoder(z).chunk(2, -1)
-        return (first * second).unflatten(1, (3, -1))
+        image = 0.5 + self.draw((first * second).unflatten(1, (3, -1)))
+        return image.unflatten(2, self.image_shape[1:])

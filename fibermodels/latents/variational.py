@@ -2,8 +2,8 @@
 
     loss = KL(q(z|x,h) || N(0, I)) - log N(x; D(z,h), sigma^2 I)
 
-The channels of an image share one dictionary of spatial patterns, in the first layer and in the last.
-Dimensions that `z` does not need stay at the prior, where a density model has nothing to learn.
+The encoder sees the channels of an image through one dictionary of spatial patterns. Dimensions that
+`z` does not need stay at the prior, where a density model has nothing to learn.
 
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
@@ -43,12 +43,11 @@ class Variational(LatentSpace, Trainable, ABC):
         self.look = nn.Linear(size * size, patterns)
         self.gate = nn.Linear(patterns, patterns)
         self.encoder = ResidualMLP(4 * patterns + context, 2 * dim, width, blocks)
-        self.draw = nn.Linear(patterns, size * size)
         self.standardise = Standardise(dim)
 
     @abstractmethod
-    def _mixture(self, z: Tensor, h: Tensor | None) -> Tensor:
-        """How much of each pattern is in each channel, `(B, 3, patterns)`."""
+    def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
+        """Images not yet clipped: training wants a gradient on both sides of the range."""
 
     @abstractmethod
     def _context(self, h: Tensor | None) -> list[Tensor]:
@@ -67,10 +66,6 @@ class Variational(LatentSpace, Trainable, ABC):
         seen = torch.cat((patterns.flatten(1), shape, *self._context(h)), -1)
         mean, log_std = self.encoder(seen).chunk(2, -1)
         return mean, (log_std - 2).clamp(-10, 2).exp()
-
-    def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
-        """Images not yet clipped: training wants a gradient on both sides of the range."""
-        return 0.5 + self.draw(self._mixture(z, h)).unflatten(2, self.image_shape[1:])
 
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         mean, std = self._posterior(x, h)
