@@ -11,6 +11,7 @@ from fibermodels.data.digits import load_digits
 from fibermodels.latents import VAE
 from fibermodels.models import (
     Augmented,
+    FlowMap,
     FlowMatching,
     NearestNeighbour,
     NormalizingFlow,
@@ -72,12 +73,18 @@ def flow_matching(**options) -> FlowMatching:
     return randomised(FlowMatching(vae(), FEATURES, **options))
 
 
+def flow_map(**options) -> FlowMap:
+    torch.manual_seed(4)
+    return randomised(FlowMap(vae(), FEATURES, **{"width": 16, "blocks": 1, "time_dim": 8} | options))
+
+
 def normalizing_flow(**options) -> NormalizingFlow:
     torch.manual_seed(3)
     return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
 
 
 MODELS = {
+    FlowMap: flow_map,
     FlowMatching: flow_matching,
     NormalizingFlow: normalizing_flow,
     NearestNeighbour: NearestNeighbour,
