@@ -224,6 +224,22 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
         self.latents.eval()
         return self
 
+    def load_density(self, weights: str | None) -> None:
+        """What a constructor loads from a file that was exported: all but the latent space, which is given.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not such a file, another architecture, or trained over another latent space.
+        """
+        if weights is None:
+            return
+        given = {name: value.clone() for name, value in self.latents.state_dict().items()}
+        self.load_weights(weights)
+        for name, value in self.latents.state_dict().items():
+            if not torch.allclose(value, given[name], rtol=1e-3, atol=1e-4):  # the file may be in 16 bits
+                raise ValueError(f"{type(self).__name__}: '{weights}' was trained over another latent space ({name})")
+        self.latents.load_state_dict(given)
+
     @abstractmethod
     def transport(self, noise: Tensor, h: Tensor) -> Tensor:
         """Latents `(B, *latent_shape)` from noise `(B, *noise_shape)`, differentiable in both arguments
@@ -251,7 +267,7 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
 
 
 class Stepped(TrainableFiberModel, ABC):
-    """A model that solves an equation in time, step by step, from noise (`t = 1`) to data (`t = 0`)."""
+    """A model that goes from noise (`t = 1`) to data (`t = 0`) step by step in time."""
 
     @abstractmethod
     def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
@@ -263,7 +279,8 @@ class Stepped(TrainableFiberModel, ABC):
 
     @abstractmethod
     def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
-        """The clean latent as one network call sees it from `z_t`: its conditional mean."""
+        """The clean latent as one network call sees it from `z_t`: where a model learns velocities or noise,
+        its conditional mean; where it learns a flow map, the end of the trajectory."""
 
 
 class HasLogProb(ABC):

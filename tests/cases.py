@@ -13,6 +13,7 @@ from fibermodels.models import (
     Augmented,
     DenoisingFlow,
     Diffusion,
+    FlowMap,
     FlowMatching,
     FreeFormFlow,
     FreeFormInjectiveFlow,
@@ -83,6 +84,11 @@ def flow_matching(**options) -> FlowMatching:
     return randomised(FlowMatching(vae(), FEATURES, **options))
 
 
+def flow_map(**options) -> FlowMap:
+    torch.manual_seed(4)
+    return randomised(FlowMap(vae(), FEATURES, **{"width": 16, "blocks": 1, "time_dim": 8} | options))
+
+
 def normalizing_flow(**options) -> NormalizingFlow:
     torch.manual_seed(3)
     return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
@@ -118,6 +124,7 @@ def multilevel_flow(**options) -> MultilevelFlow:
 
 MODELS = {
     Diffusion: diffusion,
+    FlowMap: flow_map,
     FlowMatching: flow_matching,
     FreeFormFlow: free_form_flow,
     FreeFormInjectiveFlow: injective_flow,

@@ -4,6 +4,7 @@ from fibermodels.models.baselines import Augmented, NearestNeighbour, Oracle, Re
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.fiber_loss import FiberLoss
+from fibermodels.models.flow_map import FlowMap
 from fibermodels.models.flow_matching import FlowMatching
 from fibermodels.models.free_form_flow import FreeFormFlow
 from fibermodels.models.injective_flow import FreeFormInjectiveFlow
@@ -15,6 +16,7 @@ __all__ = [
     "DenoisingFlow",
     "Diffusion",
     "FiberLoss",
+    "FlowMap",
     "FlowMatching",
     "FreeFormFlow",
     "FreeFormInjectiveFlow",

@@ -67,6 +67,7 @@ class FlowMatching(Stepped):
         steps: steps of the sampler.
         solver: `euler`, `midpoint` or `heun`.
         time_dim: dimensions of the time embedding.
+        weights: a safetensors file of a trained model; None starts at random.
     """
 
     def __init__(
@@ -78,19 +79,21 @@ class FlowMatching(Stepped):
         steps: int = 8,
         solver: Solver = "midpoint",
         time_dim: int = 64,
+        weights: str | None = None,
     ) -> None:
         super().__init__(latents)
         if steps < 1:
             raise ValueError(f"FlowMatching: steps must be at least 1, got {steps}")
         if solver not in CALLS_PER_STEP:
             raise ValueError(f"FlowMatching: solver must be one of {list(CALLS_PER_STEP)}, got '{solver}'")
-        self.steps, self.solver = steps, solver
+        self.feature_dim, self.steps, self.solver = feature_dim, steps, solver
         self.network_calls = steps * CALLS_PER_STEP[solver]
         (dim,) = latents.latent_shape
         self.time = TimeEmbedding(time_dim)
         self.network = ResidualMLP(
             dim + feature_dim, dim, width, blocks, context=time_dim + feature_dim, zero_output=True
         )
+        self.load_density(weights)
 
     def velocity(self, z: Tensor, t: Tensor, h: Tensor) -> Tensor:
         """The network's `v(z, t, h)`, `(B, D)`."""
