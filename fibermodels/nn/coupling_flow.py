@@ -10,6 +10,8 @@ context says; a learned scale and offset per dimension and a fixed permutation f
 learning rate that suits the rest.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
 
     def forward(self, value: Tensor, context: Tensor | None) -> Tensor:
-        base = self.bias
+        base: Tensor = self.bias
         if self.context is not None:
             if context is None:
                 raise ValueError(f"CouplingFlow: expected a context of {len(self.context)} dimensions, got None")
@@ -53,9 +55,10 @@ class CouplingBlock(nn.Module):
         self.halves = (dim - dim // 2, dim // 2)
         self.enter = Affine(self.halves[0], context, width)
         hidden = [part for _ in range(layers - 1) for part in (nn.SiLU(), nn.Linear(width, width))]
-        self.leave = nn.Sequential(*hidden, nn.SiLU(), nn.Linear(width, 2 * self.halves[1]))
-        nn.init.zeros_(self.leave[-1].weight)
-        nn.init.zeros_(self.leave[-1].bias)
+        last = nn.Linear(width, 2 * self.halves[1])
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.leave = nn.Sequential(*hidden, nn.SiLU(), last)
         self.log_scale = nn.Parameter(torch.zeros(dim))
         self.offset = nn.Parameter(torch.zeros(dim))
         self.register_buffer("order", order)
@@ -122,9 +125,10 @@ class CouplingFlow(nn.Module):
         with torch.autocast(value.device.type, enabled=False):
             value = value if value.dtype == torch.float64 else value.float()
             context = None if context is None or not self.context else context.to(value.dtype)
+            blocks = cast(list[CouplingBlock], list(self.blocks))
             terms = []
-            for block in reversed(self.blocks) if rev else self.blocks:
+            for block in reversed(blocks) if rev else blocks:
                 value, log_scale = block.inverse(value, context) if rev else block(value, context)
                 terms.append(log_scale)
-            constant = GENTLY * torch.stack([block.log_scale for block in self.blocks]).sum()
+            constant = GENTLY * torch.stack([block.log_scale for block in blocks]).sum()
             return value, torch.cat(terms, 1).sum(1) + constant
