@@ -18,7 +18,7 @@ from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import FiberLoss
 from fibermodels.subjects import DecolorisedAutoencoder
 from fibermodels.training import NonFiniteLoss, Training, export, load
-from fibermodels.training.callbacks import MetricsCSV, SampleGrid, averaged_weights
+from fibermodels.training.callbacks import AveragedWeights, MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import start_from
 from fibermodels.training.module import one_cycle
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 def trainer(folder, epochs, **options):
     own = [
-        averaged_weights(0.9),
+        AveragedWeights(0.9),
         ModelCheckpoint(str(folder), "last", enable_version_counter=False, save_on_train_epoch_end=True),
         MetricsCSV(folder / "metrics.csv"),
         SampleGrid(folder / "samples.png"),
@@ -190,6 +190,28 @@ def test_averaging_leaves_frozen_weights_as_they_are(tmp_path):
     trainer(tmp_path, 2).fit(module, datamodule=ColourDigits(batch_size=32))
     run = load(tmp_path / "last.ckpt")
     assert run.training.frozen() == module.frozen() == before
+
+
+def test_averages_are_those_of_the_formula(tmp_path):
+    """Of what is trained; buffers, whole numbers among them, are copies."""
+    seen = []
+
+    class Keep(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            seen.append({name: p.detach().clone() for name, p in module.learner.named_parameters()})
+
+    own = [Keep(), AveragedWeights(0.9)]
+    module = training(normalizing_flow())
+    buffers = {name: b.clone() for name, b in module.named_buffers()}
+    trainer(tmp_path, 2, callbacks=own, limit_val_batches=0).fit(module, datamodule=ColourDigits(batch_size=32))
+    assert len(seen) == 6
+    for name, p in module.learner.named_parameters():  # at the end of training, the averages
+        average = seen[0][name]
+        for step in seen[1:]:
+            average = average + 0.1 * (step[name] - average)
+        torch.testing.assert_close(p.detach(), average)
+    assert all(torch.equal(value, buffers[name]) for name, value in module.named_buffers())
+    assert any(not value.is_floating_point() for value in buffers.values())
 
 
 def test_another_run_can_start_from_the_weights_of_one(tmp_path):

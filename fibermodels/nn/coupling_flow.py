@@ -10,7 +10,7 @@ context says; a learned scale and offset per dimension and a fixed permutation f
 learning rate that suits the rest.
 """
 
-from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -114,9 +114,7 @@ class CouplingFlow(nn.Module):
         orders = [
             torch.arange(dim).flip(0) if i % 2 == 0 else torch.randperm(dim, generator=generator) for i in range(blocks)
         ]
-        self.blocks: Iterable[CouplingBlock] = nn.ModuleList(  # type: ignore[assignment]
-            CouplingBlock(dim, context, width, layers, order) for order in orders
-        )
+        self.blocks = nn.ModuleList(CouplingBlock(dim, context, width, layers, order) for order in orders)
 
     def forward(self, value: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The image of `value` and `log |det|` of the Jacobian, `(B,)`."""
@@ -131,9 +129,10 @@ class CouplingFlow(nn.Module):
         with torch.autocast(value.device.type, enabled=False):
             value = value if value.dtype == torch.float64 else value.float()
             context = None if context is None or not self.context else context.to(value.dtype)
+            blocks = cast(list[CouplingBlock], list(self.blocks))
             terms = []
-            for block in reversed(list(self.blocks)) if rev else self.blocks:
+            for block in reversed(blocks) if rev else blocks:
                 value, log_scale = block.inverse(value, context) if rev else block(value, context)
                 terms.append(log_scale)
-            constant = GENTLY * torch.stack([block.log_scale for block in self.blocks]).sum()
+            constant = GENTLY * torch.stack([block.log_scale for block in blocks]).sum()
             return value, torch.cat(terms, 1).sum(1) + constant

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
-from fibermodels.training.callbacks import EpochLine, InterruptNote, MetricsCSV, SampleGrid, averaged_weights
+from fibermodels.training.callbacks import AveragedWeights, EpochLine, InterruptNote, MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import start_from
 from fibermodels.training.module import NonFiniteLoss, Training
 
@@ -101,7 +101,7 @@ class TrainCLI(LightningCLI):
         if not sys.stderr.isatty():
             own.append(EpochLine())
         if config["ema_decay"]:
-            own.insert(0, averaged_weights(config["ema_decay"]))
+            own.insert(0, AveragedWeights(config["ema_decay"]))
         self.trainer_defaults["callbacks"] = own
         config["ckpt_path"], config["overwrite"] = None, False  # the saved config trains anew, wherever it is told to
         logger = TensorBoardLogger(config["runs"], name=config["name"], version="")

@@ -40,6 +40,19 @@ class NonFiniteLoss(RuntimeError):
     """A loss term became NaN or infinite."""
 
 
+def reseed(seed: int, device: torch.device) -> None:
+    """Seeds what draws random numbers on the CPU and on `device`.
+
+    `torch.manual_seed` does it for every kind of accelerator: where one is absent it notes the call,
+    with the stack, for the day it appears. In every training step, that takes a millisecond.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)
+
+
 def one_cycle(progress: float, rise: float) -> float:
     """The learning rate's share of its peak: a cosine up from 1/25 to 1 over `rise`, then one down to 0.
 
@@ -105,12 +118,22 @@ class Training(LightningModule, metaclass=Recorded):
         """The objective on one batch; logs every term."""
         self._reseed("train", self.current_epoch, index)
         terms = self._terms(batch, self.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
-        return self._log_terms("train", terms)
+        means = self._means(terms)
+        self._log_training({name: value.detach() for name, value in means.items()}, index)
+        return means["loss"]
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the clock; forgets what an epoch that was interrupted had summed up."""
+        self._started = time.perf_counter()
+        self._pending: list[Tensor] = []
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Loss and scores with the same random numbers after every epoch; samples once."""
         self._reseed("val", index)
-        self._log_terms("val", self._terms(batch))
+        means = self._means(self._terms(batch))
+        self._check_finite("val", means)
+        for name, value in means.items():
+            self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=len(batch["x"]), sync_dist=True)
         h = self._represent(batch)
         for name, value in self.learner.scores(batch["x"], h).items():
             self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True)
@@ -122,7 +145,7 @@ class Training(LightningModule, metaclass=Recorded):
             self._log_energy(self.learner, batch["x"][: self.preview], h[: self.preview])
 
     def _reseed(self, stage: str, *where: int) -> None:
-        torch.manual_seed(seeded(stage, self.seed, *where, self.global_rank).initial_seed())
+        reseed(seeded(stage, self.seed, *where, self.global_rank).initial_seed(), self.device)
 
     def _represent(self, batch: dict[str, Tensor]) -> Tensor | None:
         if "h" in batch or self.subject is None:
@@ -142,28 +165,38 @@ class Training(LightningModule, metaclass=Recorded):
             terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress)
         return terms
 
-    def _log_terms(self, stage: str, terms: dict[str, Tensor]) -> Tensor:
+    @staticmethod
+    def _means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean of every term, and their sum, the loss."""
         means = {name: term.mean() for name, term in terms.items()}
-        loss = torch.stack(list(means.values())).sum()
-        if not math.isfinite(float(loss.detach())):
-            bad = [name for name, value in means.items() if not math.isfinite(float(value.detach()))]
+        return {**means, "loss": torch.stack(list(means.values())).sum()}
+
+    def _log_training(self, means: dict[str, Tensor], index: int) -> None:
+        """Logs, and looks for NaN, every `log_every_n_steps` steps and before the epoch ends: the steps
+        between do not wait for an accelerator to say what the loss was. A CPU is asked in every step."""
+        trainer = self.trainer
+        self._pending.append(torch.stack(list(means.values())))
+        if self.device.type == "cpu":
+            self._check_finite("train", means)
+        last = trainer.is_last_batch or self.global_step + 1 == trainer.max_steps
+        every: int = trainer.log_every_n_steps or 50  # type: ignore[attr-defined]
+        if not last and (index + 1) % every:
+            return
+        steps = torch.stack(self._pending)
+        self._check_finite("train", dict(zip(means, steps.sum(0), strict=True)))  # a sum with a NaN is one
+        for name, now, mean in zip(means, steps[-1], steps.mean(0), strict=True):
+            self.log(f"train/{name}_step", now, on_step=True, on_epoch=False, prog_bar=name == "loss")
+            self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=len(steps))
+        self._pending = []
+
+    def _check_finite(self, stage: str, values: dict[str, Tensor]) -> None:
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            terms = " and ".join(name for name in bad if name != "loss") or "sum"
             raise NonFiniteLoss(
-                f"the loss term {' and '.join(bad) or 'sum'} is not finite at step {self.global_step} "
+                f"the loss term {terms} is not finite at step {self.global_step} "
                 f"(epoch {self.current_epoch}, {stage}); the checkpoints of earlier epochs are kept"
             )
-        size = max(len(term) for term in terms.values())
-        on_step = stage == "train"
-        for name, value in {**means, "loss": loss}.items():
-            self.log(
-                f"{stage}/{name}",
-                value.detach(),
-                on_step=on_step,
-                on_epoch=True,
-                prog_bar=name == "loss",
-                batch_size=size,
-                sync_dist=not on_step,
-            )
-        return loss
 
     @torch.no_grad()
     def _preview(self, model: FiberModel, subject: Subject, x: Tensor, h: Tensor) -> None:
@@ -185,10 +218,6 @@ class Training(LightningModule, metaclass=Recorded):
         draws = [model.transport(torch.randn(len(h), *model.noise_shape, device=h.device), h) for _ in range(2)]
         energy = distances.energy_score(z, *draws).mean()
         self.log("val/energy_score", energy, batch_size=len(h), sync_dist=True)
-
-    def on_train_epoch_start(self) -> None:
-        """Starts the clock."""
-        self._started = time.perf_counter()
 
     def on_train_epoch_end(self) -> None:
         """Stops the clock: validation counts, for it is part of what a user waits for."""
