@@ -37,9 +37,9 @@ FAMILIES = (
 )
 LAMBDAS = (0, 1, 10, 100)
 RATES = (5e-4, 1e-3, 2e-3)
-SEARCH = ("--trainer.max_epochs", 3)
-BASE = ("--trainer.max_epochs", 40)
-CURVE = ("--trainer.max_epochs", 6)
+SEARCH = ("--trainer.max_epochs", 2, "--model.preview", 2000)
+BASE = ("--trainer.max_epochs", 30)
+CURVE = ("--trainer.max_epochs", 5)
 CURVE_RATE = 0.5
 """Of the rate that the search found: a continuation starts from trained weights."""
 
