@@ -8,6 +8,7 @@ from cases import FEATURES, LATENT, flow_map, flow_matching, images, subject, va
 from safetensors.torch import save_file
 from torch import nn
 
+from fibermodels.config import build, describe
 from fibermodels.core import fingerprint, seeded
 from fibermodels.models import FlowMap, FlowMatching
 from fibermodels.models.flow_map import Derivative, total_derivative
@@ -320,3 +321,11 @@ class TestWeights:
 def test_bad_options(option):
     with pytest.raises(ValueError, match=f"FlowMap: {next(iter(option))} must be"):
         flow_map(**option)
+
+
+def test_one_with_a_teacher_is_rebuilt_from_its_description():
+    model = flow_map(teacher=flow_matching())
+    twin = build(describe(model), weights=False)
+    twin.load_state_dict(model.state_dict())
+    assert fingerprint(twin) == fingerprint(model)
+    assert not any(p.requires_grad for p in twin.teacher.parameters())
