@@ -64,14 +64,14 @@ class FiberAutoencoder(Variational):
         noise: float = 0.1,
         subject: Subject | None = None,
     ) -> None:
-        super().__init__(size, dim, feature_dim, width, blocks, patterns, sigma, shortcut=True)
+        super().__init__(size, dim, feature_dim, width, blocks, patterns, sigma)
         if tau is not None and not tau > 0:
             raise ValueError(f"FiberAutoencoder: tau must be positive, got {tau}")
         if not noise >= 0:
             raise ValueError(f"FiberAutoencoder: noise must not be negative, got {noise}")
         self.tau, self.noise = tau, noise
         self.content = ResidualMLP(feature_dim, maps * size * size, map_width, map_blocks)
-        self.style = ResidualMLP(dim, 3 * (1 + maps), width, blocks, shortcut=True)
+        self.style = ResidualMLP(dim, 3 * (1 + maps), width, blocks)
         self.load_weights(weights)
         self.subject = subject  # only now: the weights file is without it
 

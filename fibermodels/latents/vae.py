@@ -36,7 +36,7 @@ class VAE(Variational):
         patterns: int = 224,
         sigma: float = 0.05,
     ) -> None:
-        super().__init__(size, dim, 0, width, blocks, patterns, sigma, shortcut=False)
+        super().__init__(size, dim, 0, width, blocks, patterns, sigma)
         self.decoder = ResidualMLP(dim, 2 * 3 * patterns, width, blocks)
         self.draw = nn.Linear(patterns, size * size)
         self.load_weights(weights)

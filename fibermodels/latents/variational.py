@@ -31,12 +31,9 @@ class Variational(LatentSpace, Trainable, ABC):
         blocks: residual blocks of the encoder.
         patterns: size of the dictionary.
         sigma: standard deviation of a pixel about its reconstruction.
-        shortcut: let the encoder see the image linearly, too.
     """
 
-    def __init__(
-        self, size: int, dim: int, context: int, width: int, blocks: int, patterns: int, sigma: float, shortcut: bool
-    ) -> None:
+    def __init__(self, size: int, dim: int, context: int, width: int, blocks: int, patterns: int, sigma: float) -> None:
         super().__init__()
         if not sigma > 0:
             raise ValueError(f"{type(self).__name__}: sigma must be positive, got {sigma}")
@@ -45,7 +42,7 @@ class Variational(LatentSpace, Trainable, ABC):
         self.sigma = sigma
         self.look = nn.Linear(size * size, patterns)
         self.gate = nn.Linear(patterns, patterns)
-        self.encoder = ResidualMLP(4 * patterns + context, 2 * dim, width, blocks, shortcut=shortcut)
+        self.encoder = ResidualMLP(4 * patterns + context, 2 * dim, width, blocks)
         self.standardise = Standardise(dim)
 
     @abstractmethod

@@ -33,8 +33,6 @@ class ResidualMLP(nn.Module):
         hidden: width inside a block; None takes `width`.
         context: dimensions of a vector that every block sees; 0 for none.
         zero_output: start as the zero function (what a velocity or noise network wants).
-        shortcut: add a linear map of the inputs to the outputs: what is linear in them need not be learned
-            through normalised layers, which takes long to become exact.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class ResidualMLP(nn.Module):
         hidden: int | None = None,
         context: int = 0,
         zero_output: bool = False,
-        shortcut: bool = False,
     ) -> None:
         super().__init__()
         for name, size in {"inputs": inputs, "outputs": outputs, "width": width}.items():
@@ -58,17 +55,15 @@ class ResidualMLP(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(width, hidden or width, context) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, outputs)
-        self.shortcut = nn.Linear(inputs, outputs, bias=False) if shortcut else None
         if zero_output:
             nn.init.zeros_(self.leave.weight)
             nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        y = self.enter(x)
+        x = self.enter(x)
         for block in self.blocks:
-            y = block(y, context)
-        y = self.leave(self.norm(y))
-        return y if self.shortcut is None else y + self.shortcut(x)
+            x = block(x, context)
+        return self.leave(self.norm(x))
 
 
 def count_parameters(*modules: nn.Module) -> int:
