@@ -55,7 +55,10 @@ subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10
 
 fiber-autoencoder: $(VENV)/installed  ## retrain the committed latent space of colour MNIST (half an hour on a CPU)
 	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml
-	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt \
+	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name colour_mnist/fiber_autoencoder-fine \
+		--start_from runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt --ema_decay 0.998 \
+		--model.learner.sigma 0.07 --model.learner.tau 0.05 --model.lr 0.0015 --trainer.max_epochs 16
+	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder-fine/checkpoints/last.ckpt \
 		--out $(WEIGHTS)/fiber_autoencoder --overwrite true
 
 vae: $(VENV)/installed  ## retrain the committed VAE that knows nothing of the subject (10 minutes on a CPU)

@@ -16,6 +16,7 @@ resumes; a result that exists is kept.
 import csv
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import auto_cli
@@ -43,16 +44,61 @@ CURVE = ("--trainer.max_epochs", 5)
 CURVE_RATE = 0.5
 """Of the rate that the search found: a continuation starts from trained weights."""
 
-VAE = ("--model.learner.init_args.latents", "configs/parts/vae.yaml")
-VARIANTS: dict[str, tuple[str, int, tuple[object, ...]]] = {
-    "flow_matching-vae": ("flow_matching", 0, VAE),
-    "flow_matching-lambda10-vae": ("flow_matching", 10, VAE),
-    "flow_matching-lambda10-last1": ("flow_matching", 10, ("--model.fiber.last_steps", 1)),
-    "flow_matching-lambda10-estimate": ("flow_matching", 10, ("--model.fiber.estimate_below", 0.3)),
-    "diffusion-lambda10-last1": ("diffusion", 10, ("--model.fiber.last_steps", 1)),
-    "diffusion-lambda10-estimate": ("diffusion", 10, ("--model.fiber.estimate_below", 0.3)),
-}
-"""Further results: the family, lambda, and what differs from the family's curve."""
+TEACHER = RUNS / "flow_matching-base" / "teacher.safetensors"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One result: a model at a lambda, and what differs from its family's curve.
+
+    Args:
+        family: the config's name.
+        weight: lambda.
+        variant: what the name ends with, besides lambda.
+        whole: options of its search's winner, its base and its continuation.
+        last: options of its continuation alone.
+    """
+
+    family: str
+    weight: int = 0
+    variant: str = ""
+    whole: tuple[object, ...] = ()
+    last: tuple[object, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`<family>[-lambda<weight>][-<variant>]`."""
+        weight = f"-lambda{self.weight}" if self.weight else ""
+        return self.family + weight + (f"-{self.variant}" if self.variant else "")
+
+    @property
+    def base(self) -> str:
+        """The run whose weights it starts from."""
+        return f"{self.family}-base" + (f"-{self.variant}" if self.whole else "")
+
+
+LATENTS = "--model.learner.init_args.latents"
+VAE = (LATENTS, "configs/parts/vae.yaml")
+DISTILLED = (
+    "--model.learner.init_args.teacher.class_path",
+    "fibermodels.models.FlowMatching",
+    "--model.learner.init_args.teacher.init_args.latents",
+    "configs/parts/fiber_autoencoder.yaml",
+    "--model.learner.init_args.teacher.init_args.weights",
+    TEACHER,
+)
+STEPS4 = ("--model.learner.init_args.steps", 4)
+POINTS = [Point(family, weight) for family in FAMILIES for weight in LAMBDAS] + [
+    *(Point("flow_map", weight, "distilled", whole=DISTILLED) for weight in LAMBDAS),
+    *(Point("flow_map", weight, "steps4", last=STEPS4) for weight in (0, 10)),
+    Point("flow_matching", 0, "vae", whole=VAE),
+    Point("flow_matching", 10, "vae", whole=VAE),
+    *(Point(family, 10, "last1", last=("--model.fiber.last_steps", 1)) for family in ("flow_matching", "diffusion")),
+    *(
+        Point(family, 10, "estimate", last=("--model.fiber.estimate_below", 0.3))
+        for family in ("flow_matching", "diffusion")
+    ),
+]
 
 
 def call(*arguments: object) -> None:
@@ -103,13 +149,17 @@ def _note(family: str, energies: dict[float, float], best: float) -> None:
         writer.writerows(sorted(rows, key=lambda row: FAMILIES.index(row["family"])))
 
 
-def train_point(family: str, weight: int, name: str, *own: object) -> Path:
-    """One point of a curve; returns its checkpoint. A variant in another latent space has its own base."""
-    rate = found_rate(family)
-    space = VAE if own == VAE else ()
-    base = train(family, f"{family}-base{'-vae' if space else ''}", "--model.lr", rate, *BASE, *space)
+def train_point(point: Point) -> Path:
+    """Trains what the point needs, and returns its checkpoint."""
+    if point.whole == DISTILLED and not TEACHER.exists():
+        train_point(Point("flow_matching"))
+        own = RUNS / "flow_matching-base" / "checkpoints" / "last.ckpt"
+        call("export.py", "--checkpoint", own, "--out", TEACHER.with_suffix(""))
+    rate = found_rate(point.family)
+    base = train(point.family, point.base, "--model.lr", rate, *BASE, *point.whole)
     start = ("--start_from", base / "checkpoints" / "last.ckpt", "--model.lr", CURVE_RATE * rate)
-    return train(family, name, *start, "--model.fiber.weight", weight, *CURVE, *own) / "checkpoints" / "last.ckpt"
+    options = ("--model.fiber.weight", point.weight, *CURVE, *point.whole, *point.last)
+    return train(point.family, point.name, *start, *options) / "checkpoints" / "last.ckpt"
 
 
 def main(
@@ -125,22 +175,13 @@ def main(
         num_targets: test digits whose fibers are sampled.
         samples_per_target: samples of each fiber.
         seed: of the samples.
-        only: families, or names of untrained models, to do alone.
+        only: families or names of results, to do alone.
         score: False trains only: several families can then train at once, and be timed later, alone.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     size = ("--num_targets", num_targets, "--samples_per_target", samples_per_target, "--seed", seed)
-    points = {
-        family + (f"-lambda{weight}" if weight else ""): (family, weight, ())
-        for family in FAMILIES
-        for weight in LAMBDAS
-    } | VARIANTS
-    chosen = {name: point for name, point in points.items() if not only or point[0] in only}
-    checkpoints = {
-        name: train_point(family, weight, name, *own)
-        for name, (family, weight, own) in chosen.items()
-        if not scored(name)
-    }
+    chosen = [point for point in POINTS if not only or point.family in only or point.name in only]
+    checkpoints = {point.name: train_point(point) for point in chosen if not scored(point.name)}
     if not score:
         return
     for name in UNTRAINED:

@@ -107,7 +107,7 @@ class TestFiberAutoencoder:
         x, h = pair
         with pytest.raises(ValueError, match="needs representations"):
             fiber_autoencoder().loss(x, None)
-        with pytest.raises(ValueError, match=r"tau 0\.03 needs a subject"):
+        with pytest.raises(ValueError, match=r"tau 0\.08 needs a subject"):
             fiber_autoencoder().loss(x, h)
 
 

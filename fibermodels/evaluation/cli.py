@@ -84,7 +84,7 @@ def run(options: Namespace) -> None:
 
 
 def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-    from fibermodels.core import FiberModel
+    from fibermodels.core import FiberModel, TrainableFiberModel
     from fibermodels.training import load
 
     run = load(path)
@@ -97,7 +97,8 @@ def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         "fiber_weight": float(run.training.fiber.weight),
         "training_seconds": round(run.training.seconds, 1),
     }
-    return run.model, run.subject, run.data, about
+    model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # no teacher
+    return model.eval(), run.subject, run.data, about
 
 
 def _from_yaml(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:

@@ -59,9 +59,9 @@ class FiberAutoencoder(Variational):
         maps: int = 2,
         map_width: int = 512,
         map_blocks: int = 3,
-        sigma: float = 0.05,
-        tau: float | None = 0.03,
-        noise: float = 0.1,
+        sigma: float = 0.1,
+        tau: float | None = 0.08,
+        noise: float = 0.05,
         subject: Subject | None = None,
     ) -> None:
         super().__init__(size, dim, feature_dim, width, blocks, patterns, sigma)
