@@ -39,8 +39,8 @@ FAMILIES = (
 LAMBDAS = (0, 1, 10, 100)
 RATES = (5e-4, 1e-3, 2e-3)
 SEARCH = ("--trainer.max_epochs", 2, "--model.preview", 2000)
-BASE = ("--trainer.max_epochs", 30)
-CURVE = ("--trainer.max_epochs", 5)
+BASE = ("--trainer.max_epochs", 24)
+CURVE = ("--trainer.max_epochs", 4)
 CURVE_RATE = 0.5
 """Of the rate that the search found: a continuation starts from trained weights."""
 
@@ -164,7 +164,7 @@ def train_point(point: Point) -> Path:
 
 def main(
     num_targets: int = 10_000,
-    samples_per_target: int = 10,
+    samples_per_target: int = 4,
     seed: int = 0,
     only: list[str] | None = None,
     score: bool = True,
@@ -180,15 +180,16 @@ def main(
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     size = ("--num_targets", num_targets, "--samples_per_target", samples_per_target, "--seed", seed)
-    chosen = [point for point in POINTS if not only or point.family in only or point.name in only]
-    checkpoints = {point.name: train_point(point) for point in chosen if not scored(point.name)}
+    for name in UNTRAINED:
+        if score and (not only or name in only) and not scored(name):
+            call("evaluate.py", "--model", CONFIGS / f"{name}.yaml", *size, "--out", RESULTS / name)
+    for point in POINTS:
+        if (not only or point.family in only or point.name in only) and not scored(point.name):
+            checkpoint, own = train_point(point), ("--out", RESULTS / point.name, "--name", point.name)
+            if score:
+                call("evaluate.py", "--checkpoint", checkpoint, *size, *own)
     if not score:
         return
-    for name in UNTRAINED:
-        if (not only or name in only) and not scored(name):
-            call("evaluate.py", "--model", CONFIGS / f"{name}.yaml", *size, "--out", RESULTS / name)
-    for name, checkpoint in checkpoints.items():
-        call("evaluate.py", "--checkpoint", checkpoint, *size, "--out", RESULTS / name, "--name", name)
     done = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
     call("evaluate.py", "--compare", *done, "--out", RESULTS, "--overwrite", "true")
 
