@@ -53,13 +53,15 @@ subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10
 	$(PY) train.py --config $(MNIST)/subject.yaml
 	$(PY) export.py --checkpoint runs/colour_mnist/subject/checkpoints/best.ckpt --out $(WEIGHTS)/subject --overwrite true
 
+STAGE := $(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --model.learner.sigma 0.07 --model.lr 0.0015
 fiber-autoencoder: $(VENV)/installed  ## retrain the committed latent space of colour MNIST (half an hour on a CPU)
 	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml
-	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name colour_mnist/fiber_autoencoder-fine \
-		--start_from runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt --ema_decay 0.998 \
-		--model.learner.sigma 0.07 --model.learner.tau 0.05 --model.lr 0.0015 --trainer.max_epochs 16
-	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder-fine/checkpoints/last.ckpt \
-		--out $(WEIGHTS)/fiber_autoencoder --overwrite true
+	$(STAGE) --name colour_mnist/fiber_autoencoder-2 --start_from runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt \
+		--model.learner.tau 0.05 --ema_decay 0.998 --trainer.max_epochs 16
+	$(STAGE) --name colour_mnist/fiber_autoencoder-3 --start_from runs/colour_mnist/fiber_autoencoder-2/checkpoints/last.ckpt \
+		--model.learner.tau 0.02 --model.learner.noise 0.15 --ema_decay 0.995 --trainer.max_epochs 9
+	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder-3/checkpoints/last.ckpt \
+		--out $(WEIGHTS)/fiber_autoencoder --half true --overwrite true
 
 vae: $(VENV)/installed  ## retrain the committed VAE that knows nothing of the subject (10 minutes on a CPU)
 	$(PY) train.py --config $(MNIST)/vae.yaml
