@@ -99,3 +99,19 @@ def torchcfm(dim: int, context: int, parameters: int) -> tuple[nn.Module, Callab
         return (network(torch.cat((z_t, h, t[:, None]), -1)) - velocity).square().mean()
 
     return network, loss
+
+
+def two_passes(encode: Callable, decode: Callable, z: Tensor, h: Tensor, beta: float = 100.0) -> Tensor:
+    """A free-form flow's loss with reverse mode alone: `J_g v` is the derivative of a derivative, in a
+    pass through the decoder of its own, beside the one that reconstructs."""
+    z = z.detach().requires_grad_()
+    code = encode(z, h)
+    probe = torch.randn_like(code)
+    (row,) = torch.autograd.grad((code * probe).sum(), z, create_graph=True)
+    point = code.detach().requires_grad_()
+    decoded = decode(point, h)
+    weight = torch.zeros_like(decoded, requires_grad=True)
+    (product,) = torch.autograd.grad(decoded, point, weight, create_graph=True)
+    (column,) = torch.autograd.grad(product, weight, probe)
+    nll = 0.5 * code.square().sum(1) - (row * column.detach()).sum(1)
+    return (nll + beta * (decode(code, h) - z).square().sum(1)).mean()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fibermodels import colour
 from fibermodels.core import seeded
 from fibermodels.latents import VAE
-from fibermodels.models import FiberLoss, FlowMatching, NormalizingFlow
+from fibermodels.models import FiberLoss, FlowMap, FlowMatching, FreeFormFlow, NormalizingFlow
 from fibermodels.nn import CouplingFlow, count_parameters
 from fibermodels.subjects import DecolorisedEncoder
 
@@ -125,12 +125,23 @@ def flow_matching(inputs: Inputs) -> Iterator[Pair]:
     yield Pair("flow matching, training step in bfloat16: plain loop on images", half, plain, (size, size))
 
 
+def free_form_flow(inputs: Inputs) -> Iterator[Pair]:
+    """The surrogate of the volume change beside reverse mode alone, on the same networks."""
+    model, z, h = FreeFormFlow(inputs.latents, CONTEXT), inputs.z, inputs.h
+    ours = our_step(model, lambda: torch.stack([term.mean() for term in model.latent_loss(z, h).values()]).sum())
+    naive = plain_step(model, lambda: peers.two_passes(model.encode, model.transport, z, h))
+    size = sum(p.numel() for p in trained(model))
+    yield Pair("free-form flow, training step: reverse mode alone", ours, naive, (size, size))
+
+
 def sampling(inputs: Inputs) -> Iterator[Pair]:
     """Families beside each other, and many samples of few targets, at once and one by one."""
     h, few = inputs.h, inputs.h[:8]
     model, many = FlowMatching(inputs.latents, steps=4), FlowMatching(inputs.latents, steps=100)
     flow = NormalizingFlow(inputs.latents)
     yield Pair("sampling, flow matching in 4 steps: in 100", lambda: model.sample(h), lambda: many.sample(h))
+    single = FlowMap(inputs.latents, CONTEXT)
+    yield Pair("sampling, flow map: flow matching in 100 steps", lambda: single.sample(h), lambda: many.sample(h))
     yield Pair("sampling, coupling flow: flow matching in 4 steps", lambda: flow.sample(h), lambda: model.sample(h))
     yield Pair(
         "sampling, 64 samples of 8 targets at once: one by one",
@@ -154,7 +165,7 @@ def fiber_loss(inputs: Inputs) -> Iterator[Pair]:
     yield Pair("training step, fiber loss on 64 rows: on all", with_fiber(64), with_fiber(None))
 
 
-GROUPS = (coupling_flows, flow_matching, sampling, fiber_loss)
+GROUPS = (coupling_flows, flow_matching, free_form_flow, sampling, fiber_loss)
 
 
 def main(batches: tuple[int, ...] = (512, 256), repetitions: int = 15, threads: int = 1, only: str = "") -> None:
