@@ -42,7 +42,12 @@ check: $(VENV)/installed-dev  ## lint, format, types, architecture
 	$(PY) -m mypy
 	$(PY) -m pytest -q tests/test_architecture.py
 
-benchmark: $(VENV)/installed  ## speed, side by side in one run
+$(VENV)/installed-bench: $(VENV)/installed
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps torchcfm  # its loss needs POT, not its forty others
+	@touch $@
+
+benchmark: $(VENV)/installed-bench  ## speed beside zuko, normflows, FrEIA and torchcfm, in one run
 	$(PY) benchmarks/speed.py
 
 benchmark-colour-mnist: $(VENV)/installed  ## train, score and compare everything on colour MNIST (hours on a CPU)

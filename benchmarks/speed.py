@@ -1,32 +1,65 @@
-"""Speed, side by side in one run: each pair alternates, and the ratio of its times is what counts.
+"""Speed, side by side in one run: two ways alternate, and the ratio of their times is what counts.
 
-    python benchmarks/speed.py [--repetitions 7]
+    python benchmarks/speed.py [--batches [512,256]] [--repetitions 15] [--threads 1]
 
-Sizes are those of the colour-MNIST configs; weights are random, for speed does not depend on them.
+Sizes are those of the colour-MNIST configurations, peers have as many parameters as ours; weights are
+random, for speed does not depend on them. A peer steps with Adam, as its documentation does.
 """
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+import peers
 import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 from fibermodels import colour
-from fibermodels.core import TrainableFiberModel, seeded
+from fibermodels.core import seeded
 from fibermodels.latents import VAE
-from fibermodels.models import FiberLoss, FlowMatching, NormalizingFlow
+from fibermodels.models import FiberLoss, FlowMap, FlowMatching, FreeFormFlow, NormalizingFlow
+from fibermodels.nn import CouplingFlow, count_parameters
 from fibermodels.subjects import DecolorisedEncoder
 
-BATCH = 512
+DIM, CONTEXT, WIDTH, BLOCKS = 8, 48, 512, 16
+Call = Callable[[], object]
 
 
-def step(model: TrainableFiberModel, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """One optimiser step on `loss`."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=True)
+@dataclass
+class Pair:
+    """Two ways to do the same work. `other` takes `median(other / ours)` times as long."""
+
+    name: str
+    ours: Call
+    other: Call | str
+    """Or why there is none."""
+    parameters: tuple[int, ...] = ()
+
+
+class Inputs:
+    """A batch of images, representations and latents."""
+
+    def __init__(self, batch: int, dim: int = DIM) -> None:
+        self.subject, self.latents = DecolorisedEncoder(), VAE(dim=dim)
+        digits = torch.rand(batch, 1, 28, 28, generator=seeded(0))
+        digits[..., 0] = 0
+        self.x = colour.colourise(digits, colour.sample_backgrounds(batch, seeded(1)))
+        with torch.no_grad():
+            self.h = self.subject(self.x)
+        self.z = torch.randn(batch, dim, generator=seeded(2))
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Call:
+    """One training step on `loss`."""
 
     def run() -> None:
         optimizer.zero_grad()
@@ -36,76 +69,141 @@ def step(model: TrainableFiberModel, loss: Callable[[], Tensor]) -> Callable[[],
     return run
 
 
-def pairs() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """What is compared: the first's time is divided by the second's."""
-    subject, latents = DecolorisedEncoder(), VAE()
-    flow_matching, normalizing_flow = FlowMatching(latents, steps=4), NormalizingFlow(latents)
-    many = FlowMatching(latents, steps=100)
-    digits = torch.rand(BATCH, 1, 28, 28, generator=seeded(0))
-    digits[..., 0] = 0
-    x = colour.colourise(digits, colour.sample_backgrounds(BATCH, seeded(1)))
-    with torch.no_grad():
-        h = subject(x)
-        mean, std = latents.moments(x, h)
-    z = mean + std * torch.randn_like(std)
+def our_step(module: nn.Module, loss: Callable[[], Tensor]) -> Call:
+    """As `fibermodels.training` steps: AdamW in one kernel."""
+    return step(torch.optim.AdamW(trained(module), lr=1e-6, fused=True), loss)
+
+
+def plain_step(module: nn.Module, loss: Callable[[], Tensor]) -> Call:
+    """As one writes it: PyTorch's defaults."""
+    return step(torch.optim.Adam(trained(module), lr=1e-6), loss)
+
+
+def coupling_flows(inputs: Inputs) -> Iterator[Pair]:
+    """Our coupling flow beside others' of the same size: a training step, and sampling."""
+    z, h = inputs.z, inputs.h
+    model = NormalizingFlow(inputs.latents, CONTEXT, WIDTH, BLOCKS)
+
+    def draw(flow: CouplingFlow = model.flow) -> Tensor:
+        return flow.inverse(torch.randn_like(z), h)[0]
+
+    ours = our_step(model, lambda: model.latent_loss(z, h)["nll"].mean())
+    for name, build in peers.FLOWS.items():
+        training, sampling = f"coupling flow, training step: {name}", f"coupling flow, sampling: {name}"
+        try:
+            peer = build(DIM, CONTEXT, WIDTH, BLOCKS)
+        except ImportError as missing:
+            yield Pair(training, ours, f"not installed: {missing.name} (make benchmark installs it)")
+            continue
+        sizes = (count_parameters(model.flow), count_parameters(peer.module))
+        yield Pair(training, ours, plain_step(peer.module, lambda peer=peer: -peer.log_prob(z, h).mean()), sizes)
+        yield Pair(sampling, torch.no_grad()(draw), torch.no_grad()(lambda peer=peer: peer.sample(h)), sizes)
+
+
+def flow_matching(inputs: Inputs) -> Iterator[Pair]:
+    """Flow matching on cached latents beside torchcfm's loop on them, and beside a loop on images."""
+    model, z, h = FlowMatching(inputs.latents, steps=4), inputs.z, inputs.h
+    size = count_parameters(model.network)
+    ours = our_step(model, lambda: model.latent_loss(z, h)["velocity"].mean())
+    name = "flow matching, training step: torchcfm"
+    try:
+        network, loss = peers.torchcfm(DIM, CONTEXT, size)
+        yield Pair(name, ours, plain_step(network, lambda: loss(z, h)), (size, count_parameters(network)))
+    except ImportError as missing:
+        yield Pair(name, ours, f"not installed: {missing.name} (make benchmark installs it)")
 
     def on_images() -> Tensor:
-        return flow_matching.loss(x, subject(x))["velocity"].mean()
+        return model.loss(inputs.x, inputs.subject(inputs.x))["velocity"].mean()
 
-    def on_latents() -> Tensor:
-        return flow_matching.latent_loss(z, h)["velocity"].mean()
+    def in_bfloat16() -> Tensor:
+        with torch.autocast(z.device.type, torch.bfloat16):
+            return model.latent_loss(z, h)["velocity"].mean()
 
-    def with_fiber(rows: int) -> Callable[[], Tensor]:
+    plain = plain_step(model, on_images)
+    yield Pair("flow matching, training step: plain loop on images", ours, plain, (size, size))
+    half = our_step(model, in_bfloat16)
+    yield Pair("flow matching, training step in bfloat16: plain loop on images", half, plain, (size, size))
+
+
+def free_form_flow(inputs: Inputs) -> Iterator[Pair]:
+    """The surrogate of the volume change beside reverse mode alone, on the same networks."""
+    model, z, h = FreeFormFlow(inputs.latents, CONTEXT), inputs.z, inputs.h
+    ours = our_step(model, lambda: torch.stack([term.mean() for term in model.latent_loss(z, h).values()]).sum())
+    naive = plain_step(model, lambda: peers.two_passes(model.encode, model.transport, z, h))
+    size = sum(p.numel() for p in trained(model))
+    yield Pair("free-form flow, training step: reverse mode alone", ours, naive, (size, size))
+
+
+def sampling(inputs: Inputs) -> Iterator[Pair]:
+    """Families beside each other, and many samples of few targets, at once and one by one."""
+    h, few = inputs.h, inputs.h[:8]
+    model, many = FlowMatching(inputs.latents, steps=4), FlowMatching(inputs.latents, steps=100)
+    flow = NormalizingFlow(inputs.latents)
+    yield Pair("sampling, flow matching in 4 steps: in 100", lambda: model.sample(h), lambda: many.sample(h))
+    single = FlowMap(inputs.latents, CONTEXT)
+    yield Pair("sampling, flow map: flow matching in 100 steps", lambda: single.sample(h), lambda: many.sample(h))
+    yield Pair("sampling, coupling flow: flow matching in 4 steps", lambda: flow.sample(h), lambda: model.sample(h))
+    yield Pair(
+        "sampling, 64 samples of 8 targets at once: one by one",
+        lambda: flow.sample(few, 64),
+        lambda: [flow.sample(few) for _ in range(64)],
+    )
+
+
+def fiber_loss(inputs: Inputs) -> Iterator[Pair]:
+    """What the fiber loss costs."""
+    model, z, h = FlowMatching(inputs.latents, steps=4), inputs.z, inputs.h
+
+    def with_fiber(rows: int | None) -> Call:
         fiber = FiberLoss(10.0, rows=rows)
-        return lambda: on_latents() + fiber(flow_matching, subject, h).mean()
+        return our_step(
+            model, lambda: model.latent_loss(z, h)["velocity"].mean() + fiber(model, inputs.subject, h, z).mean()
+        )
 
-    def flow_loss() -> Tensor:
-        return normalizing_flow.latent_loss(z, h)["nll"].mean()
-
-    training = step(flow_matching, on_latents)
-    return {
-        "training step: images / cached latents": (step(flow_matching, on_images), training),
-        "training step: fiber loss on 64 rows / none": (step(flow_matching, with_fiber(64)), training),
-        "training step: fiber loss on all rows / on 64": (
-            step(flow_matching, with_fiber(BATCH)),
-            step(flow_matching, with_fiber(64)),
-        ),
-        "training step: normalizing flow / flow matching": (step(normalizing_flow, flow_loss), training),
-        "sampling: 100 midpoint steps / 4": (lambda: many.sample(h), lambda: flow_matching.sample(h)),
-        "sampling: flow matching, 4 steps / normalizing flow": (
-            lambda: flow_matching.sample(h),
-            lambda: normalizing_flow.sample(h),
-        ),
-    }
+    none = our_step(model, lambda: model.latent_loss(z, h)["velocity"].mean())
+    yield Pair("training step, without fiber loss: on 64 rows", none, with_fiber(64))
+    yield Pair("training step, fiber loss on 64 rows: on all", with_fiber(64), with_fiber(None))
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """The time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+GROUPS = (coupling_flows, flow_matching, free_form_flow, sampling, fiber_loss)
 
 
-def main(repetitions: int = 7) -> None:
+def main(batches: tuple[int, ...] = (512, 256), repetitions: int = 15, threads: int = 1, only: str = "") -> None:
     """Prints the median ratio of each pair, with its spread.
 
     Args:
+        batches: batch sizes.
         repetitions: alternations of each pair, after one that does not count.
+        threads: of PyTorch. With one, the processor's time is what counts, not the clock's: other
+            programs on the machine disturb it less.
+        only: run the pairs whose names contain this.
     """
-    table = Table("pair", "ratio: median", "least", "most", "second, ms")
-    for name, (first, second) in pairs().items():
-        times = [(seconds(first), seconds(second)) for _ in range(repetitions + 1)][1:]
-        ratios = sorted(a / b for a, b in times)
-        median = statistics.median(ratios)
-        table.add_row(
-            name,
-            f"{median:.2f}",
-            f"{ratios[0]:.2f}",
-            f"{ratios[-1]:.2f}",
-            f"{1000 * statistics.median(b for _, b in times):.1f}",
-        )
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+
+    def seconds(call: Call) -> float:
+        start = clock()
+        call()
+        return clock() - start
+
+    table = Table("batch", "ours: other", "other / ours", "least", "most", "ours, ms", "parameters")
+    for batch in batches:
+        for group in GROUPS:
+            torch.manual_seed(0)
+            for pair in group(Inputs(batch)):
+                if only not in pair.name:
+                    continue
+                if isinstance(pair.other, str):
+                    table.add_row(str(batch), pair.name, pair.other)
+                    continue
+                times = [(seconds(pair.ours), seconds(pair.other)) for _ in range(repetitions + 1)][1:]
+                ratios = sorted(other / ours for ours, other in times)
+                row = (statistics.median(ratios), ratios[0], ratios[-1])
+                milliseconds = f"{1000 * statistics.median(ours for ours, _ in times):.1f}"
+                sizes = ", ".join(f"{size:,}" for size in pair.parameters)
+                table.add_row(str(batch), pair.name, *(f"{ratio:.2f}" for ratio in row), milliseconds, sizes)
     console = Console()
-    (console if console.is_terminal else Console(width=110)).print(table)
+    (console if console.is_terminal else Console(width=140)).print(table)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,10 @@ def target_generators(targets: int, generator: torch.Generator | None = None) ->
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
+ROWS = 1024
+"""How many samples are pushed in one call, where there are fewer targets."""
+
+
 class Pushforward(FiberModel, ABC):
     """A FiberModel that turns standard normal noise and a condition into an image, without other
     randomness. Whatever holds the noise and changes the condition is written against `push`."""
@@ -202,7 +206,12 @@ class Pushforward(FiberModel, ABC):
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         noise = target_noise(n, len(h), self.noise_shape, generator)
-        return torch.stack([self.push(slot.to(h.device, h.dtype), h) for slot in noise])
+        parts = []
+        for slots in noise.split(max(1, ROWS // max(1, len(h)))):  # of few targets, many samples in one call
+            again = h.repeat(len(slots), *(1 for _ in h.shape[1:]))
+            images = self.push(slots.flatten(0, 1).to(h.device, h.dtype), again)
+            parts.append(images.unflatten(0, slots.shape[:2]))
+        return torch.cat(parts)
 
 
 class TrainableFiberModel(Pushforward, Trainable, ABC):

@@ -68,6 +68,14 @@ def test_log_det_and_inverse(context):
     torch.testing.assert_close(log_det, torch.linalg.slogdet(jacobians)[1])
 
 
+def test_gradients_or_not_it_is_one_function():
+    built, (value, given) = flow(), inputs()
+    with torch.no_grad():
+        without = built(value, given)
+    for a, b in zip(built(value, given), without, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_it_starts_as_a_permutation():
     value, context = inputs()
     mapped, log_det = CouplingFlow(DIM, CONTEXT, 16, 3).double()(value, context)

@@ -50,7 +50,8 @@ class AveragedWeights(WeightAveraging):
         self._latest_update_step = trainer.global_step
         torch._foreach_lerp_(self.averages, self.weights, 1.0 if self.first else 1 - self.decay)
         self.first = False
-        torch._foreach_copy_(*self.buffers)
+        if self.buffers[0]:
+            torch._foreach_copy_(*self.buffers)
         self._average_model.n_averaged += 1
 
 

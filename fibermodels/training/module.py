@@ -108,11 +108,26 @@ class Training(LightningModule, metaclass=Recorded):
     def configure_optimizers(self) -> Any:
         """AdamW over the parameters that need gradients, stepped by the schedule."""
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
-        full = str(self.trainer.precision).startswith("32")  # else Lightning cannot clip a fused optimizer's gradients
-        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=full)
+        scaled = str(self.trainer.precision).startswith("16")  # a fused optimizer would undo that after the clipping
+        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=not scaled)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.rise))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As the trainer says. Under bfloat16 Lightning refuses to clip for a fused optimizer, as if
+        gradients were scaled; they are not."""
+        if gradient_clip_val and self.trainer.precision == "bf16-mixed" and gradient_clip_algorithm in (None, "norm"):
+            torch.nn.utils.clip_grad_norm_(
+                [p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val
+            )
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """The objective on one batch; logs every term."""
