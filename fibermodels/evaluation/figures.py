@@ -82,7 +82,7 @@ def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
     _plot(rows, out / "comparison.png")
 
 
-def _curve(row: Row) -> str:
+def curve(row: Row) -> str:
     """A result's name without its lambda."""
     return re.sub(r"-lambda[\d.]+", "", str(row.get("name", row["family"])))
 
@@ -99,13 +99,13 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
     small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
     palette = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
     side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # neighbours' labels keep out of each other's way
-    curves = list(dict.fromkeys(_curve(row) for row in rows))
-    for i, (curve, marker) in enumerate(zip(curves, "o*sDv^<>PXhd" * 9, strict=False)):
-        own = [row for row in rows if _curve(row) == curve and other in row]
+    curves = list(dict.fromkeys(curve(row) for row in rows))
+    for i, (label, marker) in enumerate(zip(curves, "o*sDv^<>PXhd" * 9, strict=False)):
+        own = [row for row in rows if curve(row) == label and other in row]
         points = [(float(row["fiber_rms"]), float(row[other])) for row in own]
         if not points:
             continue
-        axes.plot(*zip(*points, strict=True), marker=marker, markersize=7, color=palette[i % 20], label=curve)
+        axes.plot(*zip(*points, strict=True), marker=marker, markersize=7, color=palette[i % 20], label=label)
         for row, point in zip(own, points, strict=True):
             if float(row["fiber_weight"]) or len(own) > 1:
                 axes.annotate(f"λ {row['fiber_weight']:g}", point, (8 - 16 * (i % 2), -3), **side[i % 2])

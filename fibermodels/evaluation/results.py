@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fibermodels.core import FiberSamples
-from fibermodels.evaluation.figures import Row, sample_grid
+from fibermodels.evaluation.figures import Row, curve, sample_grid
 
 Metrics = Row
 
@@ -45,7 +45,7 @@ def load_samples(folder: str | Path) -> FiberSamples:
 
 
 def read_results(folders: Sequence[str | Path]) -> list[Row]:
-    """The metrics of result folders, best fidelity first within a family.
+    """The metrics of result folders, references first, every curve in the order of its lambdas.
 
     Raises:
         FileNotFoundError: a folder without `metrics.json`.
@@ -67,7 +67,7 @@ def read_results(folders: Sequence[str | Path]) -> list[Row]:
         found = {str(row.get(key)) for row in rows}
         if len(found) > 1:
             raise ValueError(f"these results have different {key}s, {sorted(found)}: their figures do not compare")
-    return sorted(rows, key=lambda row: (_RANK.get(str(row["family"]), 9), str(row["family"]), row["fiber_weight"]))
+    return sorted(rows, key=lambda row: (_RANK.get(str(row["family"]), 9), curve(row), row["fiber_weight"]))
 
 
 _RANK = {"Oracle": 0, "Reconstruction": 1, "NearestNeighbour": 2, "Augmented": 3}
