@@ -1,6 +1,7 @@
 """Every shipped config runs: a training for one batch, a model file for a few targets."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,24 @@ def test_every_result_says_where_it_comes_from():
         missing = {"fiber_rms", "commit", "device", "seed", "num_targets"} - set(values)
         assert not missing, f"{path}: {missing}"
         assert (path.parent / "samples.png").is_file()
+
+
+def test_the_benchmark_names_every_family_once():
+    import importlib.util
+
+    from cases import MODELS
+
+    from fibermodels.core import TrainableFiberModel
+
+    spec = importlib.util.spec_from_file_location("colour_mnist", ROOT / "benchmarks" / "colour_mnist.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    sys.modules["colour_mnist"] = benchmark  # where dataclasses look
+    spec.loader.exec_module(benchmark)
+    names = [point.name for point in benchmark.POINTS]
+    assert len(set(names)) == len(names)
+    classes = set()
+    for family in benchmark.FAMILIES:
+        config = yaml.safe_load((ROOT / "configs" / "colour_mnist" / f"{family}.yaml").read_text())
+        classes.add(config["model"]["learner"]["class_path"].rpartition(".")[2])
+        assert {point.weight for point in benchmark.POINTS if point.name.startswith(family)} >= {0, 1, 10, 100}
+    assert classes == {cls.__name__ for cls in MODELS if issubclass(cls, TrainableFiberModel)}
