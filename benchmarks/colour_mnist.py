@@ -150,7 +150,10 @@ def _note(family: str, energies: dict[float, float], best: float) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[-1]))
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: FAMILIES.index(row["family"])))
+        rows.sort(key=lambda row: FAMILIES.index(row["family"]))
+        writer.writerows(rows)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    path.with_suffix(".md").write_text("".join("| " + " | ".join(line) + " |\n" for line in lines))
 
 
 def train_point(point: Point) -> Path:

@@ -1,6 +1,6 @@
 """What makes a latent space fit for fibers: variants of `FiberAutoencoder`, each trained for as long.
 
-    python benchmarks/latent_space.py [--epochs 12] [--only '[dim 4]']
+    python benchmarks/latent_space.py [--epochs 8] [--only '[dim 4]']
 
 Scored on validation digits: images decoded from the own latent (the floor of every density model), from
 another digit's latent (is `z` independent of `h`?), from standard normal noise, and from a small flow
@@ -29,15 +29,15 @@ INIT = "--model.learner.init_args."
 
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
-    "dim 4": {"dim": 4},
-    "dim 8": {"dim": 8},
     "no fiber term": {"tau": "null"},
-    "tau 0.1": {"tau": 0.1},
+    "dim 3": {"dim": 3},
+    "dim 10": {"dim": 10},
+    "tau 0.02": {"tau": 0.02},
     "noise 0": {"noise": 0.0},
     "noise 0.3": {"noise": 0.3},
-    "sigma 0.05": {"sigma": 0.05},
+    "sigma 0.03": {"sigma": 0.03},
 }
-FLOW_STEPS, FLOW_BATCH = 4000, 512
+FLOW_STEPS, FLOW_BATCH = 2000, 512
 
 
 def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, object]:
@@ -135,7 +135,7 @@ def study(variant: str, epochs: int) -> dict[str, object]:
     return row
 
 
-def main(epochs: int = 12, only: list[str] | None = None) -> None:
+def main(epochs: int = 8, only: list[str] | None = None) -> None:
     """Trains and scores the variants; those that are in the table stay.
 
     Args:
