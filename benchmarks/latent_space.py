@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.core import FiberSamples, LatentSpace, Subject, seeded
+from fibermodels.latents import FiberAutoencoder
 from fibermodels.metrics import colour_kl
 from fibermodels.models import FlowMatching
 from fibermodels.training import load
@@ -40,7 +42,7 @@ VARIANTS: dict[str, dict[str, object]] = {
 FLOW_STEPS, FLOW_BATCH = 2000, 512
 
 
-def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, object]:
+def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, Any]:
     """The variant's space, its subject and its data, trained now unless that was done before."""
     name = f"latent_space/{variant.replace(' ', '_')}"
     last = Path("runs") / name / "checkpoints" / "last.ckpt"
@@ -49,14 +51,12 @@ def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, object]:
     command = ["train.py", "--config", CONFIG, "--name", name, "--trainer.max_epochs", str(epochs), *options, *state]
     subprocess.run([sys.executable, *command], check=True)
     run = load(last)
-    assert run.subject is not None
-    return _standardised(run), run.subject, run.data
-
-
-def _standardised(run) -> LatentSpace:
+    subject, space = run.subject, run.model
+    if subject is None or not isinstance(space, FiberAutoencoder):
+        raise ValueError(f"'{last}': expected a FiberAutoencoder and its subject")
     images = run.data.split("train").images(slice(10_000))
-    batches = [{"x": x, "h": run.subject(x)} for x in images.split(1000)]
-    return run.model.product(batches).eval()
+    product = space.product([{"x": x, "h": subject(x)} for x in images.split(1000)])  # standardises
+    return product.eval(), subject, run.data
 
 
 def short_flow(space: LatentSpace, x: Tensor, h: Tensor) -> FlowMatching:
@@ -101,8 +101,8 @@ def explained(z: Tensor, h: Tensor) -> float:
 def study(variant: str, epochs: int) -> dict[str, object]:
     """The row of a variant."""
     space, subject, data = trained(variant, epochs)
-    x = data.split("val").images()  # type: ignore[attr-defined]
-    colours = data.split("train")  # type: ignore[attr-defined]
+    x = data.split("val").images()
+    colours = data.split("train")
     many = []
     for epoch in range(3):
         colours.set_epoch(epoch)
@@ -147,7 +147,7 @@ def main(epochs: int = 8, only: list[str] | None = None) -> None:
     rows: list[dict[str, object]] = []
     if table.exists():
         with table.open(newline="") as file:
-            rows = list(csv.DictReader(file))  # type: ignore[arg-type]
+            rows = list(csv.DictReader(file))
     for variant in only or VARIANTS:
         if variant in {row["variant"] for row in rows}:
             continue
