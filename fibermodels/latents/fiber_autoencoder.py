@@ -5,8 +5,9 @@ misses `h`, no density can hit it. Here `h` decides a few grey maps and `z` how 
 
     D(z, h)_k = offset_k(z) + sum_r mix_kr(z) map_r(h),    k a channel,
 
-so one `z` means the same colours on every fiber, the latents are nearly independent of `h`, and few
-dimensions suffice. And the decoder is trained to be a right inverse of the subject for every `z`:
+each map with median 0, so that the offset is the colour of the ground whatever the target. One `z` then
+means the same colours on every fiber, the latents are nearly independent of `h`, and few dimensions
+suffice. And the decoder is trained to be a right inverse of the subject for every `z`:
 
     loss = KL(q(z|x,h) || N(0, I)) - log N(x; D(z,h), sigma^2 I) - log N(h'; phi(D(z',h')), tau^2 I),
 
@@ -85,6 +86,7 @@ class FiberAutoencoder(Variational):
         style = self.style(z).unflatten(1, (3, -1))
         offset, mix = style[..., :1], style[..., 1:]
         maps = self.content(context).unflatten(1, (mix.shape[2], -1))
+        maps = maps - maps.median(2, keepdim=True).values  # else the ground's colour would depend on h, too
         return (0.5 + offset + mix @ maps).unflatten(2, self.image_shape[1:])
 
     def _further_terms(self, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
