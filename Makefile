@@ -58,13 +58,14 @@ subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10
 	$(PY) train.py --config $(MNIST)/subject.yaml
 	$(PY) export.py --checkpoint runs/colour_mnist/subject/checkpoints/best.ckpt --out $(WEIGHTS)/subject --overwrite true
 
-STAGE := $(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --model.learner.sigma 0.07 --model.lr 0.0015
+STAGE := $(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name colour_mnist/fiber_autoencoder
+BEFORE := --start_from runs/colour_mnist/fiber_autoencoder
 fiber-autoencoder: $(VENV)/installed  ## retrain the committed latent space of colour MNIST (half an hour on a CPU)
-	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml
-	$(STAGE) --name colour_mnist/fiber_autoencoder-2 --start_from runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt \
-		--model.learner.tau 0.05 --ema_decay 0.998 --trainer.max_epochs 16
-	$(STAGE) --name colour_mnist/fiber_autoencoder-3 --start_from runs/colour_mnist/fiber_autoencoder-2/checkpoints/last.ckpt \
-		--model.learner.tau 0.02 --model.learner.noise 0.15 --ema_decay 0.995 --trainer.max_epochs 9
+	$(STAGE)
+	$(STAGE)-2 $(BEFORE)/checkpoints/last.ckpt --model.learner.sigma 0.07 --model.learner.tau 0.05 \
+		--model.lr 0.0015 --ema_decay 0.998 --trainer.max_epochs 16
+	$(STAGE)-3 $(BEFORE)-2/checkpoints/last.ckpt --model.learner.sigma 0.05 --model.learner.tau 0.025 \
+		--model.learner.noise 0.1 --model.lr 0.0015 --ema_decay 0.995 --trainer.max_epochs 14
 	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder-3/checkpoints/last.ckpt \
 		--out $(WEIGHTS)/fiber_autoencoder --half true --overwrite true
 
