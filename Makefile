@@ -66,7 +66,9 @@ fiber-autoencoder: $(VENV)/installed  ## retrain the committed latent space of c
 		--model.lr 0.0015 --ema_decay 0.998 --trainer.max_epochs 16
 	$(STAGE)-3 $(BEFORE)-2/checkpoints/last.ckpt --model.learner.sigma 0.05 --model.learner.tau 0.025 \
 		--model.learner.noise 0.1 --model.lr 0.0015 --ema_decay 0.995 --trainer.max_epochs 14
-	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder-3/checkpoints/last.ckpt \
+	$(STAGE)-4 $(BEFORE)-3/checkpoints/last.ckpt --model.learner.sigma 0.15 --model.learner.tau 0.06 \
+		--model.learner.noise 0.1 --model.lr 0.002 --ema_decay 0.99 --trainer.max_epochs 12
+	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder-4/checkpoints/last.ckpt \
 		--out $(WEIGHTS)/fiber_autoencoder --half true --overwrite true
 
 vae: $(VENV)/installed  ## retrain the committed VAE that knows nothing of the subject (10 minutes on a CPU)
