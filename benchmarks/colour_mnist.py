@@ -39,7 +39,7 @@ FAMILIES = (
 )
 LAMBDAS = (0, 1, 10, 100)
 RATES = (5e-4, 1e-3, 2e-3)
-SEARCH = ("--trainer.max_epochs", 2, "--model.preview", 2000, "--ema_decay", 0)
+SEARCH = ("--trainer.max_epochs", 3, "--model.preview", 5000, "--ema_decay", 0)
 BASE = ("--trainer.max_epochs", 16)
 CURVE = ("--trainer.max_epochs", 3, "--ema_decay", 0.99)
 CURVE_RATE = 0.5

@@ -240,6 +240,17 @@ def test_the_seconds_of_a_training_add_up(tmp_path):
     assert 0 < first < second == resumed.seconds == fresh.seconds
 
 
+def test_more_targets_than_a_batch_holds_are_scored_by_energy(tmp_path):
+    """One batch scores its rows; all batches score the mean over all rows, which is another number."""
+    scores = []
+    for preview, batches in ((32, 2), (64, 2), (64, 1)):
+        run = trainer(tmp_path / f"{preview}-{batches}", 1, limit_val_batches=batches)
+        run.fit(training(preview=preview), datamodule=ColourDigits(batch_size=32))
+        scores.append(float(rows(tmp_path / f"{preview}-{batches}")[0]["val/energy_score"]))
+    assert scores[0] == scores[2] != scores[1]
+    assert all(0 < score < 10 for score in scores)
+
+
 def test_the_schedule_rises_and_falls():
     values = [one_cycle(i / 100, 0.1) for i in range(121)]
     assert values[0] == pytest.approx(0.04)

@@ -74,7 +74,8 @@ class Training(LightningModule, metaclass=Recorded):
         weight_decay: AdamW's decoupled weight decay.
         rise: share of the steps over which the learning rate rises; then it falls as a cosine.
         seed: of all that is random in training.
-        preview: validation targets shown beside their samples, and scored, after each epoch.
+        preview: validation targets sampled and scored by their energy after each epoch; those in the first
+            batch are scored by their fiber loss, too, and shown.
     """
 
     def __init__(
@@ -152,12 +153,13 @@ class Training(LightningModule, metaclass=Recorded):
         h = self._represent(batch)
         for name, value in self.learner.scores(batch["x"], h).items():
             self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True)
-        if index or h is None or self.subject is None or not self.preview:
+        if h is None or self.subject is None or index * len(h) >= self.preview:
             return
-        if isinstance(self.learner, FiberModel):
-            self._preview(self.learner, self.subject, batch["x"][: self.preview], h[: self.preview])
+        rows = slice(self.preview - index * len(h))
+        if isinstance(self.learner, FiberModel) and not index:
+            self._preview(self.learner, self.subject, batch["x"][rows], h[rows])
         if isinstance(self.learner, TrainableFiberModel):
-            self._log_energy(self.learner, batch["x"][: self.preview], h[: self.preview])
+            self._log_energy(self.learner, batch["x"][rows], h[rows])
 
     def _reseed(self, stage: str, *where: int) -> None:
         reseed(seeded(stage, self.seed, *where, self.global_rank).initial_seed(), self.device)
