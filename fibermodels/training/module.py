@@ -153,9 +153,13 @@ class Training(LightningModule, metaclass=Recorded):
         h = self._represent(batch)
         for name, value in self.learner.scores(batch["x"], h).items():
             self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True)
-        if h is None or self.subject is None or index * len(h) >= self.preview:
+        if not index:
+            self._previewed = 0
+        left = self.preview - self._previewed
+        if h is None or self.subject is None or left <= 0:
             return
-        rows = slice(self.preview - index * len(h))
+        self._previewed += len(h)
+        rows = slice(left)
         if isinstance(self.learner, FiberModel) and not index:
             self._preview(self.learner, self.subject, batch["x"][rows], h[rows])
         if isinstance(self.learner, TrainableFiberModel):
