@@ -203,7 +203,9 @@ def test_averages_are_those_of_the_formula(tmp_path):
     own = [Keep(), AveragedWeights(0.9)]
     module = training(normalizing_flow())
     buffers = {name: b.clone() for name, b in module.named_buffers()}
-    trainer(tmp_path, 2, callbacks=own, limit_val_batches=0).fit(module, datamodule=ColourDigits(batch_size=32))
+    trainer(tmp_path, 2, callbacks=own, limit_val_batches=0, enable_checkpointing=False).fit(
+        module, datamodule=ColourDigits(batch_size=32)
+    )
     assert len(seen) == 6
     for name, p in module.learner.named_parameters():  # at the end of training, the averages
         average = seen[0][name]
