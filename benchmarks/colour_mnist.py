@@ -26,7 +26,7 @@ CONFIGS = Path("configs/colour_mnist")
 RESULTS = Path("results/colour_mnist")
 RUNS = Path("runs/colour_mnist")
 
-UNTRAINED = ("oracle", "reconstruction", "reconstruction-vae", "nearest_neighbour", "augmented")
+UNTRAINED = ("oracle", "reconstruction", "reconstruction-vae", "nearest_neighbour", "augmented", "decoded_noise")
 FAMILIES = (
     "flow_map",
     "flow_matching",
@@ -40,7 +40,7 @@ FAMILIES = (
 LAMBDAS = (0, 1, 10, 100)
 RATES = (5e-4, 1e-3, 2e-3)
 SEARCH = ("--trainer.max_epochs", 3, "--model.preview", 5000, "--ema_decay", 0)
-BASE = ("--trainer.max_epochs", 16)
+BASE = ("--trainer.max_epochs", 10)
 CURVE = ("--trainer.max_epochs", 3, "--ema_decay", 0.99)
 CURVE_RATE = 0.5
 """Of the rate that the search found: a continuation starts from trained weights."""

@@ -32,12 +32,12 @@ INIT = "--model.learner.init_args."
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
     "no fiber term": {"tau": "null"},
-    "dim 3": {"dim": 3},
-    "dim 10": {"dim": 10},
-    "tau 0.02": {"tau": 0.02},
+    "channel_dim 2": {"channel_dim": 2},
+    "tau 0.05": {"tau": 0.05},
     "noise 0": {"noise": 0.0},
     "noise 0.3": {"noise": 0.3},
-    "sigma 0.03": {"sigma": 0.03},
+    "scale 0.5": {"scale": 0.5},
+    "scale 10": {"scale": 10.0},
 }
 FLOW_STEPS, FLOW_BATCH = 2000, 512
 
@@ -55,7 +55,7 @@ def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, Any]:
     if subject is None or not isinstance(space, FiberAutoencoder):
         raise ValueError(f"'{last}': expected a FiberAutoencoder and its subject")
     images = run.data.split("train").images(slice(10_000))
-    product = space.product([{"x": x, "h": subject(x)} for x in images.split(1000)])  # standardises
+    product = space.product([{"x": x, "h": subject(x)} for x in images.split(1000)])  # measures the quantiles
     return product.eval(), subject, run.data
 
 
@@ -70,7 +70,7 @@ def short_flow(space: LatentSpace, x: Tensor, h: Tensor) -> FlowMatching:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=FLOW_STEPS)
     for _ in range(FLOW_STEPS):
         rows = torch.randint(len(x), (FLOW_BATCH,))
-        z = mean[rows] + std[rows] * torch.randn(FLOW_BATCH, std.shape[1])
+        z = space.posterior_sample(mean[rows], std[rows], torch.randn(FLOW_BATCH, std.shape[1]))
         optimizer.zero_grad()
         flow.latent_loss(z, h[rows])["velocity"].mean().backward()
         optimizer.step()
@@ -117,8 +117,7 @@ def study(variant: str, epochs: int) -> dict[str, object]:
         return torch.randn(len(h), *space.latent_shape, generator=generator)
 
     def own(x: Tensor, h: Tensor) -> Tensor:
-        mean, std = space.moments(x, h)
-        return mean + std * noise(h)
+        return space.posterior_sample(*space.moments(x, h), noise(h))
 
     ways: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "own z": lambda x, h: space.decode(own(x, h), h),
@@ -131,7 +130,7 @@ def study(variant: str, epochs: int) -> dict[str, object]:
         for name, value in fidelity_and_consistency(decode, subject, x, h).items():
             row[f"{name}, {way}"] = f"{value:.4f}"
     with torch.no_grad():
-        row["z explained by h"] = f"{explained(space.moments(x, h)[0], h):.3f}"
+        row["z explained by h"] = f"{explained(space.encode(x, h), h):.3f}"
     return row
 
 

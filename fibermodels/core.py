@@ -124,9 +124,10 @@ class Trainable(Component, ABC):
 
 
 class LatentSpace(Component, ABC):
-    """A space in which densities are learned: `q(z | x, h)` Gaussian, and a decoder `x = D(z, h)`.
+    """A space in which densities are learned: an encoder `q(z | x, h)`, and a decoder `x = D(z, h)`.
 
-    A space that knows nothing of the subject ignores `h`.
+    The encoder is Gaussian in coordinates of its own, in which `moments` speaks; `posterior_sample` leads from them to
+    those of `z`, in which everything else does. A space that knows nothing of the subject ignores `h`.
     """
 
     image_shape: tuple[int, int, int]
@@ -134,15 +135,20 @@ class LatentSpace(Component, ABC):
 
     @abstractmethod
     def moments(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of `q(z | x, h)`, each `(B, *latent_shape)`."""
+        """Mean and standard deviation of the encoder, in its coordinates, each `(B, *latent_shape)`."""
+
+    def posterior_sample(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
+        """Samples of `q(z | x, h)` from its moments and standard normal noise."""
+        return mean + std * noise
 
     @abstractmethod
     def decode(self, z: Tensor, h: Tensor) -> Tensor:
         """Images `(B, *image_shape)` in [0, 1], differentiable in both arguments."""
 
     def encode(self, x: Tensor, h: Tensor) -> Tensor:
-        """The mean of `q(z | x, h)`."""
-        return self.moments(x, h)[0]
+        """The middle of `q(z | x, h)`: its sample at noise 0."""
+        mean, std = self.moments(x, h)
+        return self.posterior_sample(mean, std, torch.zeros_like(std))
 
 
 class FiberModel(Component, ABC):
@@ -272,7 +278,7 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
     def draw_latents(self, x: Tensor, h: Tensor) -> Tensor:
         """A sample of `q(z | x, h)`: what a density model is trained on."""
         mean, std = self.latents.moments(x, h)
-        return mean + std * torch.randn_like(std)
+        return self.latents.posterior_sample(mean, std, torch.randn_like(std))
 
 
 class Stepped(TrainableFiberModel, ABC):

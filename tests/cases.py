@@ -11,6 +11,7 @@ from fibermodels.data.digits import load_digits
 from fibermodels.latents import VAE, FiberAutoencoder
 from fibermodels.models import (
     Augmented,
+    DecodedNoise,
     DenoisingFlow,
     Diffusion,
     FlowMap,
@@ -27,7 +28,7 @@ from fibermodels.models import (
 from fibermodels.subjects import DecolorisedEncoder
 
 FEATURES = 6
-LATENT = 5
+LATENT = 6
 
 
 def subject(seed: int = 0) -> DecolorisedEncoder:
@@ -43,7 +44,7 @@ def vae(**options) -> VAE:
 def fiber_autoencoder(**options) -> FiberAutoencoder:
     torch.manual_seed(1)
     size = {"width": 16, "blocks": 1, "patterns": 8, "map_width": 16, "map_blocks": 1}
-    return FiberAutoencoder(dim=LATENT, feature_dim=FEATURES, **size | options)
+    return FiberAutoencoder(channel_dim=LATENT // 3, feature_dim=FEATURES, **size | options)
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -134,6 +135,7 @@ MODELS = {
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,
     Oracle: Oracle,
+    DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
     Reconstruction: lambda: Reconstruction(vae()),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import flow_matching, subject, vae
+from cases import LATENT, flow_matching, subject, vae
 
 from fibermodels.config import build, describe
 from fibermodels.core import FiberModel, FiberSamples, check_images, fingerprint, seeded, target_noise
@@ -71,7 +71,7 @@ def test_describe_and_build_are_inverse():
     model = flow_matching(steps=3)
     description = describe(model)
     assert description["class_path"] == "fibermodels.models.flow_matching.FlowMatching"
-    assert description["init_args"]["latents"]["init_args"]["dim"] == 5
+    assert description["init_args"]["latents"]["init_args"]["dim"] == LATENT
     assert describe(build(description)) == description
 
 

@@ -171,7 +171,7 @@ def test_it_is_a_density():
 
 @pytest.mark.parametrize(
     "option",
-    [{"manifold_dim": 0}, {"manifold_dim": LATENT}, {"sigma": 0.0}, {"sigma": float("nan")}, {"beta": -1.0}],
+    [{"manifold_dim": 0}, {"manifold_dim": LATENT + 1}, {"sigma": 0.0}, {"sigma": float("nan")}, {"beta": -1.0}],
     ids=str,
 )
 def test_bad_options(option):

@@ -136,7 +136,7 @@ class TestFreeFormInjectiveFlow:
         assert not isinstance(injective_flow(), HasLogProb)
 
     @pytest.mark.parametrize(
-        "option", [{"bottleneck": 0}, {"bottleneck": LATENT}, {"beta": -1.0}, {"beta": float("inf")}, {"probes": 3}]
+        "option", [{"bottleneck": 0}, {"bottleneck": LATENT + 1}, {"beta": -1.0}, {"beta": float("inf")}, {"probes": 3}]
     )
     def test_bad_options(self, option):
         with pytest.raises(ValueError, match=f"FreeFormInjectiveFlow: {next(iter(option))} must be"):

@@ -29,18 +29,19 @@ class LatentDraws(Dataset[dict[str, Tensor]]):
 
     Args:
         mean, std, h: `(K, N, ...)`, K draws of N images.
+        latents: the space they belong to.
         seed: of the posterior's noise.
     """
 
-    def __init__(self, mean: Tensor, std: Tensor, h: Tensor, seed: int) -> None:
-        self.mean, self.std, self.h, self.seed = mean, std, h, seed
+    def __init__(self, mean: Tensor, std: Tensor, h: Tensor, latents: LatentSpace, seed: int) -> None:
+        self.mean, self.std, self.h, self.latents, self.seed = mean, std, h, latents, seed
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Draws the latents of an epoch."""
         self.draw = epoch % len(self.mean)
         noise = torch.randn(self.mean.shape[1:], generator=seeded("posterior", self.seed, epoch))
-        self.z = self.mean[self.draw] + self.std[self.draw] * noise
+        self.z = self.latents.posterior_sample(self.mean[self.draw], self.std[self.draw], noise)
 
     def __len__(self) -> int:
         return self.mean.shape[1]
@@ -112,7 +113,7 @@ class CachedLatents(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads the encoded training set."""
-        self.train = LatentDraws(**load_file(self.file), seed=self.source.seed)
+        self.train = LatentDraws(**load_file(self.file), latents=self.latents.cpu(), seed=self.source.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of latents and representations."""

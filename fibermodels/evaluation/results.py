@@ -70,5 +70,5 @@ def read_results(folders: Sequence[str | Path]) -> list[Row]:
     return sorted(rows, key=lambda row: (_RANK.get(str(row["family"]), 9), curve(row), row["fiber_weight"]))
 
 
-_RANK = {"Oracle": 0, "Reconstruction": 1, "NearestNeighbour": 2, "Augmented": 3}
+_RANK = {"Oracle": 0, "Reconstruction": 1, "NearestNeighbour": 2, "Augmented": 3, "DecodedNoise": 4}
 """References come first."""

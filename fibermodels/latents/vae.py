@@ -6,9 +6,10 @@ only pay with the distribution; see `fiber_autoencoder.py`.
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
 
+import torch
 from torch import Tensor, nn
 
-from fibermodels.latents.variational import Variational
+from fibermodels.latents.variational import Variational, check_positive, gaussian_nll
 from fibermodels.nn import ResidualMLP
 
 
@@ -36,13 +37,20 @@ class VAE(Variational):
         patterns: int = 224,
         sigma: float = 0.05,
     ) -> None:
-        super().__init__(size, dim, 0, width, blocks, patterns, sigma)
+        super().__init__(size, dim, patterns)
+        check_positive(self, sigma=sigma)
+        self.sigma = sigma
+        self.encoder = ResidualMLP(4 * patterns, 2 * dim, width, blocks)
         self.decoder = ResidualMLP(dim, 2 * 3 * patterns, width, blocks)
         self.draw = nn.Linear(patterns, size * size)
         self.load_weights(weights)
 
-    def _context(self, h: Tensor | None) -> list[Tensor]:
-        return []
+    def _encode(self, patterns: Tensor, shape: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.encoder(torch.cat((patterns.flatten(1), shape), -1)).chunk(2, -1)
+        return mean, log_std
+
+    def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
+        return gaussian_nll(image, x, self.sigma)
 
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
         first, second = self.decoder(z).chunk(2, -1)

@@ -1,6 +1,6 @@
 """What the variational latent spaces share: the encoder, the dictionary of patterns, and the bound.
 
-    loss = KL(q(z|x,h) || N(0, I)) - log N(x; D(z,h), sigma^2 I)
+    loss = KL(q(z|x,h) || N(0, I)) - log p(x | D(z,h))
 
 The encoder sees the channels of an image through one dictionary of spatial patterns. Dimensions that
 `z` does not need stay at the prior, where a density model has nothing to learn.
@@ -17,54 +17,57 @@ from torch import Tensor, nn
 
 from fibermodels import distances
 from fibermodels.core import LatentSpace, Trainable, seeded
-from fibermodels.nn import ResidualMLP, Standardise
+from fibermodels.nn import Gaussianise
 
 
 class Variational(LatentSpace, Trainable, ABC):
-    """Latents of unit variance per dimension for images `(3, size, size)`.
+    """Latents whose every dimension is standard normal, for images `(3, size, size)`.
 
     Args:
         size: height and width of the images, in pixels.
         dim: dimensions of the latent space.
-        context: dimensions of what the encoder sees besides the image.
-        width: width of the encoder.
-        blocks: residual blocks of the encoder.
         patterns: size of the dictionary.
-        sigma: standard deviation of a pixel about its reconstruction.
     """
 
-    def __init__(self, size: int, dim: int, context: int, width: int, blocks: int, patterns: int, sigma: float) -> None:
+    def __init__(self, size: int, dim: int, patterns: int) -> None:
         super().__init__()
-        if not sigma > 0:
-            raise ValueError(f"{type(self).__name__}: sigma must be positive, got {sigma}")
         self.image_shape = (3, size, size)
         self.latent_shape = (dim,)
-        self.sigma = sigma
         self.look = nn.Linear(size * size, patterns)
         self.gate = nn.Linear(patterns, patterns)
-        self.encoder = ResidualMLP(4 * patterns + context, 2 * dim, width, blocks)
-        self.standardise = Standardise(dim)
+        self.gaussianise = Gaussianise(dim)
+
+    @abstractmethod
+    def _encode(self, patterns: Tensor, shape: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Means and raw log-deviations `(B, dim)`.
+
+        Args:
+            patterns: how much each channel shows of each, `(B, 3, patterns)`.
+            shape: the same without the channels' colours, `(B, patterns)`.
+            h: targets, or None where there is no subject.
+        """
 
     @abstractmethod
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
         """Images not yet clipped: training wants a gradient on both sides of the range."""
 
     @abstractmethod
-    def _context(self, h: Tensor | None) -> list[Tensor]:
-        """What the encoder sees besides the image."""
+    def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
+        """`-log p(x | image)` without its constant, `(B,)`."""
 
     def moments(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = self._posterior(x, h)
-        return self.standardise(mean), std / self.standardise.std
+        return self._posterior(x, h)
+
+    def posterior_sample(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
+        return self.gaussianise(super().posterior_sample(mean, std, noise))
 
     def decode(self, z: Tensor, h: Tensor) -> Tensor:
-        return self._draw(self.standardise.inverse(z), h).clamp(0, 1)
+        return self._draw(self.gaussianise.inverse(z), h).clamp(0, 1)
 
     def _posterior(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
         patterns = self.look(x.flatten(2) - 0.5)  # (B, 3, patterns)
         shape = (patterns * self.gate(patterns).tanh()).mean(1)  # a channel's contrast may have either sign
-        seen = torch.cat((patterns.flatten(1), shape, *self._context(h)), -1)
-        mean, log_std = self.encoder(seen).chunk(2, -1)
+        mean, log_std = self._encode(patterns, shape, h)
         return mean, (log_std - 2).clamp(-10, 2).exp()
 
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
@@ -72,7 +75,7 @@ class Variational(LatentSpace, Trainable, ABC):
         z = mean + std * torch.randn_like(std)
         return {
             "kl": 0.5 * (mean.square() + std.square() - 1).sum(1) - std.log().sum(1),
-            "reconstruction": gaussian_nll(self._draw(z, h), x, self.sigma),
+            "reconstruction": self._misfit(self._draw(z, h), x),
         } | self._further_terms(z, h)
 
     def _further_terms(self, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
@@ -84,21 +87,31 @@ class Variational(LatentSpace, Trainable, ABC):
 
     @torch.no_grad()
     def product(self, batches: Iterable[dict[str, Tensor]]) -> Self:
-        """This space alone, without a judge, its latents standardised on the images in `batches`.
+        """This space alone, without a judge, each of its dimensions standard normal on the images in `batches`.
 
         Posterior samples, not means, are measured: the mean of an unused dimension hardly moves.
         """
-        generator, latents = seeded("standardise"), []
+        generator, codes = seeded("gaussianise"), []
         for batch in batches:
             mean, std = self._posterior(batch["x"], batch.get("h"))
-            latents.append(mean + std * torch.randn(std.shape, generator=generator))
+            codes += [mean + std * torch.randn(std.shape, generator=generator) for _ in range(DRAWS)]
         arguments: dict[str, Any] = {k: None if k in JUDGE else v for k, v in self.arguments.items()}
         product = type(self)(**arguments)
         own = {name: value for name, value in self.state_dict().items() if not name.startswith("subject.")}
         product.load_state_dict(own)
-        product.standardise.measure(torch.cat(latents))
+        product.gaussianise.measure(torch.cat(codes))
         return product
 
+
+def check_positive(space: Variational, **scales: float | None) -> None:
+    """Raises a ValueError for the first of `scales` that is neither None nor positive."""
+    for name, scale in scales.items():
+        if scale is not None and not scale > 0:
+            raise ValueError(f"{type(space).__name__}: {name} must be positive, got {scale}")
+
+
+DRAWS = 8
+"""Posterior samples of each image that are measured."""
 
 JUDGE = ("weights", "subject")
 """Arguments that matter in training alone."""

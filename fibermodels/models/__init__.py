@@ -1,6 +1,6 @@
 """Amortised fiber models and the baselines that need no training."""
 
-from fibermodels.models.baselines import Augmented, NearestNeighbour, Oracle, Reconstruction, Retrieval
+from fibermodels.models.baselines import Augmented, DecodedNoise, NearestNeighbour, Oracle, Reconstruction, Retrieval
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.fiber_loss import FiberLoss
@@ -13,6 +13,7 @@ from fibermodels.models.normalizing_flow import NormalizingFlow
 
 __all__ = [
     "Augmented",
+    "DecodedNoise",
     "DenoisingFlow",
     "Diffusion",
     "FiberLoss",

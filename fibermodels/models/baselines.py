@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fibermodels import colour
-from fibermodels.core import FiberModel, LatentSpace, check_images, target_generators
+from fibermodels.core import FiberModel, LatentSpace, Pushforward, check_images, target_generators
 
 Bank = Literal["train", "targets"]
 
@@ -158,3 +158,22 @@ class Reconstruction(Retrieval):
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         exact = self.oracle.sample(h, n, generator)
         return torch.stack([self.latents.decode(self.latents.encode(x, h), h) for x in exact])
+
+
+@final
+class DecodedNoise(Pushforward):
+    """Standard normal noise, decoded: what a density model over a latent space has to beat.
+
+    Args:
+        latents: the latent space.
+    """
+
+    network_calls = 0
+
+    def __init__(self, latents: LatentSpace) -> None:
+        super().__init__()
+        self.latents = latents
+        self.image_shape, self.noise_shape = latents.image_shape, latents.latent_shape
+
+    def push(self, noise: Tensor, h: Tensor) -> Tensor:
+        return self.latents.decode(noise, h)

@@ -35,7 +35,7 @@ class DenoisingFlow(TrainableFiberModel, HasLogProb):
     Args:
         latents: the frozen latent space.
         feature_dim: dimensions of the (flat) representation.
-        manifold_dim: dimensions of the manifold, at least 1 and fewer than the latent space has. What
+        manifold_dim: dimensions of the manifold, at least 1 and at most those of the latent space. What
             the samples show of a fiber has to fit; a colour alone takes 3.
         sigma: standard deviation of the noise; latents have about unit variance.
         beta: weight of the reconstruction.
@@ -64,9 +64,9 @@ class DenoisingFlow(TrainableFiberModel, HasLogProb):
     ) -> None:
         super().__init__(latents)
         (dim,) = latents.latent_shape
-        if not 1 <= manifold_dim < dim:
+        if not 1 <= manifold_dim <= dim:
             raise ValueError(
-                f"DenoisingFlow: manifold_dim must be at least 1 and below the {dim} of the latent space, "
+                f"DenoisingFlow: manifold_dim must be from 1 to the {dim} dimensions of the latent space, "
                 f"got {manifold_dim}"
             )
         if not sigma > 0:

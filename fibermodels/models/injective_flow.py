@@ -34,7 +34,7 @@ class FreeFormInjectiveFlow(FreeForm):
     Args:
         latents: the frozen latent space.
         feature_dim: dimensions of the (flat) representation.
-        bottleneck: dimensions of the noise, fewer than those of the latent space.
+        bottleneck: dimensions of the noise, at most those of the latent space: as many, and nothing is left out.
         width: width of each network.
         blocks: residual blocks of each network.
         beta: weight of the reconstruction: `1 / (2 sigma^2)`, for data at a distance of `sigma` from a
@@ -54,9 +54,9 @@ class FreeFormInjectiveFlow(FreeForm):
     ) -> None:
         super().__init__(latents)
         (dim,) = latents.latent_shape
-        if not 1 <= bottleneck < dim:
+        if not 1 <= bottleneck <= dim:
             raise ValueError(
-                f"FreeFormInjectiveFlow: bottleneck must be from 1 to fewer than the latent space's {dim} "
+                f"FreeFormInjectiveFlow: bottleneck must be from 1 to the latent space's {dim} "
                 f"dimensions, got {bottleneck}"
             )
         check_options(self, beta, probes, bottleneck)

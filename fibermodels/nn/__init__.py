@@ -2,6 +2,7 @@
 
 from fibermodels.nn.conditional_affine import ConditionalAffine, conditional_flow
 from fibermodels.nn.coupling_flow import CouplingFlow
+from fibermodels.nn.gaussianise import Gaussianise
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
 from fibermodels.nn.standardise import Standardise
 from fibermodels.nn.time_embedding import TimeEmbedding, spread_times
@@ -9,6 +10,7 @@ from fibermodels.nn.time_embedding import TimeEmbedding, spread_times
 __all__ = [
     "ConditionalAffine",
     "CouplingFlow",
+    "Gaussianise",
     "ResidualMLP",
     "Standardise",
     "TimeEmbedding",
