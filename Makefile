@@ -58,17 +58,12 @@ subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10
 	$(PY) train.py --config $(MNIST)/subject.yaml
 	$(PY) export.py --checkpoint runs/colour_mnist/subject/checkpoints/best.ckpt --out $(WEIGHTS)/subject --overwrite true
 
-STAGE := $(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name colour_mnist/fiber_autoencoder
-BEFORE := --start_from runs/colour_mnist/fiber_autoencoder
-fiber-autoencoder: $(VENV)/installed  ## retrain the committed latent space of colour MNIST (half an hour on a CPU)
-	$(STAGE)
-	$(STAGE)-2 $(BEFORE)/checkpoints/last.ckpt --model.learner.sigma 0.07 --model.learner.tau 0.05 \
-		--model.lr 0.0015 --ema_decay 0.998 --trainer.max_epochs 16
-	$(STAGE)-3 $(BEFORE)-2/checkpoints/last.ckpt --model.learner.sigma 0.05 --model.learner.tau 0.025 \
-		--model.learner.noise 0.1 --model.lr 0.0015 --ema_decay 0.995 --trainer.max_epochs 14
-	$(STAGE)-4 $(BEFORE)-3/checkpoints/last.ckpt --model.learner.sigma 0.15 --model.learner.tau 0.06 \
-		--model.learner.noise 0.1 --model.lr 0.002 --ema_decay 0.99 --trainer.max_epochs 12
-	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder-4/checkpoints/last.ckpt \
+FIRST := colour_mnist/fiber_autoencoder-1
+fiber-autoencoder: $(VENV)/installed  ## retrain the committed latent space of colour MNIST (a quarter of an hour on a CPU)
+	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name $(FIRST) --model.learner.init_args.scale 0.5 \
+		--model.learner.init_args.tau 0.06 --model.lr 0.002 --ema_decay 0
+	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --start_from runs/$(FIRST)/checkpoints/last.ckpt
+	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt \
 		--out $(WEIGHTS)/fiber_autoencoder --half true --overwrite true
 
 vae: $(VENV)/installed  ## retrain the committed VAE that knows nothing of the subject (10 minutes on a CPU)

@@ -80,6 +80,8 @@ class Point:
 
 LATENTS = "--model.learner.init_args.latents"
 VAE = (LATENTS, "configs/parts/vae.yaml")
+IN_THE_VAE = ("flow_map", "flow_matching", "diffusion", "normalizing_flow", "free_form_flow")
+"""Families whose options suit 54 dimensions as they suit 3."""
 DISTILLED = (
     "--model.learner.init_args.teacher.class_path",
     "fibermodels.models.FlowMatching",
@@ -92,8 +94,7 @@ STEPS4 = ("--model.learner.init_args.steps", 4)
 POINTS = [Point(family, weight) for family in FAMILIES for weight in LAMBDAS] + [
     *(Point("flow_map", weight, "distilled", whole=DISTILLED) for weight in LAMBDAS),
     *(Point("flow_map", weight, "steps4", last=STEPS4) for weight in (0, 10)),
-    Point("flow_matching", 0, "vae", whole=VAE),
-    Point("flow_matching", 10, "vae", whole=VAE),
+    *(Point(family, weight, "vae", whole=VAE) for family in IN_THE_VAE for weight in (0, 10)),
     *(Point(family, 10, "last1", last=("--model.fiber.last_steps", 1)) for family in ("flow_matching", "diffusion")),
     *(
         Point(family, 10, "estimate", last=("--model.fiber.estimate_below", 0.3))

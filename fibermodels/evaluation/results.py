@@ -19,11 +19,13 @@ Metrics = Row
 
 
 def commit() -> str:
-    """The commit of the code, with `+` where files differ from it; `unknown` outside a checkout."""
+    """The commit of the code, with `+` where files differ from it, results and pages made of them aside;
+    `unknown` outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        status = [*git, "status", "--porcelain", "-uno", "--", ":/", ":/!results", ":/!*.md"]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
