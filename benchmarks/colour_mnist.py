@@ -102,7 +102,17 @@ POINTS = [Point(family, weight) for family in FAMILIES for weight in LAMBDAS] + 
     ),
 ]
 
-SUMMARY = ("oracle", "reconstruction", "reconstruction-vae", "nearest_neighbour", "flow_matching-vae", *FAMILIES)
+SUMMARY = (
+    "oracle",
+    "reconstruction",
+    "reconstruction-vae",
+    "nearest_neighbour",
+    "decoded_noise",
+    *FAMILIES,
+    "flow_map-distilled",
+    "flow_matching-vae",
+    "flow_matching-lambda10-vae",
+)
 """What the README shows."""
 
 

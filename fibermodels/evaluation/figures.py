@@ -66,7 +66,7 @@ def _cell(key: str, value: float | int | str) -> str:
         return f"{value / 60:.0f}"
     if key in ("fiber_weight", "network_calls_per_sample"):
         return f"{value:g}"
-    return f"{value:.3f}" if key in ("fiber_rms", "fiber_rms_shuffled", "mean_reciprocal_rank") else f"{value:.4f}"
+    return f"{value:.3f}" if key in ("fiber_rms_shuffled", "mean_reciprocal_rank") else f"{value:.4f}"
 
 
 def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
