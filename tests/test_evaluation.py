@@ -118,7 +118,7 @@ def test_comparison(tmp_path):
     with (tmp_path / "out" / "comparison.csv").open() as file:
         assert [float(r["fiber_rms"]) for r in csv.DictReader(file)] == [0.0, 0.2, 0.1]
     assert (tmp_path / "out" / "comparison.md").read_text() == markdown_table(rows)
-    assert "| b | 10 | 0.100 |" in markdown_table(rows)
+    assert "| b | 10 | 0.1000 |" in markdown_table(rows)
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 5000
 
 
