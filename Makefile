@@ -60,8 +60,8 @@ subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10
 
 FIRST := colour_mnist/fiber_autoencoder-1
 fiber-autoencoder: $(VENV)/installed  ## retrain the committed latent space of colour MNIST (a quarter of an hour on a CPU)
-	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name $(FIRST) --model.learner.init_args.scale 0.5 \
-		--model.learner.init_args.tau 0.06 --model.lr 0.002 --ema_decay 0
+	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name $(FIRST) --model.learner.init_args.scale 3 \
+		--model.learner.init_args.tau 0.15 --model.lr 0.002 --ema_decay 0 --trainer.max_epochs 10
 	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --start_from runs/$(FIRST)/checkpoints/last.ckpt
 	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt \
 		--out $(WEIGHTS)/fiber_autoencoder --half true --overwrite true
