@@ -80,8 +80,6 @@ class Point:
 
 LATENTS = "--model.learner.init_args.latents"
 VAE = (LATENTS, "configs/parts/vae.yaml")
-IN_THE_VAE = ("flow_map", "flow_matching", "diffusion", "normalizing_flow", "free_form_flow")
-"""Families whose options suit 54 dimensions as they suit 3."""
 DISTILLED = (
     "--model.learner.init_args.teacher.class_path",
     "fibermodels.models.FlowMatching",
@@ -90,11 +88,13 @@ DISTILLED = (
     "--model.learner.init_args.teacher.init_args.weights",
     TEACHER,
 )
-STEPS4 = ("--model.learner.init_args.steps", 4)
 POINTS = [Point(family, weight) for family in FAMILIES for weight in LAMBDAS] + [
     *(Point("flow_map", weight, "distilled", whole=DISTILLED) for weight in LAMBDAS),
-    *(Point("flow_map", weight, "steps4", last=STEPS4) for weight in (0, 10)),
-    *(Point(family, weight, "vae", whole=VAE) for family in IN_THE_VAE for weight in (0, 10)),
+    *(
+        Point(family, weight, "vae", whole=VAE)
+        for family in ("flow_matching", "normalizing_flow")
+        for weight in (0, 10)
+    ),
     *(Point(family, 10, "last1", last=("--model.fiber.last_steps", 1)) for family in ("flow_matching", "diffusion")),
     *(
         Point(family, 10, "estimate", last=("--model.fiber.estimate_below", 0.3))
@@ -112,6 +112,8 @@ SUMMARY = (
     "flow_map-distilled",
     "flow_matching-vae",
     "flow_matching-lambda10-vae",
+    "normalizing_flow-vae",
+    "normalizing_flow-lambda10-vae",
 )
 """What the README shows."""
 
