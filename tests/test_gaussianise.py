@@ -66,3 +66,11 @@ def test_knots_that_coincide_stay_finite():
     codes = layer.inverse(values)
     assert layer(codes).isfinite().all()
     assert torch.autograd.grad(codes.sum(), values)[0].isfinite().all()
+
+
+def test_it_computes_in_the_precision_of_its_knots(measured):
+    """What arrives in 16 bits, under mixed precision, is rounded once and not again."""
+    layer, noise, codes = measured
+    for way, given in ((layer, codes), (layer.inverse, noise)):
+        rounded = given[:1000].bfloat16()
+        torch.testing.assert_close(way(rounded), way(rounded.to(layer.knots.dtype)), atol=0, rtol=0)

@@ -24,11 +24,13 @@ class Gaussianise(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """Standard normal values from codes, `(B, dim)` both."""
+        code = self._exact(code)
         upper = torch.searchsorted(self.knots, code.detach().T.contiguous(), right=True).T
         return self._interpolate(code, upper, self.knots, self._grid().to(code).expand_as(self.knots))
 
     def inverse(self, value: Tensor) -> Tensor:
         """Undoes `forward`."""
+        value = self._exact(value)
         upper = ((value.detach() + self.REACH) / self._step).floor().long() + 1
         return self._interpolate(value, upper, self._grid().to(value).expand_as(self.knots), self.knots)
 
@@ -39,6 +41,10 @@ class Gaussianise(nn.Module):
         ordered = codes.double().sort(0).values
         below, above = ordered[ranks.floor().long()], ordered[ranks.ceil().long()]
         self.knots.copy_(torch.lerp(below, above, ranks.frac()[:, None]).T)
+
+    def _exact(self, value: Tensor) -> Tensor:
+        """In the knots' precision at least: in bfloat16 the next knots are out of sight."""
+        return value.to(torch.promote_types(value.dtype, self.knots.dtype))
 
     @property
     def _step(self) -> float:
