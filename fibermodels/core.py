@@ -10,14 +10,13 @@ Shapes and ranges, at every border: images are float in [0, 1], `(B, C, H, W)`; 
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, Self, final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fibermodels.config import Recorded
@@ -28,25 +27,36 @@ class Component(nn.Module, metaclass=Recorded):
 
     arguments: dict[str, Any]
 
-    def load_weights(self, path: str | Path | None) -> None:
+    def load_weights(self, path: str | Path | None, given: str | None = None) -> dict[str, str]:
         """Loads a safetensors file into the module's state; None leaves it as it is.
+
+        Args:
+            path: the file.
+            given: what the names of the part of the state begin with that the file does not hold.
+
+        Returns:
+            The file's metadata.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: not a safetensors file, or the weights of another architecture.
         """
         if path is None:
-            return
+            return {}
         if not Path(path).is_file():
             raise FileNotFoundError(f"{type(self).__name__}: no weights at '{path}' (from {Path.cwd()})")
         try:
-            state = load_file(path)
+            with safe_open(path, "pt") as file:
+                state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{type(self).__name__}: '{path}' is not a safetensors file ({error})") from error
+        if given:
+            state |= {name: value for name, value in self.state_dict().items() if name.startswith(given)}
         try:
             self.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"{type(self).__name__}: the weights in '{path}' do not fit: {error}") from error
+        return metadata or {}
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -127,14 +137,15 @@ class LatentSpace(Component, ABC):
     """A space in which densities are learned: an encoder `q(z | x, h)`, and a decoder `x = D(z, h)`.
 
     The encoder is Gaussian in coordinates of its own, in which `moments` speaks; `posterior_sample` leads from them to
-    those of `z`, in which everything else does. A space that knows nothing of the subject ignores `h`.
+    those of `z`, in which everything else does. A space that knows nothing of the subject ignores `h`; one that
+    needs it raises a ValueError for None.
     """
 
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, ...]
 
     @abstractmethod
-    def moments(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the encoder, in its coordinates, each `(B, *latent_shape)`."""
 
     def posterior_sample(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
@@ -142,10 +153,10 @@ class LatentSpace(Component, ABC):
         return mean + std * noise
 
     @abstractmethod
-    def decode(self, z: Tensor, h: Tensor) -> Tensor:
+    def decode(self, z: Tensor, h: Tensor | None) -> Tensor:
         """Images `(B, *image_shape)` in [0, 1], differentiable in both arguments."""
 
-    def encode(self, x: Tensor, h: Tensor) -> Tensor:
+    def encode(self, x: Tensor, h: Tensor | None) -> Tensor:
         """The middle of `q(z | x, h)`: its sample at noise 0."""
         mean, std = self.moments(x, h)
         return self.posterior_sample(mean, std, torch.zeros_like(std))
@@ -211,13 +222,30 @@ class Pushforward(FiberModel, ABC):
         and in the parameters."""
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
-        noise = target_noise(n, len(h), self.noise_shape, generator)
-        parts = []
-        for slots in noise.split(max(1, ROWS // max(1, len(h)))):  # of few targets, many samples in one call
-            again = h.repeat(len(slots), *(1 for _ in h.shape[1:]))
-            images = self.push(slots.flatten(0, 1).to(h.device, h.dtype), again)
-            parts.append(images.unflatten(0, slots.shape[:2]))
-        return torch.cat(parts)
+        return pushed(self.push, self.noise_shape, h, n, generator)
+
+
+def pushed(
+    push: Callable[[Tensor, Tensor], Tensor],
+    noise_shape: tuple[int, ...],
+    h: Tensor,
+    n: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """`n` samples for each target: fresh noise from one seed per target, pushed in calls of about `ROWS` rows.
+
+    Args:
+        push: images from noise `(B, *noise_shape)` and targets, row by row.
+        noise_shape: of one sample.
+        h, n, generator: as in `FiberModel.sample`.
+    """
+    noise = target_noise(n, len(h), noise_shape, generator)
+    parts = []
+    for slots in noise.split(max(1, ROWS // max(1, len(h)))):  # of few targets, many samples in one call
+        again = h.repeat(len(slots), *(1 for _ in h.shape[1:]))
+        images = push(slots.flatten(0, 1).to(h.device, h.dtype), again)
+        parts.append(images.unflatten(0, slots.shape[:2]))
+    return torch.cat(parts)
 
 
 class TrainableFiberModel(Pushforward, Trainable, ABC):
@@ -239,6 +267,11 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
         self.latents.eval()
         return self
 
+    def density(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What `load_density` reads: the state without the latent space, and the metadata that names the latter."""
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith("latents.")}
+        return state, {"latents": fingerprint(self.latents)}
+
     def load_density(self, weights: str | None) -> None:
         """What a constructor loads from a file that was exported: all but the latent space, which is given.
 
@@ -246,14 +279,12 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
             FileNotFoundError: no such file.
             ValueError: not such a file, another architecture, or trained over another latent space.
         """
-        if weights is None:
-            return
-        given = {name: value.clone() for name, value in self.latents.state_dict().items()}
-        self.load_weights(weights)
-        for name, value in self.latents.state_dict().items():
-            if not torch.allclose(value, given[name], rtol=1e-3, atol=1e-4):  # the file may be in 16 bits
-                raise ValueError(f"{type(self).__name__}: '{weights}' was trained over another latent space ({name})")
-        self.latents.load_state_dict(given)
+        theirs = self.load_weights(weights, given="latents.").get("latents")
+        if weights is not None and theirs != fingerprint(self.latents):
+            raise ValueError(
+                f"{type(self).__name__}: '{weights}' was trained over another latent space (fingerprint {theirs}) "
+                f"than it is given ({fingerprint(self.latents)})"
+            )
 
     @abstractmethod
     def transport(self, noise: Tensor, h: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
-from fibermodels.latents import VAE, FiberAutoencoder
+from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
     DecodedNoise,
@@ -18,6 +18,7 @@ from fibermodels.models import (
     FlowMatching,
     FreeFormFlow,
     FreeFormInjectiveFlow,
+    ImageDiffusion,
     MultilevelFlow,
     NearestNeighbour,
     NormalizingFlow,
@@ -101,6 +102,12 @@ def diffusion(**options) -> Diffusion:
     return randomised(Diffusion(vae(), FEATURES, **options))
 
 
+def image_diffusion(**options) -> ImageDiffusion:
+    torch.manual_seed(4)
+    options = {"channels": [16, 16], "steps": 2} | options
+    return randomised(ImageDiffusion(Identity((3, 28, 28), 2.0), FEATURES, **options))
+
+
 def free_form_flow(**options) -> FreeFormFlow:
     torch.manual_seed(4)
     return randomised(FreeFormFlow(vae(), FEATURES, **{"width": 16, "blocks": 1} | options))
@@ -125,6 +132,7 @@ def multilevel_flow(**options) -> MultilevelFlow:
 
 MODELS = {
     Diffusion: diffusion,
+    ImageDiffusion: image_diffusion,
     FlowMap: flow_map,
     FlowMatching: flow_matching,
     FreeFormFlow: free_form_flow,

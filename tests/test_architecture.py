@@ -35,7 +35,7 @@ ADAPTERS = {
     "lightning": {"training", "data", "evaluation"},
     "FrEIA": set(),  # what tests and benchmarks compare with
     "timm": {"subjects/timm.py"},
-    "diffusers": {"diffusion/pretrained.py", "latents/diffusers.py"},
+    "diffusers": {"nn/unet.py", "diffusion/pretrained.py", "latents/diffusers.py"},
 }
 """Libraries that only these rooms or files may import."""
 

@@ -5,11 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from cases import FEATURES, LATENT, diffusion, images, subject
+from cases import FEATURES, LATENT, diffusion, flow_matching, images, randomised, subject, vae
 
 from fibermodels.core import seeded
-from fibermodels.diffusion import SAMPLERS, SCHEDULES, network_calls, sample
+from fibermodels.diffusion import SAMPLERS, SCHEDULES, GaussianMixture, network_calls, sample
+from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FiberLoss
+from fibermodels.nn import UNet
 
 MEAN, STD = 1.5, 0.3
 
@@ -327,3 +329,74 @@ class TestDiffusion:
     def test_bad_options(self, option):
         with pytest.raises(ValueError, match="Diffusion: .* must be"):
             diffusion(**option)
+
+
+class TestPriors:
+    """What guidance steers: any denoiser with its schedule and its decoder."""
+
+    MEANS, STDS, WEIGHTS = [[-1.0, 0.5], [1.0, 0.0]], [[0.3, 1.0], [0.5, 0.2]], [1.0, 3.0]
+
+    def mixture(self, name="linear"):
+        return GaussianMixture(Identity((1, 1, 2)), self.MEANS, self.STDS, self.WEIGHTS, name).double()
+
+    def log_density(self, prior, z, alpha, sigma):
+        means, stds = torch.tensor(self.MEANS).double(), torch.tensor(self.STDS).double()
+        scale = (alpha**2 * stds**2 + sigma**2).sqrt()
+        parts = torch.distributions.Normal(alpha * means, scale).log_prob(z[:, None]).sum(2)
+        return torch.logsumexp(parts + torch.tensor([0.25, 0.75]).double().log(), 1)
+
+    @pytest.mark.parametrize("name", SCHEDULES)
+    def test_the_mixtures_denoiser_is_tweedies(self, name):
+        """`-sigma` times the score is the expected noise, and `alpha data + sigma noise = z`."""
+        prior = self.mixture(name)
+        z = torch.randn(20, 2, generator=seeded("tweedie")).double().requires_grad_()
+        for time in (0.05, 0.4, 0.9):
+            t = torch.full((20,), time).double()
+            alpha, sigma = prior.schedule.alpha(t[0]), prior.schedule.sigma(t[0])
+            (score,) = torch.autograd.grad(self.log_density(prior, z, alpha, sigma).sum(), z)
+            data, noise = prior.denoiser()(z, t)
+            torch.testing.assert_close(noise, -sigma * score)
+            torch.testing.assert_close(alpha * data + sigma * noise, z)
+
+    def test_a_sampler_reaches_the_mixture(self):
+        prior = self.mixture("straight")
+        noise = torch.randn(20_000, 2, generator=seeded("mixture")).double()
+        z = sample(prior.denoiser(), prior.schedule, noise, 64, "heun")
+        torch.testing.assert_close(z.mean(0), torch.tensor([0.5, 0.125]).double(), atol=0.03, rtol=0)
+        assert (z[:, 0] > 0).double().mean().item() == pytest.approx(0.733, abs=0.01)
+
+    def test_flow_matching_is_a_prior_whose_ddim_step_is_eulers(self):
+        model, h = flow_matching(steps=5, solver="euler"), torch.randn(7, FEATURES, generator=seeded("h"))
+        noise = torch.randn(7, LATENT, generator=seeded("noise"))
+        times = torch.linspace(1, 0, 6)
+        model.schedule = type("Even", (type(model.schedule),), {"times": lambda *_: times})()
+        torch.testing.assert_close(sample(model.denoiser(h), model.schedule, noise, 5), model.transport(noise, h))
+
+    @pytest.mark.parametrize("build", [diffusion, flow_matching], ids=lambda build: build.__name__)
+    def test_data_and_noise_make_the_state(self, build):
+        model, h = build(), torch.randn(7, FEATURES, generator=seeded("h"))
+        z, t = torch.randn(7, LATENT, generator=seeded("noise")), torch.rand(7, generator=seeded("t"))
+        data, noise = model.denoiser(h)(z, t)
+        alpha, sigma = model.schedule.alpha(t)[:, None], model.schedule.sigma(t)[:, None]
+        torch.testing.assert_close(alpha * data + sigma * noise, z)
+
+    @pytest.mark.parametrize("build", [diffusion, flow_matching], ids=lambda build: build.__name__)
+    def test_a_conditional_one_is_bound_to_a_representation_and_an_unconditional_one_ignores_it(self, build):
+        z, t, h = torch.randn(3, LATENT, generator=seeded("z")), torch.full((3,), 0.5), torch.ones(3, FEATURES)
+        for wrong in (None, h[:, 1:], h[1:]):
+            with pytest.raises(ValueError, match="expected representations of shape"):
+                build().denoiser(wrong)(z, t)
+        free = randomised(type(build())(vae(), 0, width=16, blocks=1, time_dim=8))
+        torch.testing.assert_close(free.denoiser()(z, t), free.denoiser(h)(z, t))
+        torch.testing.assert_close(free.push(z, h), free.push(z, -h))
+
+    def test_bad_mixtures(self):
+        for option in ({"means": [[0.0]]}, {"stds": [[0.0, 1.0], [1.0, 1.0]]}, {"weights": [1.0]}):
+            with pytest.raises(ValueError, match="GaussianMixture: expected"):
+                GaussianMixture(Identity((1, 1, 2)), **{"means": self.MEANS, "stds": self.STDS} | option)
+
+
+def test_a_unet_refuses_what_it_cannot_halve():
+    for bad in ({"image_shape": (3, 30, 28)}, {"channels": [20]}, {"patch": 3}, {"channels": []}):
+        with pytest.raises(ValueError, match="UNet"):
+            UNet(**{"image_shape": (3, 28, 28), "channels": [16, 16], "patch": 2} | bad)

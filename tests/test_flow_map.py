@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
-from cases import FEATURES, LATENT, flow_map, flow_matching, images, subject, vae
+from cases import FEATURES, LATENT, diffusion, flow_map, flow_matching, images, subject, vae
 from safetensors.torch import save_file
 from torch import nn
 
@@ -294,11 +294,12 @@ class TestWeights:
     """A config names a file for model and teacher, and a file for the latent space of either."""
 
     @pytest.mark.parametrize("half", [False, True])
-    @pytest.mark.parametrize("build", [flow_map, flow_matching], ids=["flow_map", "flow_matching"])
+    @pytest.mark.parametrize("build", [flow_map, flow_matching, diffusion], ids=lambda build: build.__name__)
     def test_they_are_loaded_over_the_same_latent_space(self, tmp_path, build, half):
         model, file = build(), tmp_path / "model.safetensors"
         kind = torch.half if half else torch.float
-        save_file({name: value.to(kind).contiguous() for name, value in model.state_dict().items()}, file)
+        state, metadata = model.density()
+        save_file({name: value.to(kind).contiguous() for name, value in state.items()}, file, metadata)
         latents = vae()
         options = {"width": 16, "blocks": 1, "steps": model.steps, "time_dim": 8}
         twin = type(model)(latents, FEATURES, **options, weights=str(file))

@@ -1,15 +1,31 @@
-"""Noise schedules and samplers, for whatever predicts noise."""
+"""Priors, their noise schedules, and samplers for whatever predicts noise."""
 
-from fibermodels.diffusion.samplers import SAMPLERS, Denoiser, SamplerName, network_calls, sample, stochasticity
+from fibermodels.diffusion.analytic import GaussianMixture
+from fibermodels.diffusion.prior import Prior, bound
+from fibermodels.diffusion.samplers import (
+    SAMPLERS,
+    Denoiser,
+    Guide,
+    SamplerName,
+    check_sampler,
+    network_calls,
+    sample,
+    stochasticity,
+)
 from fibermodels.diffusion.schedule import SCHEDULES, Schedule, ScheduleName
 
 __all__ = [
     "SAMPLERS",
     "SCHEDULES",
     "Denoiser",
+    "GaussianMixture",
+    "Guide",
+    "Prior",
     "SamplerName",
     "Schedule",
     "ScheduleName",
+    "bound",
+    "check_sampler",
     "network_calls",
     "sample",
     "stochasticity",

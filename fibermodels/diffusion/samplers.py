@@ -34,6 +34,9 @@ Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Both, because either from the other divides by a number that vanishes at one end of time.
 """
 
+Guide = Callable[[Denoiser, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From a denoiser, `z_t`, `t` and the time `s <= t` that the step leads to, the data and noise to go on with."""
+
 SamplerName = Literal["ddim", "ancestral", "heun"]
 SAMPLERS: tuple[SamplerName, ...] = ("ddim", "ancestral", "heun")
 
@@ -41,6 +44,18 @@ SAMPLERS: tuple[SamplerName, ...] = ("ddim", "ancestral", "heun")
 def network_calls(sampler: SamplerName, steps: int) -> int:
     """Calls of the denoiser for one sample."""
     return 2 * steps - 1 if sampler == "heun" else steps
+
+
+def check_sampler(owner: str, sampler: str, steps: int, eta: float) -> None:
+    """Raises a ValueError in the name of `owner` for what no sampler does."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"{owner}: sampler must be one of {list(SAMPLERS)}, got '{sampler}'")
+    if steps < 1:
+        raise ValueError(f"{owner}: steps must be at least 1, got {steps}")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"{owner}: eta must be in [0, 1], got {eta}")
+    if eta and sampler != "ddim":
+        raise ValueError(f"{owner}: eta must be 0 for any sampler but 'ddim', got {eta} for '{sampler}'")
 
 
 def stochasticity(sampler: SamplerName, eta: float) -> float:
@@ -56,6 +71,7 @@ def sample(
     sampler: SamplerName = "ddim",
     eta: float = 0.0,
     last_steps: int | None = None,
+    guide: Guide | None = None,
 ) -> Tensor:
     """Data `(B, D)` at time 0, a function of the noise alone.
 
@@ -68,7 +84,9 @@ def sample(
         sampler: `ddim`, `ancestral` or `heun`.
         eta: the noise that `ddim` adds, in units of that of `ancestral`.
         last_steps: gradients run through so many last steps only; None for all.
+        guide: steers every step; None leaves the denoiser alone.
     """
+    look = guide or _unguided
     eta = stochasticity(sampler, eta)
     z, *fresh = noise.unbind(1) if eta else (noise,)
     times = schedule.times(steps, z)
@@ -77,16 +95,20 @@ def sample(
         t, s = now.expand(len(z)), then.expand(len(z))
         with torch.set_grad_enabled(torch.is_grad_enabled() and i >= first):
             if sampler == "heun" and i < steps - 1:
-                z = _heun_step(denoise, schedule, z, t, s)
+                z = _heun_step(look, denoise, schedule, z, t, s)
             else:
-                z = _ddim_step(denoise, schedule, z, t, s, eta, fresh[i] if i < len(fresh) else None)
+                estimate = look(denoise, z, t, s)
+                z = _ddim_step(*estimate, schedule, t, s, eta, fresh[i] if i < len(fresh) else None)
     return z
 
 
+def _unguided(denoise: Denoiser, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    return denoise(z, t)
+
+
 def _ddim_step(
-    denoise: Denoiser, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, eta: float, fresh: Tensor | None
+    data: Tensor, noise: Tensor, schedule: Schedule, t: Tensor, s: Tensor, eta: float, fresh: Tensor | None
 ) -> Tensor:
-    data, noise = denoise(z, t)
     alpha_s, sigma_s = schedule.alpha(s)[:, None], schedule.sigma(s)[:, None]
     if fresh is None:
         return alpha_s * data + sigma_s * noise
@@ -95,13 +117,13 @@ def _ddim_step(
     return alpha_s * data + (sigma_s.square() - added.square()).clamp(min=0).sqrt() * noise + added * fresh
 
 
-def _heun_step(denoise: Denoiser, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
+def _heun_step(look: Guide, denoise: Denoiser, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
     turn = (schedule.angle(s) - schedule.angle(t))[:, None]
-    slope = _slope(denoise, schedule, z, t)
-    return z + 0.5 * turn * (slope + _slope(denoise, schedule, z + turn * slope, s))
+    slope = _slope(look(denoise, z, t, s), schedule, t)
+    return z + 0.5 * turn * (slope + _slope(look(denoise, z + turn * slope, s, s), schedule, s))
 
 
-def _slope(denoise: Denoiser, schedule: Schedule, z: Tensor, t: Tensor) -> Tensor:
+def _slope(estimate: tuple[Tensor, Tensor], schedule: Schedule, t: Tensor) -> Tensor:
     """`dz / d angle` of the probability-flow equation."""
-    data, noise = denoise(z, t)
+    data, noise = estimate
     return schedule.alpha(t)[:, None] * noise - schedule.sigma(t)[:, None] * data

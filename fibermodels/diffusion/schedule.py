@@ -7,7 +7,7 @@ the angle, from 0 to at most a quarter turn. There alpha is 0 and a prediction o
 of the data, so nothing here or in the samplers divides by alpha (see `samplers.Denoiser`).
 
 References: Nichol & Dhariwal, arXiv 2102.09672 (cosine); Ho et al., arXiv 2006.11239 and Song et al.,
-arXiv 2011.13456 (linear beta).
+arXiv 2011.13456 (linear beta); Lipman et al., arXiv 2210.02747 (straight).
 """
 
 import math
@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ScheduleName = Literal["cosine", "linear"]
+ScheduleName = Literal["cosine", "linear", "straight"]
 
 
 class Schedule(ABC):
@@ -81,4 +81,18 @@ class Linear(Schedule):
         return 4 * decay / (self.beta_min + root)  # the quadratic's positive root, without cancellation
 
 
-SCHEDULES: dict[ScheduleName, Schedule] = {"cosine": Cosine(), "linear": Linear()}
+class Straight(Schedule):
+    """The path of flow matching, `(1 - t) z_0 + t e`, divided by its length `sqrt((1 - t)^2 + t^2)`.
+
+    In these coordinates DDIM's step is Euler's step of the velocity `e - z_0` (`FlowMatching.denoiser`).
+    """
+
+    def angle(self, t: Tensor) -> Tensor:
+        return torch.atan2(t, 1 - t)
+
+    def time(self, angle: Tensor) -> Tensor:
+        sin, cos = torch.sin(angle), torch.sin(math.pi / 2 - angle)
+        return sin / (sin + cos)
+
+
+SCHEDULES: dict[ScheduleName, Schedule] = {"cosine": Cosine(), "linear": Linear(), "straight": Straight()}

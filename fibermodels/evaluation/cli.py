@@ -41,6 +41,7 @@ def model_parser() -> ArgumentParser:
     own.add_subclass_arguments(Subject, "subject", required=True)
     own.add_subclass_arguments(LightningDataModule, "data", required=True)
     own.add_subclass_arguments(FiberModel, "model", required=True)
+    own.link_arguments("subject", "model.init_args.subject", apply_on="instantiate")
     return own
 
 

@@ -157,9 +157,8 @@ def remember(model: FiberModel, subject: Subject, data: Any, x: Tensor, h: Tenso
 
 
 def own_parameters(model: FiberModel) -> int:
-    """Parameters of the generative network, without the frozen latent space."""
-    latents = getattr(model, "latents", None)
-    frozen = {id(p) for p in latents.parameters()} if isinstance(latents, LatentSpace) else set()
+    """Parameters of the generative network, without the frozen latent space and the subject."""
+    frozen = {id(p) for m in model.modules() if isinstance(m, (LatentSpace, Subject)) for p in m.parameters()}
     return sum(p.numel() for p in model.parameters() if id(p) not in frozen)
 
 

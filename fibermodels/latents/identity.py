@@ -7,20 +7,24 @@ from fibermodels.core import LatentSpace
 
 
 class Identity(LatentSpace):
-    """`z` is the image in [-1, 1], flattened; `decode` clips to [0, 1].
+    """`z` is the image in [-scale, scale], flattened; `decode` clips to [0, 1].
 
     Args:
         image_shape: `(C, H, W)`.
+        scale: what white becomes; for a diffusion, latents should be of about unit variance.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], scale: float = 1.0) -> None:
         super().__init__()
+        if not scale > 0:
+            raise ValueError(f"Identity: scale must be positive, got {scale}")
+        self.scale = scale
         self.image_shape = tuple(image_shape)  # type: ignore[assignment]
         self.latent_shape = (int(torch.tensor(image_shape).prod()),)
 
-    def moments(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        z = 2 * x.flatten(1) - 1
+    def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
+        z = self.scale * (2 * x.flatten(1) - 1)
         return z, torch.zeros_like(z)
 
-    def decode(self, z: Tensor, h: Tensor) -> Tensor:
-        return ((z + 1) / 2).clamp(0, 1).unflatten(1, self.image_shape)
+    def decode(self, z: Tensor, h: Tensor | None) -> Tensor:
+        return ((z / self.scale + 1) / 2).clamp(0, 1).unflatten(1, self.image_shape)

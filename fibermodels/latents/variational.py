@@ -55,13 +55,13 @@ class Variational(LatentSpace, Trainable, ABC):
     def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
         """`-log p(x | image)` without its constant, `(B,)`."""
 
-    def moments(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
         return self._posterior(x, h)
 
     def posterior_sample(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         return self.gaussianise(super().posterior_sample(mean, std, noise))
 
-    def decode(self, z: Tensor, h: Tensor) -> Tensor:
+    def decode(self, z: Tensor, h: Tensor | None) -> Tensor:
         return self._draw(self.gaussianise.inverse(z), h).clamp(0, 1)
 
     def _posterior(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from fibermodels.models.fiber_loss import FiberLoss
 from fibermodels.models.flow_map import FlowMap
 from fibermodels.models.flow_matching import FlowMatching
 from fibermodels.models.free_form_flow import FreeFormFlow
+from fibermodels.models.image_diffusion import ImageDiffusion
 from fibermodels.models.injective_flow import FreeFormInjectiveFlow
 from fibermodels.models.multilevel_flow import MultilevelFlow
 from fibermodels.models.normalizing_flow import NormalizingFlow
@@ -21,6 +22,7 @@ __all__ = [
     "FlowMatching",
     "FreeFormFlow",
     "FreeFormInjectiveFlow",
+    "ImageDiffusion",
     "MultilevelFlow",
     "NearestNeighbour",
     "NormalizingFlow",

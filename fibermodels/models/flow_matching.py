@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.core import LatentSpace, Stepped
+from fibermodels.diffusion import SCHEDULES, Denoiser, Prior, bound
 from fibermodels.nn import ResidualMLP, TimeEmbedding, spread_times
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -53,7 +54,7 @@ def _advance(velocity: Velocity, z: Tensor, steps: range, dt: float, solver: Sol
     return z
 
 
-class FlowMatching(Stepped):
+class FlowMatching(Stepped, Prior):
     """A conditional flow-matching model over the latents of a frozen latent space.
 
     What `transport` computes is one and the same sampler in training with a fiber loss, and after it:
@@ -61,7 +62,7 @@ class FlowMatching(Stepped):
 
     Args:
         latents: the frozen latent space.
-        feature_dim: dimensions of the (flat) representation.
+        feature_dim: dimensions of the (flat) representation; 0 makes an unconditional prior, which ignores it.
         width: width of the velocity network.
         blocks: residual blocks of the velocity network.
         steps: steps of the sampler.
@@ -86,6 +87,9 @@ class FlowMatching(Stepped):
             raise ValueError(f"FlowMatching: steps must be at least 1, got {steps}")
         if solver not in CALLS_PER_STEP:
             raise ValueError(f"FlowMatching: solver must be one of {list(CALLS_PER_STEP)}, got '{solver}'")
+        if feature_dim < 0:
+            raise ValueError(f"FlowMatching: feature_dim must not be negative, got {feature_dim}")
+        self.schedule = SCHEDULES["straight"]
         self.feature_dim, self.steps, self.solver = feature_dim, steps, solver
         self.network_calls = steps * CALLS_PER_STEP[solver]
         (dim,) = latents.latent_shape
@@ -95,10 +99,21 @@ class FlowMatching(Stepped):
         )
         self.load_density(weights)
 
-    def velocity(self, z: Tensor, t: Tensor, h: Tensor) -> Tensor:
+    def velocity(self, z: Tensor, t: Tensor, h: Tensor | None) -> Tensor:
         """The network's `v(z, t, h)`, `(B, D)`."""
-        h = h.flatten(1)
+        h = bound(self, z, h, self.feature_dim)
         return self.network(torch.cat((z, h), -1), torch.cat((self.time(t), h), -1))
+
+    def denoiser(self, h: Tensor | None = None) -> Denoiser:
+        """Data is `z_t - t v`, noise `z_t + (1 - t) v`; the schedule's state is `z_t` over the path's length."""
+
+        def denoise(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+            share = t[:, None]
+            z_t = z * ((1 - share).square() + share.square()).sqrt()
+            v = self.velocity(z_t, t, h)
+            return z_t - share * v, z_t + (1 - share) * v
+
+        return denoise
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         noise = torch.randn_like(z)

@@ -25,6 +25,7 @@ class NormalizingFlow(TrainableFiberModel, HasLogProb):
         blocks: coupling blocks.
         layers: hidden layers of each coupling network.
         seed: of the fixed permutations.
+        weights: a safetensors file of a trained flow; None starts at random.
     """
 
     network_calls = 1
@@ -37,10 +38,12 @@ class NormalizingFlow(TrainableFiberModel, HasLogProb):
         blocks: int = 16,
         layers: int = 1,
         seed: int = 0,
+        weights: str | None = None,
     ) -> None:
         super().__init__(latents)
         (dim,) = latents.latent_shape
         self.flow = CouplingFlow(dim, feature_dim, width, blocks, layers, seed)
+        self.load_density(weights)
 
     def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
         noise, log_det = self.flow(z, h.flatten(1))

@@ -6,6 +6,7 @@ from fibermodels.nn.gaussianise import Gaussianise
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
 from fibermodels.nn.standardise import Standardise
 from fibermodels.nn.time_embedding import TimeEmbedding, spread_times
+from fibermodels.nn.unet import UNet
 
 __all__ = [
     "ConditionalAffine",
@@ -14,6 +15,7 @@ __all__ = [
     "ResidualMLP",
     "Standardise",
     "TimeEmbedding",
+    "UNet",
     "conditional_flow",
     "count_parameters",
     "spread_times",

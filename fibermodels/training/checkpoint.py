@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from fibermodels.config import build, describe
-from fibermodels.core import Subject, Trainable
+from fibermodels.core import Subject, Trainable, TrainableFiberModel
 from fibermodels.training.module import Training, own_part
 
 
@@ -112,7 +112,7 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
     if run.data is None:
         raise ValueError(f"'{path}' does not say on which data it was trained")
     if half:
-        run.model.half().float()
+        _round(run.model)
     product = run.model.product(_batches(run, "train"))
     scores: dict[str, list[torch.Tensor]] = {}
     with torch.no_grad():
@@ -121,7 +121,8 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
                 scores.setdefault(name, []).append(value)
     out.parent.mkdir(parents=True, exist_ok=True)
     kind = torch.float16 if half else torch.float32
-    save_file({name: value.to(kind).contiguous() for name, value in product.state_dict().items()}, weights)
+    state, metadata = product.density() if isinstance(product, TrainableFiberModel) else (product.state_dict(), {})
+    save_file({name: value.to(kind).contiguous() for name, value in state.items()}, weights, metadata)
     content: dict[str, object] = {
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "dataset": run.data.name,
@@ -132,6 +133,14 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
     }
     card.write_text(json.dumps(content, indent=2) + "\n")
     return content
+
+
+def _round(model: Trainable) -> None:
+    """Rounds the weights to 16 bits, those of a frozen latent space aside: it has a file of its own."""
+    state = model.density()[0] if isinstance(model, TrainableFiberModel) else model.state_dict()
+    for value in state.values():
+        if value.is_floating_point():
+            value.copy_(value.half())
 
 
 def _batches(run: Run, split: str) -> Iterator[dict[str, torch.Tensor]]:

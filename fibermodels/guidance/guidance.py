@@ -1,0 +1,44 @@
+"""The contract of all guidance: what steers a prior's sampling towards a low cost, training-free."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from fibermodels.core import Component
+from fibermodels.diffusion import Denoiser, Prior, Schedule
+from fibermodels.guidance.objective import Objective
+
+
+class Guidance(Component, ABC):
+    """Steers one step of a sampler, every row by itself."""
+
+    @abstractmethod
+    def step(
+        self,
+        denoise: Denoiser,
+        objective: Objective,
+        schedule: Schedule,
+        z: Tensor,
+        t: Tensor,
+        s: Tensor,
+        strength: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The data and the noise, each `(B, D)`, with which the sampler goes on from `t` to `s`; without gradients.
+
+        Args:
+            denoise: the prior's denoiser, `(z, t) -> (data, noise)`, already bound to `h`.
+            objective: what to lower, a function of clean latents.
+            schedule: the prior's, for `alpha` and `sigma`.
+            z: the state `(B, D)`.
+            t: its time `(B,)`, in (0, 1].
+            s: the time `(B,)` that the step leads to, `s <= t` (Heun's second half has `s = t`).
+            strength: `(B,)`, at least 0: what the guidance's own force is multiplied by, row by row. Where it is 0
+                the result is `denoise(z, t)`, exactly.
+        """
+
+    @abstractmethod
+    def calls(self, t: float) -> int:
+        """Calls of the denoiser (forward) in one step from time `t`."""
+
+    def check(self, prior: Prior) -> None:
+        """Raises a ValueError for a prior that it cannot guide (say, whose schedule reaches zero signal)."""

@@ -1,0 +1,50 @@
+"""What guidance lowers, as a function of the clean latent."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fibermodels.core import Subject
+from fibermodels.diffusion import Prior
+from fibermodels.guidance.costs import Cost
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The cost of clean latents against their targets, row by row."""
+
+    prior: Prior
+    subject: Subject
+    cost: Cost
+    h: Tensor
+    """Targets `(B, *feature_shape)`, one for each row of the latents."""
+
+    def images(self, z: Tensor) -> Tensor:
+        """`decode(z)`, `(B, C, H, W)`."""
+        return self.prior.decode(z, self.h)
+
+    def representations(self, z: Tensor) -> Tensor:
+        """`phi(decode(z))`, `(B, *feature_shape)`."""
+        return self.subject(self.images(z))
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """The cost `(B,)` of clean latents `(B, D)`."""
+        return self.cost(self.subject, self.images(z), self.h)
+
+
+def gradient(cost: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """The gradient of every row's cost in `inputs`: rows do not mix, so that of the sum.
+
+    Raises:
+        ValueError: a cost that is not finite, or on which the inputs have no influence that autograd sees.
+    """
+    if not torch.isfinite(cost).all():
+        row = int((~torch.isfinite(cost)).nonzero()[0, 0])
+        raise ValueError(f"guidance: the cost of row {row} is {float(cost[row])}: expected finite costs")
+    if not cost.requires_grad:
+        raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
+    found = torch.autograd.grad(cost.sum(), inputs, allow_unused=True)
+    if any(part is None for part in found):
+        raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
+    return found
