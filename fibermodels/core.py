@@ -232,18 +232,22 @@ def pushed(
     n: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """`n` samples for each target: fresh noise from one seed per target, pushed in calls of about `ROWS` rows.
+    """`n` samples for each target: fresh noise from one seed per target, pushed row by row.
 
     Args:
-        push: images from noise `(B, *noise_shape)` and targets, row by row.
+        push: images from noise `(B, *noise_shape)` and targets.
         noise_shape: of one sample.
         h, n, generator: as in `FiberModel.sample`.
     """
-    noise = target_noise(n, len(h), noise_shape, generator)
-    parts = []
-    for slots in noise.split(max(1, ROWS // max(1, len(h)))):  # of few targets, many samples in one call
-        again = h.repeat(len(slots), *(1 for _ in h.shape[1:]))
-        images = push(slots.flatten(0, 1).to(h.device, h.dtype), again)
+    return pushed_noise(push, target_noise(n, len(h), noise_shape, generator), h)
+
+
+def pushed_noise(push: Callable[..., Tensor], noise: Tensor, *targets: Tensor) -> Tensor:
+    """What `push` makes of noise `(n, B, ...)` and what belongs to each target, `(B, ...)`; `ROWS` rows at a time."""
+    parts, count = [], max(1, noise.shape[1])
+    for slots in noise.split(max(1, ROWS // count)):  # of few targets, many samples in one call
+        again = [value.repeat(len(slots), *(1 for _ in value.shape[1:])) for value in targets]
+        images = push(slots.flatten(0, 1).to(targets[0].device, targets[0].dtype), *again)
         parts.append(images.unflatten(0, slots.shape[:2]))
     return torch.cat(parts)
 
@@ -327,6 +331,14 @@ class Stepped(TrainableFiberModel, ABC):
     def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
         """The clean latent as one network call sees it from `z_t`: where a model learns velocities or noise,
         its conditional mean; where it learns a flow map, the end of the trajectory."""
+
+
+class Reports(ABC):
+    """A model that decides something while it samples, and says what."""
+
+    @abstractmethod
+    def report(self) -> dict[str, float]:
+        """Figures on all that it sampled so far, by name; they join the metrics of a result."""
 
 
 class HasLogProb(ABC):

@@ -8,6 +8,7 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
+from fibermodels.guidance import ConditionFeedback
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
@@ -24,8 +25,8 @@ from fibermodels.models import (
     NormalizingFlow,
     Oracle,
     Reconstruction,
-    Retrieval,
 )
+from fibermodels.retrieval import Retrieval
 from fibermodels.subjects import DecolorisedEncoder
 
 FEATURES = 6
@@ -145,6 +146,7 @@ MODELS = {
     Oracle: Oracle,
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
     Reconstruction: lambda: Reconstruction(vae()),
+    ConditionFeedback: lambda: ConditionFeedback(flow_matching(), subject(), 2, memory=1),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

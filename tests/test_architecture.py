@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"config", "core", "colour", "distances"}
+BASE = {"config", "core", "colour", "distances", "retrieval"}
 ALLOWED = {
     "config": set(),
     "colour": set(),
     "distances": set(),
     "core": {"config"},
+    "retrieval": {"core"},
     "nn": set(),
     "data": BASE | {"nn"},
     "subjects": BASE | {"nn"},

@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from fibermodels.config import allowed_imports
 
-USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
+USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml [--model.KEY VALUE ...]) --out DIR [options]
        python evaluate.py --compare DIR [DIR ...] --out DIR"""
 
 
@@ -48,19 +48,33 @@ def model_parser() -> ArgumentParser:
 def main() -> None:
     """Runs `evaluate.py`. Errors that a user can mend are one message and exit status 2."""
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
-    options = parser().parse_args()
+    arguments, overrides = split_overrides(sys.argv[1:])
+    options = parser().parse_args(arguments)
     try:
-        run(options)
+        run(options, overrides)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def run(options: Namespace) -> None:
+def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The command's own arguments, and those that override a `--model` file's keys (`--model.KEY VALUE`)."""
+    own, overrides, words = [], [], iter(arguments)
+    for word in words:
+        if word.startswith("--model."):
+            overrides += [word] if "=" in word else [word, *[value for value in [next(words, None)] if value]]
+        else:
+            own.append(word)
+    return own, overrides
+
+
+def run(options: Namespace, overrides: list[str]) -> None:
     """Scores or compares, and prints where the result is."""
     chosen = [key for key in ("checkpoint", "model", "compare") if options[key]]
     if len(chosen) != 1:
         raise ValueError(f"give one of --checkpoint, --model and --compare; got {chosen or 'none'}")
+    if overrides and not options.model:
+        raise ValueError(f"{overrides[0]}: such options go with a --model file")
     out = Path(options.out)
     mark = "comparison.csv" if options.compare else "metrics.json"
     if (out / mark).exists() and not options.overwrite:
@@ -72,7 +86,7 @@ def run(options: Namespace) -> None:
     from fibermodels.evaluation.scoring import evaluate
 
     model, subject, data, about = (
-        _from_checkpoint(options.checkpoint) if options.checkpoint else _from_yaml(options.model)
+        _from_checkpoint(options.checkpoint) if options.checkpoint else _from_yaml(options.model, overrides)
     )
     if options.name:
         about["name"] = options.name
@@ -102,14 +116,14 @@ def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     return model.eval(), run.subject, run.data, about
 
 
-def _from_yaml(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
     from jsonargparse import ArgumentError
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file at '{path}' (from {Path.cwd()})")
     own = model_parser()
     try:
-        built = own.instantiate_classes(own.parse_args(["--config", path]))
+        built = own.instantiate_classes(own.parse_args(["--config", path, *overrides]))
     except ArgumentError as error:
         raise ValueError(f"'{path}': {error}") from error
     return built.model.eval(), built.subject, built.data, {"name": built.name}

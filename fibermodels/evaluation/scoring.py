@@ -14,6 +14,7 @@ from fibermodels.core import (
     HasLogProb,
     LatentSpace,
     Metric,
+    Reports,
     Subject,
     TrainableFiberModel,
     check_images,
@@ -21,7 +22,8 @@ from fibermodels.core import (
     seeded,
 )
 from fibermodels.evaluation.results import Metrics, commit
-from fibermodels.models import Oracle, Retrieval
+from fibermodels.models import Oracle
+from fibermodels.retrieval import Retrieval
 
 FIDELITY: tuple[Metric, ...] = (
     metrics.fiber_rms,
@@ -137,6 +139,8 @@ def evaluate(
         **(about or {}),
         **score(samples, exact),
     }
+    if isinstance(model, Reports):
+        values |= {name: round(value, 6) for name, value in model.report().items()}
     if isinstance(model, TrainableFiberModel) and isinstance(model, HasLogProb):
         values["nll_bits_per_dim"] = round(
             metrics.nll_bits_per_dim(model, model.latents, x.to(device), samples.h.to(device)), 6
@@ -145,15 +149,18 @@ def evaluate(
 
 
 def remember(model: FiberModel, subject: Subject, data: Any, x: Tensor, h: Tensor) -> None:
-    """Gives a `Retrieval` the images it wants to remember; any other model needs none."""
-    if not isinstance(model, Retrieval):
-        return
-    if model.bank == "targets":
-        model.remember(x, h)
-        return
-    images = data.split("train").images()
-    with torch.no_grad():
-        model.remember(images, torch.cat([subject(part) for part in images.split(2000)]))
+    """Gives every `Retrieval` in a model the images that it wants to remember."""
+    own = [module for module in model.modules() if isinstance(module, Retrieval)]
+    for retrieval in own:
+        if retrieval.bank == "targets":
+            retrieval.remember(x, h)
+    if any(retrieval.bank == "train" for retrieval in own):
+        images = data.split("train").images()
+        with torch.no_grad():
+            representations = torch.cat([subject(part) for part in images.split(2000)])
+        for retrieval in own:
+            if retrieval.bank == "train":
+                retrieval.remember(images, representations)
 
 
 def own_parameters(model: FiberModel) -> int:

@@ -19,10 +19,12 @@ class Objective:
     cost: Cost
     h: Tensor
     """Targets `(B, *feature_shape)`, one for each row of the latents."""
+    told: Tensor
+    """What the prior is bound to, `(B, *feature_shape)`: the same, unless the target is approximated."""
 
     def images(self, z: Tensor) -> Tensor:
         """`decode(z)`, `(B, C, H, W)`."""
-        return self.prior.decode(z, self.h)
+        return self.prior.decode(z, self.told)
 
     def representations(self, z: Tensor) -> Tensor:
         """`phi(decode(z))`, `(B, *feature_shape)`."""

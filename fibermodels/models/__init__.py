@@ -1,6 +1,6 @@
 """Amortised fiber models and the baselines that need no training."""
 
-from fibermodels.models.baselines import Augmented, DecodedNoise, NearestNeighbour, Oracle, Reconstruction, Retrieval
+from fibermodels.models.baselines import Augmented, DecodedNoise, NearestNeighbour, Oracle, Reconstruction
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.fiber_loss import FiberLoss
@@ -28,5 +28,4 @@ __all__ = [
     "NormalizingFlow",
     "Oracle",
     "Reconstruction",
-    "Retrieval",
 ]

@@ -1,0 +1,112 @@
+"""Condition feedback: tell a model what makes it hit the target, instead of the target.
+
+A conditional model that is told `h` draws an image whose representation is a little off. With its noise
+held fixed, `phi(push(noise, h'))` is a function of what it is told alone, and a good model's is nearly
+`h'` itself; so
+
+    h' <- h' + s (h - phi(push(noise, h')))
+
+is a Newton step with the identity for a Jacobian, at one call of the model and one of the subject, without
+gradients. It converges where the model's error changes less than `h'` does, |d(error)/dh'| < 1. A step is
+kept only where it brings the row nearer; else the row goes back to its best and tries a smaller one.
+
+Since the noise stays, so does what the model draws from it: the sample moves across fibers, not along them.
+
+With `memory` the identity is corrected by the secants of the last steps (Anderson's mixing, type II):
+
+    h' <- h' + r - (dH + dR) c,    c = argmin |r - dR c|,    r = h - phi(push(noise, h')).
+
+References: our own; Anderson, J. ACM 12 (1965) 547; Walker & Ni, SIAM J. Numer. Anal. 49 (2011), section 2.
+"""
+
+import torch
+from torch import Tensor
+
+from fibermodels import distances
+from fibermodels.core import Pushforward, Subject
+
+
+class ConditionFeedback(Pushforward):
+    """A conditional model, corrected in what it is told.
+
+    Args:
+        model: any model that pushes noise and a condition to an image.
+        subject: the network whose fibers are sampled.
+        steps: corrections, each one call of model and subject.
+        step_size: `s` of the first one; a step that fails is tried again with half of it.
+        memory: secants that correct the direction; 0 for none.
+        tolerance: a row whose fiber RMS is at most this is left alone.
+
+    Raises:
+        ValueError: a bad number; on sampling, images of model and subject that do not fit.
+    """
+
+    def __init__(
+        self,
+        model: Pushforward,
+        subject: Subject,
+        steps: int = 3,
+        step_size: float = 1.0,
+        memory: int = 0,
+        tolerance: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if steps < 0:
+            raise ValueError(f"ConditionFeedback: steps must not be negative, got {steps}")
+        if not 0 < step_size <= 2:
+            raise ValueError(f"ConditionFeedback: step_size must be in (0, 2], got {step_size}")
+        if memory < 0:
+            raise ValueError(f"ConditionFeedback: memory must not be negative, got {memory}")
+        if not tolerance >= 0:
+            raise ValueError(f"ConditionFeedback: tolerance must not be negative, got {tolerance}")
+        self.model, self.subject = model, subject
+        self.steps, self.step_size, self.memory, self.tolerance = steps, step_size, memory, tolerance
+        self.image_shape, self.noise_shape = subject.image_shape, model.noise_shape
+        self.network_calls = model.network_calls * (steps + 1)
+
+    def push(self, noise: Tensor, h: Tensor) -> Tensor:
+        told = h
+        images, residual = self._look(noise, told, h)
+        error = distances.rms(residual, torch.zeros_like(residual))
+        step = torch.full_like(error, self.step_size)
+        secants: list[tuple[Tensor, Tensor]] = []
+        for _ in range(self.steps):
+            if not (error > self.tolerance).any():
+                break
+            trial = told + _each(step, h) * self._direction(residual, secants)
+            trial_images, trial_residual = self._look(noise, trial, h)
+            trial_error = distances.rms(trial_residual, torch.zeros_like(residual))
+            if self.memory:  # a failed trial is a secant, too
+                secants = [*secants[1 - self.memory :], (trial - told, trial_residual - residual)][-self.memory :]
+            better = (trial_error < error) & (error > self.tolerance)
+            images = torch.where(_each(better, images), trial_images, images)
+            told = torch.where(_each(better, h), trial, told)
+            residual = torch.where(_each(better, h), trial_residual, residual)
+            error = torch.where(better, trial_error, error)
+            step = torch.where(better, step, step / 2)
+        return images
+
+    def _look(self, noise: Tensor, told: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        images = self.model.push(noise, told)
+        made, wanted = tuple(images.shape[1:]), tuple(self.subject.image_shape)
+        if made != wanted:
+            raise ValueError(f"ConditionFeedback: the subject takes images {wanted}, the model makes {made}")
+        return images, h - self.subject(images)
+
+    @staticmethod
+    def _direction(residual: Tensor, secants: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Where to correct what a model is told, `(B, *feature_shape)`."""
+        if not secants:
+            return residual
+        told = torch.stack([pair[0].flatten(1) for pair in secants], 2)  # (B, F, m)
+        change = torch.stack([pair[1].flatten(1) for pair in secants], 2)
+        flat = residual.flatten(1)[..., None]
+        gram = change.mT @ change
+        ridge = 1e-8 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-20)[:, None, None]
+        share = torch.linalg.solve(gram + ridge * torch.eye(len(secants)).to(gram), change.mT @ flat)
+        return (flat - (told + change) @ share)[..., 0].view_as(residual)
+
+
+def _each(row: Tensor, like: Tensor) -> Tensor:
+    """`(B,)` as `(B, 1, ...)`, to go with `like`."""
+    return row.view(-1, *(1 for _ in like.shape[1:]))
