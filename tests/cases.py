@@ -8,6 +8,7 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
+from fibermodels.guidance import MACO, NoiseOptimisation, PixelOptimisation
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
@@ -145,6 +146,9 @@ MODELS = {
     Oracle: Oracle,
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
     Reconstruction: lambda: Reconstruction(vae()),
+    NoiseOptimisation: lambda: NoiseOptimisation(flow_map(), subject(), steps=2),
+    MACO: lambda: MACO(subject(), steps=2, lr=0.1),
+    PixelOptimisation: lambda: PixelOptimisation(subject(), steps=2),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

@@ -46,5 +46,8 @@ def gradient(cost: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
     found = torch.autograd.grad(cost.sum(), inputs, allow_unused=True)
     if any(part is None for part in found):
-        raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
+        raise ValueError(
+            "guidance: the cost has no gradient in what is to be changed: expected a differentiable subject, "
+            "and a model that uses all of it"
+        )
     return found
