@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-DistanceName = Literal["rms", "squared", "cosine"]
+DistanceName = Literal["rms", "squared", "cosine", "l2", "l1", "soft_cross_entropy"]
 
 
 def rms(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
@@ -35,7 +35,34 @@ def cosine(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
     return 1 - torch.nn.functional.cosine_similarity(h.flatten(batch_dims), h_hat.flatten(batch_dims), dim=-1)
 
 
-DISTANCES: dict[DistanceName, Callable[..., Tensor]] = {"rms": rms, "squared": squared, "cosine": cosine}
+def l2(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
+    """The Euclidean norm `||h_hat - h||_2`; its gradient at `h_hat = h` is 0."""
+    return torch.linalg.vector_norm((h_hat - h).flatten(batch_dims), dim=-1)
+
+
+def l1(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
+    """Mean absolute difference over the dimensions."""
+    return (h_hat - h).flatten(batch_dims).abs().mean(-1)
+
+
+def soft_cross_entropy(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
+    """Cross-entropy in nats of `softmax(h_hat)` under the law `softmax(h)`, for representations that are logits.
+
+    At `h_hat = h` it is lowest, but not 0: it is the entropy of `softmax(h)`.
+    """
+    h, h_hat = torch.broadcast_tensors(h, h_hat)
+    target, found = h.flatten(batch_dims).softmax(-1), h_hat.flatten(batch_dims).log_softmax(-1)
+    return -(target * found).sum(-1)
+
+
+DISTANCES: dict[DistanceName, Callable[..., Tensor]] = {
+    "rms": rms,
+    "squared": squared,
+    "cosine": cosine,
+    "l2": l2,
+    "l1": l1,
+    "soft_cross_entropy": soft_cross_entropy,
+}
 
 
 def energy_score(value: Tensor, first: Tensor, second: Tensor) -> Tensor:

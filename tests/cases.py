@@ -8,7 +8,7 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
-from fibermodels.guidance import ConditionFeedback
+from fibermodels.guidance import MACO, ConditionFeedback, NoiseOptimisation, PixelOptimisation
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
@@ -147,6 +147,9 @@ MODELS = {
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
     Reconstruction: lambda: Reconstruction(vae()),
     ConditionFeedback: lambda: ConditionFeedback(flow_matching(), subject(), 2, memory=1),
+    NoiseOptimisation: lambda: NoiseOptimisation(flow_map(), subject(), steps=2),
+    MACO: lambda: MACO(subject(), steps=2, lr=0.1),
+    PixelOptimisation: lambda: PixelOptimisation(subject(), steps=2),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

@@ -1,9 +1,30 @@
 """What steers a prior, or refines a sample, towards the fiber: training-free."""
 
-from fibermodels.guidance.costs import Cost, FiberDistance
+from fibermodels.guidance.augmented_costs import Cutouts, LowPass, Masked
+from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, WeightedSum
 from fibermodels.guidance.feedback import ConditionFeedback
 from fibermodels.guidance.guidance import Guidance
 from fibermodels.guidance.guided import Guided, Unguided
+from fibermodels.guidance.maco import MACO
+from fibermodels.guidance.noise_optimisation import NoiseOptimisation
 from fibermodels.guidance.objective import Objective, gradient
+from fibermodels.guidance.pixel_optimisation import PixelOptimisation
 
-__all__ = ["ConditionFeedback", "Cost", "FiberDistance", "Guidance", "Guided", "Objective", "Unguided", "gradient"]
+__all__ = [
+    "MACO",
+    "ConditionFeedback",
+    "Cost",
+    "Cutouts",
+    "FiberDistance",
+    "Guidance",
+    "Guided",
+    "LowPass",
+    "Masked",
+    "NoiseOptimisation",
+    "Objective",
+    "PixelOptimisation",
+    "ScoreEnergy",
+    "Unguided",
+    "WeightedSum",
+    "gradient",
+]

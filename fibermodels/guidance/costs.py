@@ -1,11 +1,16 @@
 """What an image costs, given the representation it should have."""
 
 from abc import ABC, abstractmethod
+from typing import Literal, get_args
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from fibermodels.core import Component, Subject
 from fibermodels.distances import DISTANCES, DistanceName
+
+EnergyKind = Literal["linear", "capped", "hinge", "target"]
+Reduction = Literal["mean", "max", "mix"]
 
 
 class Cost(Component, ABC):
@@ -37,3 +42,89 @@ class FiberDistance(Cost):
 
     def forward(self, subject: Subject, images: Tensor, h: Tensor) -> Tensor:
         return self.distance(h, subject(images))
+
+
+class ScoreEnergy(Cost):
+    """An energy of one score `a(x)` of the subject, instead of a distance to a whole representation.
+
+        linear    -a                                   as high as it gets
+        capped    -min(a, level)                       up to a level; no force above it
+        hinge     -a + 10 relu(a - level)^2            up to a level; pulled back from above
+        target    (a - level)^2                        at a level
+
+    The score is one or more units of the flattened representation, reduced to a number by their mean, their
+    maximum, or `mix = 0.7 max + 0.3 mean` (a feature map: name all of its positions). The target `h` is ignored.
+
+    Reference: EnergyDPS (visual interpretation under the KL-minimal soft constraint), appendix J.2.
+
+    Args:
+        index: the unit, or units; None takes all.
+        kind: `linear`, `capped`, `hinge` or `target`.
+        level: of every kind but `linear`, in units of the score.
+        reduction: `mean`, `max` or `mix`.
+
+    Raises:
+        ValueError: unknown names, a level that is missing or not used, no units; in `forward`, units that the
+            representation does not have.
+    """
+
+    def __init__(
+        self,
+        index: int | list[int] | None = None,
+        kind: EnergyKind = "linear",
+        level: float | None = None,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        if kind not in get_args(EnergyKind):
+            raise ValueError(f"ScoreEnergy: kind must be one of {list(get_args(EnergyKind))}, got '{kind}'")
+        if reduction not in get_args(Reduction):
+            raise ValueError(f"ScoreEnergy: reduction must be one of {list(get_args(Reduction))}, got '{reduction}'")
+        if (level is None) != (kind == "linear"):
+            raise ValueError(f"ScoreEnergy: level must be given for every kind but 'linear', got {level} for '{kind}'")
+        self.units = [index] if isinstance(index, int) else index
+        if self.units is not None and (not self.units or min(self.units) < 0):
+            raise ValueError(f"ScoreEnergy: index must name units from 0 on, got {index}")
+        self.kind, self.level, self.reduction = kind, level, reduction
+
+    def forward(self, subject: Subject, images: Tensor, h: Tensor) -> Tensor:
+        score = self.score(subject(images))
+        if self.level is None:
+            return -score
+        if self.kind == "capped":
+            return -score.clamp(max=self.level)
+        if self.kind == "hinge":
+            return 10 * (score - self.level).relu().square() - score
+        return (score - self.level).square()
+
+    def score(self, representations: Tensor) -> Tensor:
+        """`a`, `(B,)`, of representations `(B, *feature_shape)`."""
+        units = representations.flatten(1)
+        if self.units is not None:
+            if max(self.units) >= units.shape[1]:
+                raise ValueError(f"ScoreEnergy: index {max(self.units)} is not among the {units.shape[1]} units")
+            units = units[:, self.units]
+        if self.reduction == "mean":
+            return units.mean(1)
+        if self.reduction == "max":
+            return units.amax(1)
+        return 0.7 * units.amax(1) + 0.3 * units.mean(1)
+
+
+class WeightedSum(Cost):
+    """`sum_i w_i cost_i`.
+
+    Args:
+        costs: the costs, at least one.
+        weights: as many numbers.
+    """
+
+    def __init__(self, costs: list[Cost], weights: list[float]) -> None:
+        super().__init__()
+        if not costs or len(costs) != len(weights):
+            raise ValueError(f"WeightedSum: expected a weight for each cost, got {len(weights)} for {len(costs)}")
+        self.costs, self.weights = nn.ModuleList(costs), list(weights)
+
+    def forward(self, subject: Subject, images: Tensor, h: Tensor) -> Tensor:
+        terms = [w * cost(subject, images, h) for w, cost in zip(self.weights, self.costs, strict=True)]
+        return torch.stack(terms).sum(0)

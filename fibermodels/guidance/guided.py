@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fibermodels import distances
 from fibermodels.core import Pushforward, Reports, Subject, pushed_noise, target_noise
@@ -27,19 +28,52 @@ class Unguided(Pushforward):
         steps: steps of the sampler.
         sampler: `ddim`, `ancestral` or `heun`.
         eta: for `ddim`: noise at every step, in units of that of `ancestral`.
+        checkpointing: where gradients run through the sampler, compute each call of the network again in the
+            backward pass instead of keeping it: the memory of one step, for twice the time forward.
     """
 
-    def __init__(self, prior: Prior, steps: int = 50, sampler: SamplerName = "ddim", eta: float = 0.0) -> None:
+    def __init__(
+        self,
+        prior: Prior,
+        steps: int = 50,
+        sampler: SamplerName = "ddim",
+        eta: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         check_sampler(type(self).__name__, sampler, steps, eta)
         self.prior, self.steps, self.sampler, self.eta = prior, steps, sampler, eta
+        self.checkpointing = checkpointing
         self.image_shape = prior.latents.image_shape
         self.noise_shape = _noise_shape(prior, steps, sampler, eta)
         self.network_calls = network_calls(sampler, steps)
 
     def push(self, noise: Tensor, h: Tensor) -> Tensor:
-        z = sample(self.prior.denoiser(h), self.prior.schedule, noise, self.steps, self.sampler, self.eta)
-        return self.prior.decode(z, h)
+        return self.estimates(noise, h, 1)[0]
+
+    def estimates(self, noise: Tensor, h: Tensor, count: int) -> Tensor:
+        """Images `(count, B, C, H, W)` of the clean latents that the last `count` steps expect, differentiable.
+
+        The last of them is what `push` returns.
+
+        Raises:
+            ValueError: not between one estimate and as many as there are steps.
+        """
+        if not 1 <= count <= self.steps:
+            raise ValueError(f"Unguided: count must be from 1 to the {self.steps} steps, got {count}")
+        expected: list[Tensor] = []
+
+        def look(denoise: Denoiser, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+            found = checkpoint(denoise, z, t, use_reentrant=False) if self.checkpointing else denoise(z, t)
+            if t is not s:  # not Heun's second half
+                expected.append(found[0])
+            return found
+
+        z = sample(self.prior.denoiser(h), self.prior.schedule, noise, self.steps, self.sampler, self.eta, guide=look)
+        latents = [*expected[self.steps - count : -1], z]
+        if self.checkpointing:
+            return torch.stack([checkpoint(self.prior.decode, z, h, use_reentrant=False) for z in latents])
+        return torch.stack([self.prior.decode(z, h) for z in latents])
 
 
 class Guided(Retrieval, Reports):

@@ -43,10 +43,13 @@ def gradient(cost: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     """
     if not torch.isfinite(cost).all():
         row = int((~torch.isfinite(cost)).nonzero()[0, 0])
-        raise ValueError(f"guidance: the cost of row {row} is {float(cost[row])}: expected finite costs")
+        raise ValueError(f"guidance: the cost of row {row} is {float(cost[row].detach())}: expected finite costs")
     if not cost.requires_grad:
         raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
     found = torch.autograd.grad(cost.sum(), inputs, allow_unused=True)
     if any(part is None for part in found):
-        raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
+        raise ValueError(
+            "guidance: the cost has no gradient in what is to be changed: expected a differentiable subject, "
+            "and a model that uses all of it"
+        )
     return found

@@ -1,0 +1,178 @@
+"""Costs that look at a changed copy of the image: filtered, cut out, or with part of it held."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from fibermodels.core import Subject, seeded
+from fibermodels.guidance.costs import Cost
+
+FilterName = Literal["ideal", "gaussian", "butterworth"]
+
+
+def low_pass(images: Tensor, cutoff: float, filter: FilterName = "ideal", order: int = 2) -> Tensor:
+    """Images `(B, C, H, W)` whose frequencies are multiplied by a gain of their radius `r`:
+
+        ideal          1 for r <= cutoff, else 0
+        gaussian       exp(-r^2 / (2 cutoff^2))
+        butterworth    1 / (1 + (r / cutoff)^(2 order))
+
+    with `r = sqrt(u^2 + v^2)` and `u`, `v` in shares of the Nyquist frequency (half a cycle per pixel), so that
+    the corners of the spectrum lie at `sqrt(2)`. The image continues periodically. A sharp filter overshoots at
+    edges: its output may leave [0, 1] a little.
+    """
+    height, width = images.shape[-2:]
+    u = 2 * torch.fft.fftfreq(height, device=images.device, dtype=images.dtype)
+    v = 2 * torch.fft.rfftfreq(width, device=images.device, dtype=images.dtype)
+    radius = torch.hypot(u[:, None], v)
+    if filter == "ideal":
+        gain = (radius <= cutoff).to(images)
+    elif filter == "gaussian":
+        gain = torch.exp(-0.5 * (radius / cutoff).square())
+    else:
+        gain = 1 / (1 + (radius / cutoff) ** (2 * order))
+    return torch.fft.irfft2(gain * torch.fft.rfft2(images), (height, width))
+
+
+class LowPass(Cost):
+    """The cost of the image, and of its low-pass copies: what a subject sees must not hide in high frequencies.
+
+        unfiltered * cost(x) + sum_c w_c cost(low_pass_c(x))
+
+    Reference: EquiDiff (invariant sets by optimisation through a diffusion model), eqs. 3.4 to 3.6: ideal filters
+    at 0.1, 0.3, 0.5, 0.7 and 0.9 of the Nyquist frequency, weighted by the cut-off. Its search over filters
+    prefers one Gaussian with `cutoff` 0.1.
+
+    Args:
+        cost: the inner cost.
+        cutoffs: shares of the Nyquist frequency; the standard deviation, for `gaussian`.
+        weights: one for each cut-off; None takes the cut-offs themselves.
+        filter: `ideal`, `gaussian` or `butterworth`.
+        order: of `butterworth`.
+        unfiltered: the weight of the image itself.
+    """
+
+    def __init__(
+        self,
+        cost: Cost,
+        cutoffs: list[float] | None = None,
+        weights: list[float] | None = None,
+        filter: FilterName = "ideal",
+        order: int = 2,
+        unfiltered: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.cutoffs = [0.1, 0.3, 0.5, 0.7, 0.9] if cutoffs is None else list(cutoffs)
+        self.weights = self.cutoffs if weights is None else list(weights)
+        if not self.cutoffs or not min(self.cutoffs) > 0:
+            raise ValueError(f"LowPass: cutoffs must be positive shares of the Nyquist frequency, got {cutoffs}")
+        if len(self.weights) != len(self.cutoffs):
+            raise ValueError(f"LowPass: expected a weight for each of {self.cutoffs}, got {weights}")
+        if filter not in get_args(FilterName):
+            raise ValueError(f"LowPass: filter must be one of {list(get_args(FilterName))}, got '{filter}'")
+        if order < 1:
+            raise ValueError(f"LowPass: order must be at least 1, got {order}")
+        self.cost, self.order, self.unfiltered = cost, order, unfiltered
+        self.filter: FilterName = filter
+
+    def forward(self, subject: Subject, images: Tensor, h: Tensor) -> Tensor:
+        total = self.unfiltered * self.cost(subject, images, h)
+        for cutoff, weight in zip(self.cutoffs, self.weights, strict=True):
+            total = total + weight * self.cost(subject, low_pass(images, cutoff, self.filter, self.order), h)
+        return total
+
+
+class Cutouts(Cost):
+    """The mean cost of square cutouts, resized to what the subject takes, with a little noise: what it sees must
+    hold wherever and at whatever size it looks.
+
+    A cutout's side is `smallest + (largest - smallest) u^power`, `u` uniform, and its place is uniform. All of
+    it comes from `seed`, the same for every row and every call: the cost stays a function of the image, and
+    costs of two iterations can be compared. Resizing is bilinear, with antialiasing where it shrinks.
+
+    Reference: Augustin et al., DiG-IN, arXiv 2311.17833 (16 cutouts, noise 0.005).
+
+    Args:
+        cost: the inner cost.
+        count: how many cutouts.
+        smallest, largest: of the side, as shares of the image's shorter side.
+        power: above 1 it favours small cutouts, below 1 large ones.
+        noise: standard deviation of the Gaussian noise.
+        seed: of the cutouts and the noise.
+    """
+
+    def __init__(
+        self,
+        cost: Cost,
+        count: int = 16,
+        smallest: float = 0.5,
+        largest: float = 1.0,
+        power: float = 1.0,
+        noise: float = 0.005,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if count < 1:
+            raise ValueError(f"Cutouts: count must be at least 1, got {count}")
+        if not 0 < smallest <= largest <= 1:
+            raise ValueError(f"Cutouts: expected 0 < smallest <= largest <= 1, got {smallest} and {largest}")
+        if not power > 0:
+            raise ValueError(f"Cutouts: power must be positive, got {power}")
+        if not noise >= 0:
+            raise ValueError(f"Cutouts: noise must be at least 0, got {noise}")
+        self.cost, self.count, self.smallest, self.largest = cost, count, smallest, largest
+        self.power, self.noise, self.seed = power, noise, seed
+
+    def forward(self, subject: Subject, images: Tensor, h: Tensor) -> Tensor:
+        cutouts = self.cut(images, tuple(subject.image_shape[-2:])).flatten(0, 1)
+        again = h.repeat(self.count, *(1 for _ in h.shape[1:]))
+        return self.cost(subject, cutouts, again).unflatten(0, (self.count, len(images))).mean(0)
+
+    def cut(self, images: Tensor, size: tuple[int, ...]) -> Tensor:
+        """The noisy cutouts `(count, B, C, *size)` of images `(B, C, H, W)`."""
+        generator = seeded("cutouts", self.seed)
+        height, width = images.shape[-2:]
+        found = []
+        for u, down, right in torch.rand(self.count, 3, generator=generator, dtype=torch.double).tolist():
+            share = self.smallest + (self.largest - self.smallest) * u**self.power
+            side = max(1, round(share * min(height, width)))
+            top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+            piece = images[..., top : top + side, left : left + side]
+            found.append(interpolate(piece, list(size), mode="bilinear", antialias=True))
+        cutouts = torch.stack(found)
+        noise = torch.randn(self.count, 1, *cutouts.shape[2:], generator=generator)
+        return cutouts + self.noise * noise.to(cutouts)
+
+
+class Masked(Cost):
+    """The inner cost, which only one region of the image can lower.
+
+    Its value is that of the whole image; its gradient is 0 outside the region: `cost(m x + (1 - m) stop(x))`. So an
+    optimisation of pixels leaves the rest as it is. Behind a decoder, the rest follows only as far as the latent
+    that moves for the region moves it too.
+
+    Args:
+        cost: the inner cost.
+        box: `[top, left, bottom, right]` in pixels, the last two exclusive.
+        outside: let everything but the box change instead.
+
+    Raises:
+        ValueError: an empty box; in `forward`, one that leaves the image.
+    """
+
+    def __init__(self, cost: Cost, box: list[int], outside: bool = False) -> None:
+        super().__init__()
+        if len(box) != 4 or not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
+            raise ValueError(f"Masked: box must be [top, left, bottom, right] and not empty, got {box}")
+        self.cost, self.box, self.outside = cost, tuple(box), outside
+
+    def forward(self, subject: Subject, images: Tensor, h: Tensor) -> Tensor:
+        top, left, bottom, right = self.box
+        height, width = images.shape[-2:]
+        if bottom > height or right > width:
+            raise ValueError(f"Masked: box {list(self.box)} leaves the images of {height} x {width}")
+        mask = torch.zeros(height, width, dtype=torch.bool, device=images.device)
+        mask[top:bottom, left:right] = True
+        return self.cost(subject, torch.where(mask ^ self.outside, images, images.detach()), h)

@@ -1,0 +1,101 @@
+"""Optimise the phase of an image's spectrum and leave its magnitude: activation maximisation without a prior.
+
+    x = sigmoid(irfft2(r exp(i phi))),    phi* = argmin_phi cost(x)
+
+The magnitudes `r` of natural images fall as one over the frequency; with them fixed, an optimiser cannot put its
+signal into high frequencies, which unconstrained pixels invite. Here
+
+    r(f) = 1 / max(f, 1 / max(H, W))^decay,    f in cycles per pixel,
+
+and 0 for the mean; it is scaled to unit variance over the pixels of a channel, which no phase changes (Parseval).
+The paper has the mean spectrum of a data set and decorrelated colours in its place. Random crops and noise, which
+it needs against adversarial patterns, are the cost's: `Cutouts`.
+
+The image is real where the spectrum has `X(-k) = conj X(k)`. The half that rFFT stores leaves this to be asked for
+in its first column, and in its last where the width is even: there half of the phases are minus the other half.
+
+Reference: Fel et al., MACO, arXiv 2306.06805, section 3.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fibermodels.core import FiberModel, Subject, pushed
+from fibermodels.guidance.costs import Cost, FiberDistance
+from fibermodels.guidance.descent import OptimizerName, check_descent, descend
+
+
+class MACO(FiberModel):
+    """Images with a given magnitude of their spectrum, before the sigmoid, and phases that lower a cost.
+
+    Every sample starts from uniform random phases.
+
+    Args:
+        subject: the network whose fibers are sampled.
+        cost: what is lowered; None takes the fiber's distance.
+        steps: steps of the optimiser.
+        lr: its learning rate, in radians.
+        optimizer: `nadam`, `adam` or `sgd`.
+        decay: the power with which the magnitude falls with the frequency; 0 is white.
+    """
+
+    network_calls = 0
+
+    def __init__(
+        self,
+        subject: Subject,
+        cost: Cost | None = None,
+        steps: int = 256,
+        lr: float = 1.0,
+        optimizer: OptimizerName = "nadam",
+        decay: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_descent("MACO", optimizer, steps, lr)
+        self.subject, self.cost = subject, cost or FiberDistance()
+        self.steps, self.lr, self.decay = steps, lr, decay
+        self.optimizer: OptimizerName = optimizer
+        self.image_shape = tuple(subject.image_shape)
+
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+        channels, height, width = self.image_shape
+        return pushed(self.optimise, (channels, height, width // 2 + 1), h, n, generator)
+
+    def optimise(self, noise: Tensor, h: Tensor) -> Tensor:
+        """The best images `(B, C, H, W)` on the way from phases `pi erf(noise / sqrt(2))`, without gradients."""
+
+        def look(rows: Tensor, phases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            images = self.signal(phases).sigmoid()
+            cost = self.cost(self.subject, images, h[rows])
+            return cost, images, cost
+
+        return descend(look, [math.pi * torch.erf(noise / 2**0.5)], [self.lr], self.steps, self.optimizer)
+
+    def magnitude(self, like: Tensor) -> Tensor:
+        """`r`, `(H, W // 2 + 1)`, with the device and dtype of `like`."""
+        _, height, width = self.image_shape
+        u = torch.fft.fftfreq(height, device=like.device, dtype=like.dtype)
+        v = torch.fft.rfftfreq(width, device=like.device, dtype=like.dtype)
+        frequency = torch.hypot(u[:, None], v)
+        r = frequency.clamp(min=1 / max(height, width)) ** -self.decay * (frequency > 0)
+        twice = torch.full_like(v, 2.0)  # a stored column stands for its mirror too
+        twice[self._edges(like.device)] = 1
+        return r * height * width / (twice * r.square()).sum().sqrt()
+
+    def signal(self, phases: Tensor) -> Tensor:
+        """The image before the sigmoid, `(B, C, H, W)`, of phases `(B, C, H, W // 2 + 1)` in radians."""
+        _, height, width = self.image_shape
+        up = torch.fft.fftfreq(height, device=phases.device).sign()[:, None]
+        up = torch.where(torch.arange(height, device=phases.device)[:, None] * 2 == height, 0, up)
+        mirror = -phases.flip(-2).roll(1, -2)
+        conjugate = torch.where(up > 0, phases, torch.where(up < 0, mirror, 0.0))
+        phases = torch.where(self._edges(phases.device), conjugate, phases)
+        return torch.fft.irfft2(torch.polar(self.magnitude(phases).expand_as(phases), phases), (height, width))
+
+    def _edges(self, device: torch.device) -> Tensor:
+        """The columns of the half spectrum that are their own mirror."""
+        width = self.image_shape[-1]
+        column = torch.arange(width // 2 + 1, device=device)
+        return (column == 0) | (2 * column == width)

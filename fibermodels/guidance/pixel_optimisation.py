@@ -1,0 +1,79 @@
+"""Optimise pixels, with penalties in place of a prior: the oldest way to invert a network.
+
+    x* = argmin_x  cost(x) + a TV(x) + b mean((x - 1/2)^2),    x in [0, 1]
+
+from grey with a little noise; after every step the pixels are clipped to their range. `TV` is the mean over pixels of
+the absolute differences to the neighbours below and to the right.
+
+Reference: Mahendran & Vedaldi, arXiv 1412.0035 (their penalties have other exponents).
+"""
+
+import torch
+from torch import Tensor
+
+from fibermodels.core import FiberModel, Subject, pushed
+from fibermodels.guidance.costs import Cost, FiberDistance
+from fibermodels.guidance.descent import OptimizerName, check_descent, descend
+
+
+class PixelOptimisation(FiberModel):
+    """Images whose pixels lower a cost and two penalties.
+
+    Args:
+        subject: the network whose fibers are sampled.
+        cost: what is lowered; None takes the fiber's distance.
+        steps: steps of the optimiser.
+        lr: its learning rate.
+        optimizer: `adam`, `nadam` or `sgd`.
+        total_variation: the weight of the total variation.
+        l2: the weight of the mean squared distance to grey.
+        noise: standard deviation of the noise on grey that every sample starts from.
+    """
+
+    network_calls = 0
+
+    def __init__(
+        self,
+        subject: Subject,
+        cost: Cost | None = None,
+        steps: int = 256,
+        lr: float = 0.02,
+        optimizer: OptimizerName = "adam",
+        total_variation: float = 0.1,
+        l2: float = 0.1,
+        noise: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_descent("PixelOptimisation", optimizer, steps, lr)
+        for name, value in {"total_variation": total_variation, "l2": l2, "noise": noise}.items():
+            if not value >= 0:
+                raise ValueError(f"PixelOptimisation: {name} must be at least 0, got {value}")
+        self.subject, self.cost = subject, cost or FiberDistance()
+        self.steps, self.lr = steps, lr
+        self.optimizer: OptimizerName = optimizer
+        self.total_variation, self.l2, self.noise = total_variation, l2, noise
+        self.image_shape = tuple(subject.image_shape)
+
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+        return pushed(self.optimise, self.image_shape, h, n, generator)
+
+    def optimise(self, noise: Tensor, h: Tensor) -> Tensor:
+        """The images `(B, C, H, W)` of the lowest penalised cost on the way from noise, without gradients."""
+
+        def look(rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            cost = self.cost(self.subject, images, h[rows])
+            cost = cost + self.total_variation * total_variation(images)
+            cost = cost + self.l2 * (images - 0.5).flatten(1).square().mean(1)
+            return cost, images, cost
+
+        def clip(variables: list[Tensor]) -> None:
+            variables[0].clamp_(0, 1)
+
+        start = (0.5 + self.noise * noise).clamp(0, 1)
+        return descend(look, [start], [self.lr], self.steps, self.optimizer, project=clip)
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """The mean absolute difference to the neighbours below and to the right, `(B,)`, of images `(B, C, H, W)`."""
+    down, right = images.diff(dim=-2).abs().flatten(1).sum(1), images.diff(dim=-1).abs().flatten(1).sum(1)
+    return (down + right) / images[0].numel()
