@@ -8,6 +8,7 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
+from fibermodels.guidance import NDTM, Guided, Unguided
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
@@ -130,6 +131,14 @@ def multilevel_flow(**options) -> MultilevelFlow:
     return randomised(MultilevelFlow(vae(), FEATURES, **options))
 
 
+def unguided(**options) -> Unguided:
+    return Unguided(diffusion(), **{"steps": 2} | options)
+
+
+def guided(**options) -> Guided:
+    return Guided(diffusion(), subject(), NDTM(inner=2), **{"steps": 2} | options)
+
+
 MODELS = {
     Diffusion: diffusion,
     ImageDiffusion: image_diffusion,
@@ -145,6 +154,8 @@ MODELS = {
     Oracle: Oracle,
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
     Reconstruction: lambda: Reconstruction(vae()),
+    Unguided: unguided,
+    Guided: guided,
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 
