@@ -11,7 +11,8 @@ make of the mean
     data' = data + C J^T (J C J^T + noise^2 I)^{-1} (h - phi(decode(data))),
 
 and `noise' = (z_t - alpha data') / sigma`, so any sampler goes on with a denoiser of the posterior. For a Gaussian
-prior and a linear subject all of this holds, and the samples follow the posterior.
+prior and a linear subject all of this holds, and the samples follow the posterior. Elsewhere it is an approximation:
+of a mixture's modes, those on the fiber get their shares to within a few percent (`tests/test_guidance.py`).
 
 Both `C J^T` and `J C J^T` come from the rows `J D`, the gradients of the representation's features in `z_t`: one
 backward pass for each feature and step. `D` is symmetric, up to a network's error; in the matrix to be inverted it

@@ -17,7 +17,13 @@ grid even in time it is the same. Adam's steps do not depend on the gradient's s
 moves by at most about `g inner lr t` in one step, and `weight` matters relative to `tau` and `kappa` alone. And
 `gamma` is a function of time, not a rate: twice the steps guide twice as much.
 
-Measured on a Gaussian prior and a linear subject (`tests/test_guidance.py`): BIAS
+Measured on a Gaussian prior and a linear subject, for a target 1.6 standard deviations off (`tests/test_guidance.py`;
+ancestral, 50 steps): the mean distance to the fiber is 0.64, 0.024 and 0.010 for gamma 1, 5 and 10, where unguided
+samples have 1.4. At gamma 5 the mean along the fiber falls short by a third of the law's standard deviation there, and
+the spread is 2% too large. The control moves across the fiber, along the cost's gradient, not along the prior's
+covariance: what the target says of the directions along the fiber comes in by the denoiser alone, and the less, the
+later guidance sets in. DDIM and Heun's method, which add no noise, come nearer the fiber (below 1e-4) and are further
+off along it (0.6 standard deviations; 7% and 10%).
 
 References: Pandey et al., arXiv 2502.03686 (section 4, algorithm 1); the gradient's norm, the rate and the schedule
 of gamma as in arXiv 2603.21782.

@@ -46,7 +46,7 @@ def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple
     """
     if not torch.isfinite(cost).all():
         row = int((~torch.isfinite(cost)).nonzero()[0, 0])
-        raise ValueError(f"guidance: the cost of row {row} is {float(cost[row])}: expected finite costs")
+        raise ValueError(f"guidance: the cost of row {row} is {cost[row].item()}: expected finite costs")
     if not cost.requires_grad:
         raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
     found = torch.autograd.grad(cost.sum(), inputs, retain_graph=retain_graph, allow_unused=True)
