@@ -8,7 +8,7 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
-from fibermodels.guidance import MACO, ConditionFeedback, NoiseOptimisation, PixelOptimisation
+from fibermodels.guidance import MACO, NDTM, ConditionFeedback, Guided, NoiseOptimisation, PixelOptimisation, Unguided
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
@@ -131,6 +131,14 @@ def multilevel_flow(**options) -> MultilevelFlow:
     return randomised(MultilevelFlow(vae(), FEATURES, **options))
 
 
+def unguided(**options) -> Unguided:
+    return Unguided(diffusion(), **{"steps": 2} | options)
+
+
+def guided(**options) -> Guided:
+    return Guided(diffusion(), subject(), NDTM(inner=2), **{"steps": 2} | options)
+
+
 MODELS = {
     Diffusion: diffusion,
     ImageDiffusion: image_diffusion,
@@ -150,6 +158,8 @@ MODELS = {
     NoiseOptimisation: lambda: NoiseOptimisation(flow_map(), subject(), steps=2),
     MACO: lambda: MACO(subject(), steps=2, lr=0.1),
     PixelOptimisation: lambda: PixelOptimisation(subject(), steps=2),
+    Unguided: unguided,
+    Guided: guided,
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

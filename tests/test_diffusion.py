@@ -116,6 +116,11 @@ class TestSamplers:
         for coarse, fine in pairwise(errors):
             assert coarse / fine == pytest.approx(2, abs=0.3)
 
+    def test_many_steps_are_finite_in_single_precision(self, schedule):
+        """Near the data neighbouring alphas are equal after rounding, or in the wrong order."""
+        noise = torch.randn(50, 500, 1, generator=seeded("single"))
+        assert torch.isfinite(sample(gaussian(schedule), schedule, noise, 500, "ancestral")).all()
+
     def test_ancestral_sampling_is_the_posterior_of_ddpm(self, schedule):
         """Ho et al., eq. 7, in its own terms: beta and the products of 1 - beta between two times."""
         z, steps = torch.randn(7, 1, generator=seeded("posterior")).double(), 2

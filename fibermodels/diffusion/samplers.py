@@ -35,7 +35,10 @@ Both, because either from the other divides by a number that vanishes at one end
 """
 
 Guide = Callable[[Denoiser, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From a denoiser, `z_t`, `t` and the time `s <= t` that the step leads to, the data and noise to go on with."""
+"""From a denoiser, `z_t`, `t` and the time `s <= t` that the step leads to, the data and noise to go on with.
+
+Together they are the state `alpha data + sigma noise` that the step starts from: `z_t`, or where the guide moves it.
+"""
 
 SamplerName = Literal["ddim", "ancestral", "heun"]
 SAMPLERS: tuple[SamplerName, ...] = ("ddim", "ancestral", "heun")
@@ -112,14 +115,17 @@ def _ddim_step(
     alpha_s, sigma_s = schedule.alpha(s)[:, None], schedule.sigma(s)[:, None]
     if fresh is None:
         return alpha_s * data + sigma_s * noise
-    alpha_t, sigma_t = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
-    added = eta * sigma_s / sigma_t * (1 - (alpha_t / alpha_s).square()).sqrt()
+    # 1 - alpha_t^2 / alpha_s^2, without the difference of two numbers that may be equal after rounding
+    turned = torch.sin(schedule.angle(t) - schedule.angle(s)) * torch.sin(schedule.angle(t) + schedule.angle(s))
+    added = eta * (sigma_s / schedule.sigma(t)[:, None]) * turned.clamp(min=0).sqrt()[:, None] / alpha_s
     return alpha_s * data + (sigma_s.square() - added.square()).clamp(min=0).sqrt() * noise + added * fresh
 
 
 def _heun_step(look: Guide, denoise: Denoiser, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
     turn = (schedule.angle(s) - schedule.angle(t))[:, None]
-    slope = _slope(look(denoise, z, t, s), schedule, t)
+    data, noise = look(denoise, z, t, s)
+    z = schedule.alpha(t)[:, None] * data + schedule.sigma(t)[:, None] * noise  # moved, where a guide moves it
+    slope = _slope((data, noise), schedule, t)
     return z + 0.5 * turn * (slope + _slope(look(denoise, z + turn * slope, s, s), schedule, s))
 
 

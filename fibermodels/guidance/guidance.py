@@ -25,6 +25,8 @@ class Guidance(Component, ABC):
     ) -> tuple[Tensor, Tensor]:
         """The data and the noise, each `(B, D)`, with which the sampler goes on from `t` to `s`; without gradients.
 
+        The state it goes on from is `alpha data + sigma noise` at time `t`: `z`, or where the guidance moves it.
+
         Args:
             denoise: the prior's denoiser, `(z, t) -> (data, noise)`, already bound to `h`.
             objective: what to lower, a function of clean latents.

@@ -35,18 +35,23 @@ class Objective:
         return self.cost(self.subject, self.images(z), self.h)
 
 
-def gradient(cost: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor, ...]:
     """The gradient of every row's cost in `inputs`: rows do not mix, so that of the sum.
+
+    Args:
+        cost: `(B,)`.
+        inputs: what it is a function of.
+        retain_graph: True for several gradients through one graph.
 
     Raises:
         ValueError: a cost that is not finite, or on which the inputs have no influence that autograd sees.
     """
     if not torch.isfinite(cost).all():
         row = int((~torch.isfinite(cost)).nonzero()[0, 0])
-        raise ValueError(f"guidance: the cost of row {row} is {float(cost[row].detach())}: expected finite costs")
+        raise ValueError(f"guidance: the cost of row {row} is {cost[row].item()}: expected finite costs")
     if not cost.requires_grad:
         raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
-    found = torch.autograd.grad(cost.sum(), inputs, allow_unused=True)
+    found = torch.autograd.grad(cost.sum(), inputs, retain_graph=retain_graph, allow_unused=True)
     if any(part is None for part in found):
         raise ValueError(
             "guidance: the cost has no gradient in what is to be changed: expected a differentiable subject, "

@@ -1,0 +1,156 @@
+"""Non-linear diffusion trajectory matching: at every step, a small control of the state, found by gradient descent.
+
+With `g = strength gamma(t)`, a control `u` shifts the state to `z + g u`, and the step goes on from there. It
+minimises, row by row,
+
+    weight cost(data(z + g u)) + tau |noise(z + g u) - noise(z)|^2 + kappa |g u|^2,
+
+where `cost` is that of the clean estimate. The other two terms bound how far the guided step leads from the
+unguided one: the mean of either is `(alpha_s / alpha_t) z + c noise`, so their difference, which over twice the
+added variance is the divergence of the two, is linear in the shift of the state and in that of the noise. The
+published code multiplies by gamma twice, its price is `kappa gamma^4 |u|^2`; here it is that of the shift, so its
+`kappa` is `kappa / gamma^2` there (at gamma 5, 3e-4 there is 7.5e-3 here).
+
+From `u = 0`, `inner` steps of Adam, fresh at every time, with gradients rescaled to a norm of at most 1 per
+sample and the rate `lr t`. The published rate is `lr (1 - i / n)` in step `i` of `n`, from the noisiest on: on a
+grid even in time it is the same. Adam's steps do not depend on the gradient's scale, so a coordinate of the state
+moves by at most about `g inner lr t` in one step, and `weight` matters relative to `tau` and `kappa` alone. And
+`gamma` is a function of time, not a rate: twice the steps guide twice as much.
+
+Measured on a Gaussian prior and a linear subject, for a target 1.6 standard deviations off (`tests/test_guidance.py`;
+ancestral, 50 steps): the mean distance to the fiber is 0.64, 0.024 and 0.010 for gamma 1, 5 and 10, where unguided
+samples have 1.4. At gamma 5 the mean along the fiber falls short by a third of the law's standard deviation there, and
+the spread is 2% too large. The control moves across the fiber, along the cost's gradient, not along the prior's
+covariance: what the target says of the directions along the fiber comes in by the denoiser alone, and the less, the
+later guidance sets in. DDIM and Heun's method, which add no noise, come nearer the fiber (below 1e-4) and are further
+off along it (0.6 standard deviations; 7% and 10%).
+
+References: Pandey et al., arXiv 2502.03686 (section 4, algorithm 1); the gradient's norm, the rate and the schedule
+of gamma as in arXiv 2603.21782.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fibermodels.diffusion import Denoiser, Schedule
+from fibermodels.guidance.guidance import Guidance
+from fibermodels.guidance.objective import Objective, gradient
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+"""Adam's own."""
+
+
+class NDTM(Guidance):
+    """Optimises a control of the state at every step.
+
+    Args:
+        gamma: what the control is multiplied by; a number, or pieces `[t_hi, t_lo, start, end]` that lead without
+            a gap from `until` down to 0, each from `start` to `end` along half a cosine.
+        until: guided at times `t <= until`; before, the prior goes alone.
+        inner: steps of Adam.
+        lr: its rate, at time 1.
+        kappa: price of the shift of the state.
+        tau: price of the change of the predicted noise.
+        weight: of the cost.
+        clip: the clean estimate is clipped to [-clip, clip] where it is guided; None leaves it.
+
+    Raises:
+        ValueError: a number out of its range, or pieces that do not join.
+    """
+
+    def __init__(
+        self,
+        gamma: float | list[list[float]] = 5.0,
+        until: float = 0.5,
+        inner: int = 10,
+        lr: float = 0.02,
+        kappa: float = 3e-4,
+        tau: float = 0.0,
+        weight: float = 1.0,
+        clip: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < until <= 1:
+            raise ValueError(f"NDTM: until must be a time in (0, 1], got {until}")
+        if inner < 1:
+            raise ValueError(f"NDTM: inner must be at least 1, got {inner}")
+        for name, value in (("lr", lr), ("weight", weight), ("clip", clip)):
+            if value is not None and not value > 0:
+                raise ValueError(f"NDTM: {name} must be positive, got {value}")
+        for name, value in (("kappa", kappa), ("tau", tau)):
+            if not value >= 0:
+                raise ValueError(f"NDTM: {name} must be at least 0, got {value}")
+        self.pieces = gamma if isinstance(gamma, list) else [[until, 0.0, gamma, gamma]]
+        _check_pieces(self.pieces, until)
+        self.inner, self.lr, self.kappa, self.tau, self.weight, self.clip = inner, lr, kappa, tau, weight, clip
+
+    def gain(self, t: Tensor) -> Tensor:
+        """`gamma(t)`, elementwise; 0 before guidance sets in."""
+        gain = torch.zeros_like(t)
+        for high, low, start, end in reversed(self.pieces):
+            ramp = end + 0.5 * (start - end) * (1 + torch.cos(math.pi * (high - t) / (high - low)))
+            gain = torch.where((low <= t) & (t <= high), ramp, gain)
+        return gain
+
+    def calls(self, t: float) -> int:
+        return self.inner + 1 if self.gain(torch.tensor(t)) > 0 else 1
+
+    @torch.no_grad()
+    def step(
+        self,
+        denoise: Denoiser,
+        objective: Objective,
+        schedule: Schedule,
+        z: Tensor,
+        t: Tensor,
+        s: Tensor,
+        strength: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        gain = self.gain(t)
+        if not gain.any():
+            return denoise(z, t)
+        g = (strength * gain).to(z.dtype)[:, None]
+        guided = z + g * self._control(denoise, objective, z, t, g)
+        data, noise = denoise(guided, t)
+        if self.clip is None:
+            return data, noise
+        clipped = torch.where(g > 0, data.clamp(-self.clip, self.clip), data)
+        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+        return clipped, noise + alpha / sigma * (data - clipped)  # together they are the guided state still
+
+    def _control(self, denoise: Denoiser, objective: Objective, z: Tensor, t: Tensor, g: Tensor) -> Tensor:
+        """The control `(B, D)` after the inner steps."""
+        u, first, second = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(z)
+        rate = self.lr * t[:, None]
+        unguided: Tensor | None = None
+        for i in range(1, self.inner + 1):
+            with torch.enable_grad():
+                guided = (z + g * u).requires_grad_()
+                data, noise = denoise(guided, t)
+                data = data if self.clip is None else data.clamp(-self.clip, self.clip)
+                (downhill,) = gradient(objective(data), data)
+            if unguided is None:
+                unguided = noise.detach()
+            outputs, slopes = [data], [self.weight * downhill]
+            if self.tau:
+                outputs, slopes = [data, noise], [*slopes, 2 * self.tau * (noise.detach() - unguided)]
+            (slope,) = torch.autograd.grad(outputs, guided, slopes)
+            slope = g * (slope + 2 * self.kappa * g * u)
+            slope = slope * (1 / (slope.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1)
+            first = torch.lerp(slope, first, BETAS[0])
+            second = torch.lerp(slope.square(), second, BETAS[1])
+            scale = (second / (1 - BETAS[1] ** i)).sqrt() + EPS
+            u = u - rate * first / (1 - BETAS[0] ** i) / scale
+        return u
+
+
+def _check_pieces(pieces: list[list[float]], until: float) -> None:
+    if not pieces or any(len(piece) != 4 for piece in pieces):
+        raise ValueError(f"NDTM: gamma must be a number or pieces [t_hi, t_lo, start, end], got {pieces}")
+    if not all(high > low and start >= 0 and end >= 0 for high, low, start, end in pieces):
+        raise ValueError(f"NDTM: gamma must not be negative, and its pieces lead down in time, got {pieces}")
+    joints = [until, *(low for _, low, _, _ in pieces)]
+    if joints[:-1] != [high for high, *_ in pieces] or joints[-1] != 0:
+        raise ValueError(f"NDTM: gamma's pieces must lead without a gap from until = {until} down to 0, got {pieces}")
