@@ -192,7 +192,7 @@ def parts(prior, subject, h, cost=None, time=0.4, rows=6):
     z = torch.randn(rows, 2, generator=seeded("state")).double()
     t = torch.full((rows,), time).double()
     h = torch.full((rows, 1), h).double()
-    return z, t, Objective(prior, subject, cost or FiberDistance(), h)
+    return z, t, Objective(prior, subject, cost or FiberDistance(), h, h)
 
 
 def derivative(prior, t):
@@ -377,7 +377,7 @@ class TestMomentMatching:
         total = alpha**2 * covariance + sigma**2 * torch.eye(3).double()
         expected = mean + alpha * torch.linalg.solve(total, (z - alpha * mean).mT).mT @ covariance
         h = torch.tensor(self.H).double().expand(5, 2)
-        objective = Objective(model.prior, model.subject, model.cost, h)
+        objective = Objective(model.prior, model.subject, model.cost, h, h)
         data, noise = model.guidance.step(model.prior.denoiser(), objective, schedule, z, t, t, torch.ones(5).double())
         torch.testing.assert_close(data, expected)
         torch.testing.assert_close(alpha * data + sigma * noise, z)

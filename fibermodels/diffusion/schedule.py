@@ -49,7 +49,8 @@ class Schedule(ABC):
         """
         last = self.angle(like.new_ones(()))
         even = torch.linspace(1, 0, steps + 1, device=like.device, dtype=like.dtype)
-        return self.time(last * even.square()).clamp(0, 1)
+        between = self.time(last * even.square())[1:-1].clamp(0, 1)
+        return torch.cat((even[:1], between, even[-1:]))
 
 
 class Cosine(Schedule):
@@ -76,7 +77,8 @@ class Linear(Schedule):
         return torch.atan2((-torch.expm1(-2 * decay)).sqrt(), torch.exp(-decay))
 
     def time(self, angle: Tensor) -> Tensor:
-        decay = -torch.sin(math.pi / 2 - angle).log()
+        alpha, sigma = torch.sin(math.pi / 2 - angle), torch.sin(angle)  # each exact where it is small
+        decay = torch.where(sigma < alpha, -0.5 * torch.log1p(-sigma.square()), -alpha.log())
         root = (self.beta_min**2 + 4 * (self.beta_max - self.beta_min) * decay).sqrt()
         return 4 * decay / (self.beta_min + root)  # the quadratic's positive root, without cancellation
 

@@ -171,8 +171,8 @@ class Guided(Retrieval, Reports):
         self._missed.append(missed)
         if missed.any():
             warnings.warn(
-                f"Guided: for {int(missed.sum())} of {len(h)} targets no strength up to {HIGHEST:g} came within "
-                f"a fifth of target_rms {goal:g}; there the fiber RMS is {float(reached[missed].mean()):.3g} on average",
+                f"Guided: for {int(missed.sum())} of {len(h)} targets no strength up to {HIGHEST:g} came within a "
+                f"fifth of target_rms {goal:g}; there the fiber RMS is {float(reached[missed].mean()):.3g}",
                 stacklevel=2,
             )
         return found.to(h)
@@ -185,19 +185,20 @@ class Guided(Retrieval, Reports):
         shares = {"strength_10": low, "strength_50": middle, "strength_90": high}
         return {"target_rms": float(self.target_rms or 0), **shares, "target_rms_missed": float(missed.float().mean())}
 
-    def steer(self, noise: Tensor, h: Tensor, strength: Tensor, query: Tensor | None = None) -> Tensor:
+    def steer(self, noise: Tensor, h: Tensor, strength: Tensor | None = None, query: Tensor | None = None) -> Tensor:
         """Images `(B, C, H, W)`, without gradients.
 
         Args:
             noise: standard normal noise `(B, *noise_shape)`; for a renoised target its first part is the query's.
             h: targets, one for each row.
-            strength: `(B,)`, row by row.
+            strength: `(B,)`, row by row; None takes the model's own.
             query: for a renoised target, the latents `(B, D)` of the queries.
         """
         renoise = noise[:, 0]
         if query is not None:
             noise = noise[:, 1:] if stochasticity(self.sampler, self.eta) else noise[:, 1]
         schedule, own = self.prior.schedule, self.prior.denoiser(h)
+        strength = h.new_full((len(h),), self.strength) if strength is None else strength
         static = Objective(self.prior, self.subject, self.cost, h, h)
 
         def guide(denoise: Denoiser, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
