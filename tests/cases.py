@@ -8,6 +8,7 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
+from fibermodels.guidance import FiberProjection, LatentDescent
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
@@ -145,6 +146,8 @@ MODELS = {
     Oracle: Oracle,
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
     Reconstruction: lambda: Reconstruction(vae()),
+    LatentDescent: lambda: LatentDescent(flow_matching(), subject(), steps=3),
+    FiberProjection: lambda: FiberProjection(flow_matching(), subject(), iterations=3, langevin=2),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

@@ -33,8 +33,13 @@ class Objective:
         return self.cost(self.subject, self.images(z), self.h)
 
 
-def gradient(cost: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor, ...]:
     """The gradient of every row's cost in `inputs`: rows do not mix, so that of the sum.
+
+    Args:
+        cost: `(B,)`.
+        inputs: what it was computed from.
+        retain_graph: for who differentiates further.
 
     Raises:
         ValueError: a cost that is not finite, or on which the inputs have no influence that autograd sees.
@@ -44,7 +49,7 @@ def gradient(cost: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         raise ValueError(f"guidance: the cost of row {row} is {float(cost[row])}: expected finite costs")
     if not cost.requires_grad:
         raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
-    found = torch.autograd.grad(cost.sum(), inputs, allow_unused=True)
+    found = torch.autograd.grad(cost, inputs, torch.ones_like(cost), retain_graph, allow_unused=True)
     if any(part is None for part in found):
         raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
     return found
