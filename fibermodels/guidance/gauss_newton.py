@@ -107,15 +107,15 @@ def damped_inverse(jacobian: Tensor, damping: Tensor) -> Callable[[Tensor], Tens
     return inverse
 
 
-def exact_step(at: Linearised, damping: Tensor) -> Tensor:
-    """The damped `dz` `(B, U)` from the Jacobian; `damping` `(B,)` in units of the curvature."""
+def exact_steps(at: Linearised) -> Callable[[Tensor], Tensor]:
+    """The damped `dz` `(B, U)` as a function of the damping `(B,)`, in units of the curvature; one Jacobian for all."""
     jacobian = at.jacobian()
-    along = (jacobian @ at.gradient[..., None])[..., 0]
-    return damped_inverse(jacobian, damping * curvature(at.gradient, along))(at.residual)
+    unit = curvature(at.gradient, (jacobian @ at.gradient[..., None])[..., 0])
+    return lambda damping: damped_inverse(jacobian, damping * unit)(at.residual)
 
 
 def matrix_free_step(at: Linearised, damping: Tensor, iterations: int, tolerance: float = 1e-8) -> Tensor:
-    """The same by conjugate gradients on `(J^T J + lam I) dz = J^T r`, every row with its own scalars.
+    """The damped `dz` by conjugate gradients on `(J^T J + lam I) dz = J^T r`, every row with its own scalars.
 
     Started at 0, the iterates stay among what `J^T` reaches, so without damping too they go to the shortest
     solution. A row whose residual falls to the share `tolerance` stays there.

@@ -12,7 +12,8 @@ model drew it. Langevin's steps change that,
     dz = P (a s(z)) + sqrt(2 a) P xi - J^+ r,    P = I - J^+ J,    xi ~ N(0, I),
 
 with the score `s` of the latents' law and the projector `P` on the tangent. Each is followed by corrections
-with the same `J^+`. As `a -> 0` their law is the latents' density restricted to the fiber, with
+with the same `J^+`. Here `r` is what the step before left over: a row that the projection could not bring to
+its fiber goes along the one it is on, for a correction that keeps failing would lead it astray. As `a -> 0` their law is the latents' density restricted to the fiber, with
 respect to its surface. The conditional law has a factor `det(J J^T)^(-1/2)` besides (co-area formula),
 which is left out: it is constant where the representation bends little along the fiber.
 
@@ -28,7 +29,7 @@ from torch import Tensor
 from fibermodels import distances
 from fibermodels.core import FiberModel, LatentSpace, Subject
 from fibermodels.diffusion import Prior
-from fibermodels.guidance.gauss_newton import Linearised, damped_inverse, exact_step, matrix_free_step
+from fibermodels.guidance.gauss_newton import Linearised, damped_inverse, exact_steps, matrix_free_step
 from fibermodels.guidance.refine import Refined
 
 Over = Literal["latents", "condition", "both"]
@@ -37,11 +38,17 @@ Solver = Literal["exact", "matrix_free"]
 EASE, STRAIN = 0.2, 10.0
 """What a row's damping is multiplied by after a step that lowered its residual, and after one that did not."""
 
-CORRECTIONS = 3
+TRIALS = 4
+"""Dampings that a row tries with one exact Jacobian, which costs more than all of them; matrix-free it is one."""
+
+CORRECTIONS = 5
 """Steps back to the fiber after each of Langevin's; they cost no Jacobian."""
 
-SLACK = 1.5
-"""How much farther off than it came a row may be after a step of Langevin's; one that leads farther is undone."""
+FLAT = 1e-3
+"""Langevin's steps take a direction for tangent whose squared singular value is below this share of their mean."""
+
+SHARE = 0.1
+"""A step of Langevin's is undone where corrections leave more than this share of what it had put the row off."""
 
 
 class FiberProjection(Refined):
@@ -73,7 +80,7 @@ class FiberProjection(Refined):
         subject: Subject,
         latents: LatentSpace | None = None,
         iterations: int = 5,
-        damping: float = 1e-3,
+        damping: float = 1e-2,
         tolerance: float = 1e-4,
         over: Over = "latents",
         solver: Solver = "exact",
@@ -156,33 +163,46 @@ class FiberProjection(Refined):
             rows = (~(off < self.tolerance)).nonzero()[:, 0]  # written so that NaN stays, and is reported
             if not len(rows):
                 break
-            z_rows, h_rows = z[rows], h[rows]
-            at = Linearised(lambda u, z=z_rows, h=h_rows: self._residual(u, z, h), unknown[rows])  # type: ignore[misc]
-            if self.solver == "exact":
-                step = exact_step(at, damping[rows])
-            else:
-                step = matrix_free_step(at, damping[rows], self.cg_iterations)
-            trial = unknown[rows] - step
-            found = _rms(self._residual(trial, z_rows, h_rows))
-            better = found < off[rows]
-            unknown = unknown.index_copy(0, rows, torch.where(better[:, None], trial, unknown[rows]))
-            off = off.index_copy(0, rows, torch.where(better, found, off[rows]))
-            next_damping = torch.where(better, EASE * damping[rows], STRAIN * damping[rows].clamp(min=1e-4))
-            damping = damping.index_copy(0, rows, next_damping)
+            new, off[rows], damping[rows] = self._iterate(unknown[rows], z[rows], h[rows], off[rows], damping[rows])
+            unknown = unknown.index_copy(0, rows, new)
         return unknown
 
+    def _iterate(
+        self, unknown: Tensor, z: Tensor, h: Tensor, off: Tensor, damping: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The next unknown, its RMS residual, and its damping, of rows that are `off`."""
+        at = Linearised(lambda u: self._residual(u, z, h), unknown)
+        if self.solver == "exact":
+            step, trials = exact_steps(at), TRIALS
+        else:
+            step, trials = lambda damping: matrix_free_step(at, damping, self.cg_iterations), 1
+        waits = torch.ones_like(off, dtype=torch.bool)
+        for _ in range(trials):
+            trial = at.point.detach() - step(damping)
+            found = _rms(self._residual(trial, z, h))
+            better = waits & (found < off)
+            unknown = torch.where(better[:, None], trial, unknown)
+            off = torch.where(better, found, off)
+            damping = torch.where(better, EASE * damping, torch.where(waits, STRAIN * damping.clamp(min=1e-4), damping))
+            waits = waits & ~better
+            if not waits.any():
+                break
+        return unknown, off, damping
+
     def _wander(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
-        far = SLACK * _rms(self._residual(z, z, h)).clamp(min=self.tolerance)
+        level = self._residual(z, z, h)  # the fiber that the row has come to, as near to its own as it could
         for xi in noise.unbind(1):
             at = Linearised(lambda u: self._residual(u, u, h), z)
             jacobian = at.jacobian()
-            inverse = damped_inverse(jacobian, torch.zeros_like(far))
+            inverse = damped_inverse(jacobian, FLAT * jacobian.square().sum((1, 2)) / min(jacobian.shape[1:]))
             drift = self.step_size * self._score(z, h) + (2 * self.step_size) ** 0.5 * xi
-            moved = z + drift - inverse((jacobian @ drift[..., None])[..., 0] + at.residual)
+            moved = z + drift - inverse((jacobian @ drift[..., None])[..., 0] + at.residual - level)
+            off = self._residual(moved, z, h) - level
+            allowed = (SHARE * _rms(off)).clamp(min=self.tolerance)
             for _ in range(CORRECTIONS):
-                moved = moved - inverse(self._residual(moved, z, h))
-            stays = _rms(self._residual(moved, z, h)) <= far
-            z = torch.where(stays[:, None], moved, z)
+                moved = moved - inverse(off)
+                off = self._residual(moved, z, h) - level
+            z = torch.where((_rms(off) <= allowed)[:, None], moved, z)
         return z
 
     def _score(self, z: Tensor, h: Tensor) -> Tensor:
