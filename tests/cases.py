@@ -147,7 +147,7 @@ MODELS = {
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
     Reconstruction: lambda: Reconstruction(vae()),
     LatentDescent: lambda: LatentDescent(flow_matching(), subject(), steps=3),
-    FiberProjection: lambda: FiberProjection(flow_matching(), subject(), iterations=2, damping=0.3, langevin=2),
+    FiberProjection: lambda: FiberProjection(flow_matching(), subject(), iterations=2, damping=1.0),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

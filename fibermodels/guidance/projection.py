@@ -13,9 +13,10 @@ model drew it. Langevin's steps change that,
 
 with the score `s` of the latents' law and the projector `P` on the tangent. Each is followed by corrections
 with the same `J^+`. Here `r` is what the step before left over: a row that the projection could not bring to
-its fiber goes along the one it is on, for a correction that keeps failing would lead it astray. As `a -> 0` their law is the latents' density restricted to the fiber, with
-respect to its surface. The conditional law has a factor `det(J J^T)^(-1/2)` besides (co-area formula),
-which is left out: it is constant where the representation bends little along the fiber.
+its fiber goes along the one it is on, for a correction that keeps failing would lead it astray. As `a -> 0`
+the steps' law is the latents' density restricted to the fiber, with respect to its surface. The conditional
+law has a factor `det(J J^T)^(-1/2)` besides (co-area formula), which is left out: it is constant where the
+representation bends little along the fiber.
 
 References: Levenberg (1944), Marquardt (1963); Lelievre, Rousset & Stoltz, Math. Comp. 81 (2012)
 (Langevin's equation under constraints).
