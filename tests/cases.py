@@ -8,7 +8,17 @@ import torch
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject, seeded
 from fibermodels.data.digits import load_digits
-from fibermodels.guidance import MACO, NDTM, ConditionFeedback, Guided, NoiseOptimisation, PixelOptimisation, Unguided
+from fibermodels.guidance import (
+    MACO,
+    NDTM,
+    ConditionFeedback,
+    FiberProjection,
+    Guided,
+    LatentDescent,
+    NoiseOptimisation,
+    PixelOptimisation,
+    Unguided,
+)
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
@@ -160,6 +170,8 @@ MODELS = {
     PixelOptimisation: lambda: PixelOptimisation(subject(), steps=2),
     Unguided: unguided,
     Guided: guided,
+    LatentDescent: lambda: LatentDescent(flow_matching(), subject(), steps=3),
+    FiberProjection: lambda: FiberProjection(flow_matching(), subject(), iterations=2, damping=1.0),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

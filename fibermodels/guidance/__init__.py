@@ -12,6 +12,8 @@ from fibermodels.guidance.ndtm import NDTM
 from fibermodels.guidance.noise_optimisation import NoiseOptimisation
 from fibermodels.guidance.objective import Objective, gradient
 from fibermodels.guidance.pixel_optimisation import PixelOptimisation
+from fibermodels.guidance.projection import FiberProjection
+from fibermodels.guidance.refine import LatentDescent, Refined
 
 __all__ = [
     "DPS",
@@ -21,14 +23,17 @@ __all__ = [
     "Cost",
     "Cutouts",
     "FiberDistance",
+    "FiberProjection",
     "Guidance",
     "Guided",
+    "LatentDescent",
     "LowPass",
     "Masked",
     "MomentMatching",
     "NoiseOptimisation",
     "Objective",
     "PixelOptimisation",
+    "Refined",
     "ScoreEnergy",
     "Unguided",
     "WeightedSum",

@@ -40,8 +40,8 @@ def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple
 
     Args:
         cost: `(B,)`.
-        inputs: what it is a function of.
-        retain_graph: True for several gradients through one graph.
+        inputs: what it was computed from.
+        retain_graph: for who differentiates further.
 
     Raises:
         ValueError: a cost that is not finite, or on which the inputs have no influence that autograd sees.
@@ -51,7 +51,7 @@ def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple
         raise ValueError(f"guidance: the cost of row {row} is {cost[row].item()}: expected finite costs")
     if not cost.requires_grad:
         raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
-    found = torch.autograd.grad(cost.sum(), inputs, retain_graph=retain_graph, allow_unused=True)
+    found = torch.autograd.grad(cost, inputs, torch.ones_like(cost), retain_graph, allow_unused=True)
     if any(part is None for part in found):
         raise ValueError(
             "guidance: the cost has no gradient in what is to be changed: expected a differentiable subject, "

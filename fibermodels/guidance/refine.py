@@ -1,0 +1,150 @@
+"""Samples of any FiberModel, moved nearer to the fiber in a latent space.
+
+Whatever drew a sample, its representation is near `h` and not `h`. Moved in pixels, it would reach the
+fiber as an adversarial example does, by changes that nobody sees; moved in the latents of an
+autoencoder, it stays an image. With `latents.Identity` the same class moves in pixels.
+
+Reference: arXiv 2603.21782, Algorithm 1 and figure 12.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fibermodels import distances
+from fibermodels.core import ROWS, FiberModel, LatentSpace, Subject, TrainableFiberModel, pushed, seeded
+from fibermodels.core import target_generators as generators_of
+from fibermodels.guidance.objective import gradient
+
+
+class Refined(FiberModel, ABC):
+    """A FiberModel whose samples are refined, every one by itself.
+
+    Args:
+        model: what draws the samples.
+        subject: the network whose fibers are sampled.
+        latents: the latent space to move in: a sample is encoded there first. None takes the one in which
+            the model has its density, and starts from the very latents that it draws.
+
+    Raises:
+        ValueError: images that do not fit the subject; no latent space, and a model that has none.
+    """
+
+    noise_shape: tuple[int, ...] = (0,)
+    """Of the standard normal noise that the refinement of one sample takes."""
+
+    def __init__(self, model: FiberModel, subject: Subject, latents: LatentSpace | None) -> None:
+        super().__init__()
+        self.model, self.subject = model, subject
+        self.latents = None if latents is None else latents.requires_grad_(False).eval()
+        self.image_shape = self.space.image_shape
+        if tuple(self.image_shape) != tuple(subject.image_shape):
+            raise ValueError(
+                f"{type(self).__name__}: the subject takes images {tuple(subject.image_shape)}, "
+                f"the latent space makes {tuple(self.image_shape)}"
+            )
+        self.network_calls = model.network_calls
+
+    @property
+    def space(self) -> LatentSpace:
+        """The latent space to move in."""
+        if self.latents is not None:
+            return self.latents
+        if isinstance(self.model, TrainableFiberModel):
+            return self.model.latents
+        raise ValueError(
+            f"{type(self).__name__}: latents: expected a latent space to encode the samples of "
+            f"{type(self.model).__name__} in, got None"
+        )
+
+    @property
+    @abstractmethod
+    def moves(self) -> bool:
+        """Whether there is anything to do; where there is not, the model's own samples are returned as they are."""
+
+    @abstractmethod
+    def refine(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
+        """Images `(B, C, H, W)` from latents `(B, D)`, row by row; called without gradients.
+
+        Args:
+            z: where to start.
+            h: targets, one for each row.
+            noise: standard normal, `(B, *noise_shape)`.
+        """
+
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+        if not self.moves:
+            return self.model.sample(h, n, generator)
+        start, noise = self._draw(h, n, generator)
+        every = torch.arange(n * len(h), device=h.device)
+        parts = []
+        for rows in every.split(ROWS):
+            again = h[rows % max(1, len(h))]
+            parts.append(self.refine(start(rows, again), again, noise[rows.to(noise.device)].to(h.device, h.dtype)))
+        return torch.cat(parts).unflatten(0, (n, len(h)))
+
+    def _draw(
+        self, h: Tensor, n: int, generator: torch.Generator | None
+    ) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+        """The latents to start from, as a function of rows and their targets, and the refinement's noise.
+
+        The model draws with the seeds that it would have without us, one per target, and the noise is a
+        function of the same ones. So neither depends on how the targets are batched.
+        """
+        same = torch.Generator()
+        same.set_state((torch.default_generator if generator is None else generator).get_state())
+        own = [seeded("refine", one.initial_seed()) for one in generators_of(len(h), generator)]
+        fresh = [torch.randn(n, *self.noise_shape, generator=one) for one in own]
+        noise = torch.stack(fresh, 1).flatten(0, 1) if fresh else torch.empty(0, *self.noise_shape)
+        if self.latents is None and isinstance(self.model, TrainableFiberModel):
+            z = pushed(self.model.transport, self.model.noise_shape, h, n, same).flatten(0, 1)
+            return lambda rows, h: z[rows], noise
+        images = self.model.sample(h, n, same)
+        if tuple(images.shape[2:]) != tuple(self.image_shape):
+            raise ValueError(
+                f"{type(self).__name__}: the subject takes images {tuple(self.image_shape)}, "
+                f"{type(self.model).__name__} makes {tuple(images.shape[2:])}"
+            )
+        images = images.flatten(0, 1)
+        return lambda rows, h: self.space.encode(images[rows], h), noise
+
+
+class LatentDescent(Refined):
+    """Adam on the mean squared distance of `phi(decode(z, h))` to `h`.
+
+    Args:
+        model, subject, latents: as in `Refined`; with `latents.Identity` it is the descent in pixels.
+        steps: steps of Adam; 0 leaves the samples alone.
+        rate: its learning rate.
+    """
+
+    def __init__(
+        self,
+        model: FiberModel,
+        subject: Subject,
+        latents: LatentSpace | None = None,
+        steps: int = 25,
+        rate: float = 0.01,
+    ) -> None:
+        super().__init__(model, subject, latents)
+        if steps < 0:
+            raise ValueError(f"LatentDescent: steps must not be negative, got {steps}")
+        if not rate > 0:
+            raise ValueError(f"LatentDescent: rate must be positive, got {rate}")
+        self.steps, self.rate = steps, rate
+
+    @property
+    def moves(self) -> bool:
+        return self.steps > 0
+
+    def refine(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
+        z = z.clone().requires_grad_()
+        adam = torch.optim.Adam([z], self.rate)  # every number has its own moments: rows do not mix
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                cost = distances.squared(h, self.subject(self.space.decode(z, h)))
+            (z.grad,) = gradient(cost, z)
+            adam.step()
+        return self.space.decode(z.detach(), h)
