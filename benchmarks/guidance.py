@@ -66,21 +66,25 @@ ROWS = [
     *(Row("feedback-flow_map", f"steps{steps}", (("steps", steps),), targets=10_000, samples=4) for steps in (1, 2, 6)),
     Row("feedback-flow_map", "steps6-memory2", (("steps", 6), ("memory", 2)), targets=10_000, samples=4),
     *(Row(f"projection-{model}") for model in ("flow_map", "flow_matching", "normalizing_flow", "flow_matching-vae")),
-    Row("langevin-flow_matching-vae"),
+    Row("langevin-flow_matching-vae", targets=500),
     Row("latent_descent"),
     Row("pixel_descent"),
     Row("prior_samples", targets=2000),
     *(Row("ndtm", f"gamma{gamma}", (("strength", strength),)) for gamma, strength in GAMMAS.items()),
     *(Row("ndtm-uncorrelated", f"gamma{gamma}", (("strength", strength),)) for gamma, strength in GAMMAS.items()),
-    *(Row("ndtm-pixels", f"gamma{gamma}", (("strength", strength),), 64) for gamma, strength in GAMMAS.items()),
+    *(Row("ndtm-pixels", f"gamma{gamma}", (("strength", strength),), 128) for gamma, strength in GAMMAS.items()),
     *(
-        Row("ndtm-pixels-uncorrelated", f"gamma{gamma}", (("strength", strength),), 64)
+        Row("ndtm-pixels-uncorrelated", f"gamma{gamma}", (("strength", strength),), 128)
         for gamma, strength in GAMMAS.items()
     ),
     *(Row("ndtm-ablation", variant, changes, 200) for variant, changes in ABLATIONS.items()),
     *(Row("ndtm-flow_matching", f"gamma{gamma}", (("strength", strength),)) for gamma, strength in GAMMAS.items()),
     *(Row("dps", f"scale{scale:g}", (("strength", scale),)) for scale in (0.3, 1.0, 3.0)),
     *(Row("dps-flow_matching", f"scale{scale:g}", (("strength", scale),)) for scale in (0.3, 1.0, 3.0)),
+    *(
+        Row("dps-target_rms", f"{goal:g}", (("target_rms", goal),), targets=200, samples=4)
+        for goal in (0.35, 0.28, 0.22)
+    ),
     Row("moment_matching", targets=100),
     Row("equidiff", targets=32),
     Row("dig_in", targets=32),

@@ -412,7 +412,7 @@ class TestMomentMatching:
         if schedule == "linear":
             guided(MomentMatching(), gaussian(schedule))
         else:
-            with pytest.raises(ValueError, match="MomentMatching: .* ends at zero signal"):
+            with pytest.raises(ValueError, match="MomentMatching: .* reaches zero signal"):
                 guided(MomentMatching(), gaussian(schedule))
 
     @pytest.mark.parametrize("noise", [0.0, -1.0, float("nan")])

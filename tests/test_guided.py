@@ -161,6 +161,7 @@ class TestBadInput:
     def test_a_schedule_that_reaches_zero_signal(self):
         with pytest.raises(ValueError, match=r"zero signal"):
             Guided(diffusion(schedule="cosine"), subject(), MomentMatching())
+        Guided(diffusion(schedule="cosine"), subject(), MomentMatching(until=0.9))  # where there is signal
 
     @pytest.mark.parametrize("guidance", [NDTM(), DPS()], ids=["ndtm", "dps"])
     def test_a_subject_without_gradients(self, guidance):

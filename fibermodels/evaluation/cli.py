@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
@@ -21,7 +21,8 @@ def parser() -> ArgumentParser:
     own.add_argument("--compare", type=str, nargs="+", help="result folders to put into one table and figure")
     own.add_argument("--out", type=str, required=True, help="folder for the result")
     own.add_argument("--name", type=str | None, default=None, help="the result's name; default: the run's")
-    own.add_argument("--num_targets", type=int, default=1000, help="test images to sample the fibers of")
+    own.add_argument("--num_targets", type=int, default=1000, help="images to sample the fibers of")
+    own.add_argument("--split", type=Literal["test", "val"], default="test", help="of the images; val to choose by")
     own.add_argument("--samples_per_target", type=int, default=10, help="samples of each fiber")
     own.add_argument("--seed", type=int, default=0, help="of the samples")
     own.add_argument("--device", type=str, default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
@@ -90,9 +91,10 @@ def run(options: Namespace, overrides: list[str]) -> None:
     )
     if options.name:
         about["name"] = options.name
-    samples, values = evaluate(
-        model, subject, data, options.num_targets, options.samples_per_target, options.seed, options.device, about
-    )
+    if options.split != "test":
+        about["split"] = options.split
+    size = options.num_targets, options.samples_per_target
+    samples, values = evaluate(model, subject, data, *size, options.seed, options.device, about, options.split)
     save(out, samples, values)
     _print_table([values])
     print(f"{out}/metrics.json\n{out}/samples.png")

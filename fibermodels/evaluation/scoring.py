@@ -1,7 +1,7 @@
 """Draw samples once, and score them."""
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.progress import track
@@ -105,18 +105,19 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     about: Metrics | None = None,
+    split: Literal["test", "val"] = "test",
 ) -> tuple[FiberSamples, Metrics]:
-    """Samples a model on the first `num_targets` test images of `data` and scores it.
+    """Samples a model on the first `num_targets` images of a split of `data` and scores it.
 
     Args:
         about: what the caller knows of the run (`name`, `fiber_weight`), kept in the metrics.
     """
     if num_targets < 1:
         raise ValueError(f"num_targets: expected at least 1, got {num_targets}")
-    test = data.split("test")
-    if num_targets > len(test):
-        raise ValueError(f"num_targets: the test split has {len(test)} images, {num_targets} were asked for")
-    x = test.images(slice(num_targets))
+    targets = data.split(split)
+    if num_targets > len(targets):
+        raise ValueError(f"num_targets: the {split} split has {len(targets)} images, {num_targets} were asked for")
+    x = targets.images(slice(num_targets))
     with torch.no_grad():
         h = torch.cat([subject(part) for part in x.split(1000)])
     remember(model, subject, data, x, h)

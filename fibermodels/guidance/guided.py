@@ -81,7 +81,7 @@ class Guided(Retrieval, Reports):
 
     With `target_rms` it finds the strength that reaches this fiber RMS, for each target by itself, on
     samples of its own. `report` then says what it chose, and for how many targets it fell short by more than
-    a fifth; it warns of these.
+    a fifth; it warns of these. The search's calls of the network come once per target, beside those per sample.
 
     With `target="renoised"` what guidance aims at is not `h` but what the subject makes of the query as the
     prior sees it at the present noise level, `phi(decode(E[z_0 | z_t]))` for `z_t` the noised query: early steps
@@ -183,7 +183,12 @@ class Guided(Retrieval, Reports):
         found, missed = torch.cat(self._found), torch.cat(self._missed)
         low, middle, high = found.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
         shares = {"strength_10": low, "strength_50": middle, "strength_90": high}
-        return {"target_rms": float(self.target_rms or 0), **shares, "target_rms_missed": float(missed.float().mean())}
+        return {
+            "target_rms": float(self.target_rms or 0),
+            "target_rms_missed": float(missed.float().mean()),
+            "search_calls_per_target": float(self.search_rounds * self.search_samples * self.network_calls),
+            **shares,
+        }
 
     def steer(self, noise: Tensor, h: Tensor, strength: Tensor | None = None, query: Tensor | None = None) -> Tensor:
         """Images `(B, C, H, W)`, without gradients.

@@ -39,23 +39,28 @@ class MomentMatching(Guidance):
     Args:
         noise: standard deviation of the target about the representation, in each feature; how near the fiber the
             samples come.
+        until: guided at times `t <= until`; before, the prior goes alone. A learned denoiser's error in `D` is
+            multiplied by `sigma^2 / alpha`, so what it says of the covariance early on is worse than nothing.
 
     Raises:
-        ValueError: a `noise` that is not positive; in `check`, a prior whose schedule ends at zero signal.
+        ValueError: a number out of its range; in `check`, a prior whose schedule reaches zero signal.
     """
 
-    def __init__(self, noise: float = 0.05) -> None:
+    def __init__(self, noise: float = 0.05, until: float = 1.0) -> None:
         super().__init__()
         if not noise > 0:
             raise ValueError(f"MomentMatching: noise must be positive, got {noise}")
-        self.noise = noise
+        if not 0 < until <= 1:
+            raise ValueError(f"MomentMatching: until must be a time in (0, 1], got {until}")
+        self.noise, self.until = noise, until
 
     def check(self, prior: Prior) -> None:
-        signal = float(prior.schedule.alpha(torch.ones((), dtype=torch.double)))
+        signal = float(prior.schedule.alpha(torch.tensor(self.until, dtype=torch.double)))
         if signal < 1e-6:
             raise ValueError(
-                f"MomentMatching: the schedule {type(prior.schedule).__name__} ends at zero signal, where the clean "
-                "latent's covariance is 0 / 0: expected a prior whose schedule does not, as 'linear'"
+                f"MomentMatching: the schedule {type(prior.schedule).__name__} reaches zero signal at {self.until}, "
+                "where the clean latent's covariance is 0 / 0: expected an earlier `until`, or a prior whose schedule "
+                "does not, as 'linear'"
             )
 
     def calls(self, t: float) -> int:
@@ -72,6 +77,9 @@ class MomentMatching(Guidance):
         s: Tensor,
         strength: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        if (t > self.until).all():
+            return denoise(z, t)
+        strength = torch.where(t > self.until, 0, strength)
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             data, noise = denoise(z, t)
