@@ -55,7 +55,8 @@ class Component(nn.Module, metaclass=Recorded):
         try:
             self.load_state_dict(state)
         except RuntimeError as error:
-            raise ValueError(f"{type(self).__name__}: the weights in '{path}' do not fit: {error}") from error
+            first = " ".join(line.strip()[:200] for line in str(error).splitlines()[1:3])  # of what may be hundreds
+            raise ValueError(f"{type(self).__name__}: the weights in '{path}' do not fit: {first}") from error
         return metadata or {}
 
 

@@ -125,6 +125,7 @@ def test_train_says_what_is_wrong(arguments, message, tmp_path):
         (["--compare", "nowhere"], "no result in 'nowhere'"),
         (["--model", "configs/digits/oracle.yaml", "--num_targets", "-3"], "num_targets: expected at least 1, got -3"),
         (["--modell", "x"], "--modell"),
+        (["--compare", "nowhere", "--model.init_args.steps", "3"], "such options go with a --model file"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -134,6 +135,26 @@ def test_evaluate_says_what_is_wrong(arguments, message, tmp_path):
     assert message in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("stepz", "3", "Option 'stepz' is not accepted"),
+        ("target_rms", "0", "Guided: target_rms must be positive, got 0.0"),
+        ("guidance.class_path", "fibermodels.guidance.NTDM", "has no attribute 'NTDM'"),
+        ("prior.init_args.width", "64", "Diffusion: the weights in"),
+        ("prior.init_args.weights", "nowhere", "Diffusion: no weights at 'nowhere'"),
+        ("prior", "configs/parts/flow_map.yaml", "FlowMap"),
+    ],
+)
+def test_a_model_file_with_a_wrong_key_is_one_clear_message(key, value, message, tmp_path):
+    options = ("--model", "configs/colour_mnist/ndtm.yaml", f"--model.init_args.{key}", value)
+    failed = run("evaluate.py", *options, "--out", tmp_path / "out")
+    assert failed.returncode == 2
+    assert message in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert len(failed.stderr) < 700
 
 
 @pytest.mark.slow

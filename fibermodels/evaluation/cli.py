@@ -1,6 +1,7 @@
 """The command line of `evaluate.py`."""
 
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,9 +127,16 @@ def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str
     own = model_parser()
     try:
         built = own.instantiate_classes(own.parse_args(["--config", path, *overrides]))
-    except ArgumentError as error:
-        raise ValueError(f"'{path}': {error}") from error
+    except (ArgumentError, ValueError) as error:
+        raise ValueError(f"'{path}': {_reason(str(error))}") from error
     return built.model.eval(), built.subject, built.data, {"name": built.name}
+
+
+def _reason(report: str) -> str:
+    """What is wrong, of jsonargparse's report: without the alternatives that it tried and the values it was given."""
+    _, _, tried = report.rpartition("Errors:\n")
+    lines = takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines())
+    return "\n".join(lines).strip().removeprefix("- ")
 
 
 def _compare(folders: list[str], out: Path) -> None:

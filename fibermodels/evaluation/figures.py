@@ -82,42 +82,75 @@ def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
     _plot(rows, out / "comparison.png")
 
 
+KNOB = re.compile(r"-(lambda|gamma|scale)([\d.]+)")
+"""What a result's name says of the strength that sets it apart from others of its curve."""
+
+
 def curve(row: Row) -> str:
-    """A result's name without its lambda."""
-    return re.sub(r"-lambda[\d.]+", "", str(row.get("name", row["family"])))
+    """A result's name without its strength."""
+    return KNOB.sub("", str(row.get("name", row["family"])))
 
 
 def _plot(rows: Sequence[Row], path: Path) -> None:
-    """Fidelity against consistency: one point per result, one line for all lambdas of a model."""
+    """Fidelity against consistency, and against cost: one point per result, one line for all strengths of a model."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     other = "colour_kl" if any("colour_kl" in row for row in rows) else "fid"
-    figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
+    floors = [float(row[f"{other}_floor"]) for row in rows if f"{other}_floor" in row]
+    excess = bool(floors) and max(floors) > 1.1 * min(floors)  # sample sizes differ, and with them the floors
+    figure, (plane, cost) = plt.subplots(1, 2, figsize=(16, 6.5), layout="constrained", sharex=True)
     small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
     palette = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
     side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # neighbours' labels keep out of each other's way
     curves = list(dict.fromkeys(curve(row) for row in rows))
     for i, (label, marker) in enumerate(zip(curves, "o*sDv^<>PXhd" * 9, strict=False)):
         own = [row for row in rows if curve(row) == label and other in row]
-        points = [(float(row["fiber_rms"]), float(row[other])) for row in own]
-        if not points:
-            continue
-        axes.plot(*zip(*points, strict=True), marker=marker, markersize=7, color=palette[i % 20], label=label)
-        for row, point in zip(own, points, strict=True):
-            if float(row["fiber_weight"]) or len(own) > 1:
-                axes.annotate(f"λ {row['fiber_weight']:g}", point, (8 - 16 * (i % 2), -3), **side[i % 2])
-    axes.set_xlim(-0.002, 1.4 * max(float(row["fiber_rms"]) for row in rows) + 0.002)
-    floors = [float(row[f"{other}_floor"]) for row in rows if f"{other}_floor" in row]
-    if floors:
-        axes.axhline(min(floors), color="grey", linestyle=":", label="floor: exact samples")
-    axes.set_xscale("symlog", linthresh=0.02)
-    axes.set_yscale("log")
-    axes.set_xlabel("fidelity: fiber RMS (lower is better)")
-    axes.set_ylabel(f"consistency: {other.replace('_', ' ')} (lower is better)")
+        style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": palette[i % 20]}
+        for axes, values in (
+            (plane, [_height(row, other, excess) for row in own]),
+            (cost, [_seconds(row) for row in own]),
+        ):
+            points = [(float(row["fiber_rms"]), value) for row, value in zip(own, values, strict=True)]
+            if not points:
+                continue
+            axes.plot(*zip(*points, strict=True), **style, label=label if axes is plane else None)
+            for row, point in zip(own, points, strict=True):
+                if axes is plane and (_knob(row) or len(own) > 1):
+                    axes.annotate(_knob(row) or "λ 0", point, (8 - 16 * (i % 2), -3), **side[i % 2])
+    if floors and not excess:
+        plane.axhline(min(floors), color="grey", linestyle=":", label="floor: exact samples")
+    plane.set_xscale("symlog", linthresh=0.02)
+    plane.set_xlim(-0.002, 1.4 * max(float(row["fiber_rms"]) for row in rows) + 0.002)
+    plane.set_ylabel(f"consistency: {other.replace('_', ' ')}{' above its floor' if excess else ''} (lower is better)")
+    cost.set_ylabel("cost: seconds per sample")
+    for axes in (plane, cost):
+        axes.set_xlabel("fidelity: fiber RMS (lower is better)")
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside right upper")
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _height(row: Row, metric: str, excess: bool) -> float:
+    """The metric, or by how much it exceeds what exact samples score; at least a thousandth, for the logarithm."""
+    value = float(row[metric])
+    return max(value - float(row.get(f"{metric}_floor", 0)), 1e-3) if excess else value
+
+
+def _seconds(row: Row) -> float:
+    return max(float(row.get("seconds_per_sample", 0)), 1e-7)
+
+
+def strength(row: Row) -> float:
+    """What sets a result apart from others of its curve: the number in its name, else its lambda."""
+    found = KNOB.search(str(row.get("name", "")))
+    return float(found[2]) if found else float(row["fiber_weight"])
+
+
+def _knob(row: Row) -> str:
+    found = KNOB.search(str(row.get("name", "")))
+    return f"{ {'lambda': 'λ', 'gamma': 'γ', 'scale': 'ζ'}[found[1]] } {found[2]}" if found else ""

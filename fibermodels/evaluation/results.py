@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fibermodels.core import FiberSamples
-from fibermodels.evaluation.figures import Row, curve, sample_grid
+from fibermodels.evaluation.figures import Row, curve, sample_grid, strength
 
 Metrics = Row
 
@@ -69,7 +69,7 @@ def read_results(folders: Sequence[str | Path]) -> list[Row]:
         found = {str(row.get(key)) for row in rows}
         if len(found) > 1:
             raise ValueError(f"these results have different {key}s, {sorted(found)}: their figures do not compare")
-    return sorted(rows, key=lambda row: (_RANK.get(str(row["family"]), 9), curve(row), row["fiber_weight"]))
+    return sorted(rows, key=lambda row: (_RANK.get(str(row["family"]), 9), curve(row), strength(row)))
 
 
 _RANK = {"Oracle": 0, "Reconstruction": 1, "NearestNeighbour": 2, "Augmented": 3, "DecodedNoise": 4}
