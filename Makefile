@@ -6,7 +6,7 @@ WEIGHTS := data/weights/colour_mnist
 NUM_TARGETS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist latent-study \
+.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance latent-study \
 	subject fiber-autoencoder vae clean
 
 help:  ## this list
@@ -52,6 +52,11 @@ benchmark: $(VENV)/installed-bench  ## speed beside zuko, normflows, FrEIA and t
 
 benchmark-colour-mnist: $(VENV)/installed  ## train, score and compare everything on colour MNIST (hours on a CPU)
 	$(PY) benchmarks/colour_mnist.py --num_targets $(NUM_TARGETS)
+	$(PY) benchmarks/tables.py
+
+benchmark-guidance: $(VENV)/installed  ## guided and refined models on colour MNIST, from the published weights (hours on a CPU)
+	$(PY) benchmarks/guidance.py
+	$(PY) benchmarks/guidance_cost.py
 	$(PY) benchmarks/tables.py
 
 subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10 minutes on two cores)

@@ -214,7 +214,7 @@ def main(
                 call("evaluate.py", "--checkpoint", checkpoint, *size, *own)
     if not score:
         return
-    done = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
+    done = [RESULTS / name for name in (*UNTRAINED, *(point.name for point in POINTS)) if scored(name)]
     call("evaluate.py", "--compare", *done, "--out", RESULTS, "--overwrite", "true")
     summary = [RESULTS / name for name in SUMMARY if scored(name)]
     call("evaluate.py", "--compare", *summary, "--out", RESULTS / "summary", "--overwrite", "true")

@@ -48,6 +48,7 @@ GAMMAS = {1: 0.2, 2: 0.4, 5: 1.0, 10: 2.0}
 
 INNER = "guidance.init_args"
 ABLATIONS = {
+    "base": (),
     "steps25": (("steps", 25), ("strength", 2.0)),
     "steps100": (("steps", 100), ("strength", 0.5)),
     "inner2": ((f"{INNER}.inner", 2),),
@@ -93,6 +94,20 @@ ROWS = [
 ]
 
 
+AMORTISED = (
+    "oracle",
+    "reconstruction",
+    "reconstruction-vae",
+    "decoded_noise",
+    "flow_map-distilled",
+    "flow_matching",
+    "normalizing_flow",
+    "flow_matching-vae",
+    "flow_matching-lambda10-vae",
+)
+"""What the figure shows beside them (`benchmarks/colour_mnist.py`)."""
+
+
 def call(*arguments: object) -> None:
     """Runs one of the project's scripts; its output and its failure are ours."""
     command = [sys.executable, *map(str, arguments)]
@@ -117,6 +132,12 @@ def main(seed: int = 0, only: list[str] | None = None, scale: float = 1.0, resul
         changes = [part for key, value in row.changes for part in (f"--model.init_args.{key}", value)]
         size = ("--num_targets", max(2, int(scale * row.targets)), "--samples_per_target", row.samples, "--seed", seed)
         call("evaluate.py", "--model", CONFIGS / f"{config}.yaml", *changes, *size, "--out", out, "--name", row.name)
+    ablations = [row.name for row in ROWS if row.config == "ndtm-ablation"]
+    others = [*AMORTISED, *(row.name for row in ROWS if row.name not in ablations)]
+    for table, names in (("guidance", others), ("ndtm_ablation", ablations)):
+        done = [results / name for name in names if (results / name / "metrics.json").exists()]
+        if done:
+            call("evaluate.py", "--compare", *done, "--out", results / table, "--overwrite", "true")
 
 
 if __name__ == "__main__":
