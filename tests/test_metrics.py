@@ -17,6 +17,7 @@ LOWER_IS_BETTER = {
     metrics.colour_kl,
     metrics.colour_w1,
     metrics.contrast_error,
+    metrics.pixel_error,
 }
 HIGHER_IS_BETTER = {metrics.cosine, metrics.mean_reciprocal_rank}
 
@@ -46,6 +47,7 @@ def test_the_oracle_is_optimal(oracle):
     assert metrics.cosine(exact) == pytest.approx(1, abs=1e-6)
     assert metrics.mean_reciprocal_rank(exact) > 0.999
     assert metrics.contrast_error(exact) < 1e-4
+    assert metrics.pixel_error(exact) < 1e-3  # ten colours in a million are clipped
 
 
 def test_a_shuffled_oracle_is_not(oracle):
@@ -157,6 +159,8 @@ def test_contrast_error_by_hand():
     h = torch.zeros(1, 1)
     samples = FiberSamples(x, h, torch.stack((mixed, half)), torch.zeros(2, 1, 1))
     assert metrics.contrast_error(samples) == pytest.approx((0.5 / 3 + 0.5) / 2, abs=1e-6)
+    one = 0.25 / 16**0.5  # the digit's one pixel of 16 is off by a quarter, in one channel of three, and in all
+    assert metrics.pixel_error(samples) == pytest.approx((one / 3**0.5 + one) / 2, abs=1e-6)
 
 
 def test_pairwise_distance():

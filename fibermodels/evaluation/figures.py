@@ -22,6 +22,7 @@ COLUMNS = {
     "colour_kl_floor": "floor",
     "colour_w1": "colour W1",
     "contrast_error": "contrast error",
+    "pixel_error": "pixel error",
     "pairwise_distance": "diversity",
     "mean_reciprocal_rank": "MRR",
     "network_calls_per_sample": "calls",

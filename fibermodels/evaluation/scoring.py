@@ -92,6 +92,7 @@ def score(samples: FiberSamples, exact: FiberSamples | None = None) -> Metrics:
         for metric, floor in FLOORED.items():
             values[metric.__name__], values[floor] = metric(samples), metric(exact)
         values["contrast_error"] = metrics.contrast_error(samples)
+        values["pixel_error"] = metrics.pixel_error(samples)
         values["pairwise_distance_truth"] = metrics.pairwise_distance(exact)
     return {name: round(value, 6) for name, value in values.items() if value == value}  # NaN: does not apply
 

@@ -1,6 +1,6 @@
 """Metrics: pure functions of `FiberSamples`, each returning one float."""
 
-from fibermodels.metrics.consistency import colour_kl, colour_w1, contrast_error
+from fibermodels.metrics.consistency import colour_kl, colour_w1, contrast_error, pixel_error
 from fibermodels.metrics.diversity import pairwise_distance
 from fibermodels.metrics.fidelity import (
     cosine,
@@ -24,4 +24,5 @@ __all__ = [
     "mean_reciprocal_rank",
     "nll_bits_per_dim",
     "pairwise_distance",
+    "pixel_error",
 ]

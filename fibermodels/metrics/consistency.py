@@ -48,3 +48,18 @@ def contrast_error(samples: FiberSamples) -> float:
     own = colour.decolorise(samples.x).flatten(-2).amax(-1)
     errors = [(colour.decolorise(slot).flatten(-2).amax(-1) - own).abs().mean().item() for slot in samples.x_hat]
     return sum(errors) / len(errors)
+
+
+def pixel_error(samples: FiberSamples) -> float:
+    """Root mean square over pixels and channels of `x_hat - colourise(m, c_hat)`, averaged over pairs: 0 is best.
+
+    `m` is the target's digit and `c_hat` the sample's own ground, so the second term is the member of the exact
+    fiber in the sample's colours. It asks nothing of the subject: a sample that only deceives the subject, as an
+    adversarial example does, has a small fiber RMS and a large distance here.
+    """
+    digits = colour.decolorise(samples.x).median(-3, keepdim=True).values.clamp(0, 1)  # as `models.Oracle` has it
+    errors = []
+    for slot in samples.x_hat:
+        nearest = colour.colourise(digits, colour.estimate_backgrounds(slot))
+        errors.append((slot - nearest).square().flatten(1).mean(1).sqrt().mean().item())
+    return sum(errors) / len(errors)
