@@ -7,7 +7,7 @@ NUM_TARGETS ?= 10000
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance latent-study \
-	subject fiber-autoencoder vae clean
+	subject fiber-autoencoder vae priors clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
@@ -74,6 +74,15 @@ fiber-autoencoder: $(VENV)/installed  ## train the latent space of colour MNIST 
 vae: $(VENV)/installed  ## retrain the committed VAE that knows nothing of the subject (10 minutes on a CPU)
 	$(PY) train.py --config $(MNIST)/vae.yaml
 	$(PY) export.py --checkpoint runs/colour_mnist/vae/checkpoints/best.ckpt --out $(WEIGHTS)/vae --half true --overwrite true
+
+priors: $(VENV)/installed  ## retrain the committed unconditional priors (an hour and a half on two cores)
+	$(PY) train.py --config $(MNIST)/prior.yaml
+	$(PY) train.py --config $(MNIST)/prior-uncorrelated.yaml
+	$(PY) train.py --config $(MNIST)/prior-pixels.yaml
+	$(PY) train.py --config $(MNIST)/prior-pixels-uncorrelated.yaml --start_from runs/colour_mnist/prior-pixels/checkpoints/last.ckpt
+	for name in prior prior-uncorrelated prior-pixels prior-pixels-uncorrelated; do \
+		$(PY) export.py --checkpoint runs/colour_mnist/$$name/checkpoints/last.ckpt --out $(WEIGHTS)/$$name --half true --overwrite true || exit 1; \
+	done
 
 latent-study: $(VENV)/installed  ## compare variants of the latent space on validation digits (an hour on a CPU)
 	$(PY) benchmarks/latent_space.py
