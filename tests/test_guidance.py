@@ -210,7 +210,7 @@ class TestNDTM:
         z, t, objective = parts(prior, subject, TARGET)
         strength = torch.linspace(0, 2, len(z)).double()
         denoise, schedule = prior.denoiser(), prior.schedule
-        data, noise = guidance.step(denoise, objective, schedule, z, t, t, strength)
+        data, noise = guidance.step(objective, z, t, t, strength)
         full = {"tau": 0.0, "kappa": 3e-4, "weight": 1.0, "clip": None} | options
         for i in range(len(z)):
             row, time = z[i : i + 1], t[i : i + 1]
@@ -239,7 +239,7 @@ class TestNDTM:
         prior, subject = gaussian(), Linear()
         z, t, objective = parts(prior, subject, TARGET, FiberDistance("squared"), time=0.1, rows=3)
         guidance = NDTM(gamma, inner=1200, lr=0.04 / gamma, kappa=0.5)
-        data, noise = guidance.step(prior.denoiser(), objective, prior.schedule, z, t, t, torch.ones(3).double())
+        data, noise = guidance.step(objective, z, t, t, torch.ones(3).double())
         alpha, sigma = prior.schedule.alpha(t)[:, None], prior.schedule.sigma(t)[:, None]
         found = alpha * data + sigma * noise - z
         row = subject.matrix * derivative(prior, t)
@@ -322,7 +322,7 @@ class TestDPS:
         slope = 2 * (data @ subject.matrix.mT - TARGET) * subject.matrix * derivative(prior, t)
         alpha, sigma = schedule.alpha(s)[:, None], schedule.sigma(s)[:, None]
         expected = alpha * data + sigma * noise - 0.3 * strength[:, None] * slope
-        data, noise = DPS(0.3).step(prior.denoiser(), objective, schedule, z, t, s, strength)
+        data, noise = DPS(0.3).step(objective, z, t, s, strength)
         torch.testing.assert_close(alpha * data + sigma * noise, expected)
 
     BIAS: ClassVar = {
@@ -378,7 +378,7 @@ class TestMomentMatching:
         expected = mean + alpha * torch.linalg.solve(total, (z - alpha * mean).mT).mT @ covariance
         h = torch.tensor(self.H).double().expand(5, 2)
         objective = Objective(model.prior, model.subject, model.cost, h, h)
-        data, noise = model.guidance.step(model.prior.denoiser(), objective, schedule, z, t, t, torch.ones(5).double())
+        data, noise = model.guidance.step(objective, z, t, t, torch.ones(5).double())
         torch.testing.assert_close(data, expected)
         torch.testing.assert_close(alpha * data + sigma * noise, z)
 

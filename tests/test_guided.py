@@ -16,8 +16,8 @@ from fibermodels.models import Diffusion
 class Pull(Guidance):
     """Takes the data towards the one image that fits the target: `strength / (1 + strength)` of the way."""
 
-    def step(self, denoise, objective, schedule, z, t, s, strength):
-        data, noise = denoise(z, t)
+    def step(self, objective, z, t, s, strength):
+        data, noise = objective.denoise(z, t)
         self.aims = [*getattr(self, "aims", []), objective.h]
         goal = objective.prior.encode(objective.h.view(-1, 1, 2, 2))
         return data + (strength / (1 + strength))[:, None] * (goal - data), noise

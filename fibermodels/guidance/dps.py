@@ -26,7 +26,6 @@ Interpretability: KL-Minimal Soft-Constraint Principle" (EnergyDPS).
 import torch
 from torch import Tensor
 
-from fibermodels.diffusion import Denoiser, Schedule
 from fibermodels.guidance.guidance import Guidance
 from fibermodels.guidance.objective import Objective, gradient
 
@@ -51,19 +50,10 @@ class DPS(Guidance):
         return 1
 
     @torch.no_grad()
-    def step(
-        self,
-        denoise: Denoiser,
-        objective: Objective,
-        schedule: Schedule,
-        z: Tensor,
-        t: Tensor,
-        s: Tensor,
-        strength: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, objective: Objective, z: Tensor, t: Tensor, s: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            data, noise = denoise(z, t)
+            data, noise = objective.denoise(z, t)
             (slope,) = gradient(objective(data), z)
-        reach = (self.scale * strength / schedule.alpha(s)).to(z.dtype)[:, None]
+        reach = (self.scale * strength / objective.schedule.alpha(s)).to(z.dtype)[:, None]
         return data.detach() - reach * slope, noise.detach()

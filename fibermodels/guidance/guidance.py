@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from fibermodels.core import Component
-from fibermodels.diffusion import Denoiser, Prior, Schedule
+from fibermodels.diffusion import Prior
 from fibermodels.guidance.objective import Objective
 
 
@@ -13,29 +13,18 @@ class Guidance(Component, ABC):
     """Steers one step of a sampler, every row by itself."""
 
     @abstractmethod
-    def step(
-        self,
-        denoise: Denoiser,
-        objective: Objective,
-        schedule: Schedule,
-        z: Tensor,
-        t: Tensor,
-        s: Tensor,
-        strength: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, objective: Objective, z: Tensor, t: Tensor, s: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
         """The data and the noise, each `(B, D)`, with which the sampler goes on from `t` to `s`; without gradients.
 
         The state it goes on from is `alpha data + sigma noise` at time `t`: `z`, or where the guidance moves it.
 
         Args:
-            denoise: the prior's denoiser, `(z, t) -> (data, noise)`, already bound to `h`.
-            objective: what to lower, a function of clean latents.
-            schedule: the prior's, for `alpha` and `sigma`.
+            objective: what to lower, and the prior that it is about.
             z: the state `(B, D)`.
             t: its time `(B,)`, in (0, 1].
             s: the time `(B,)` that the step leads to, `s <= t` (Heun's second half has `s = t`).
             strength: `(B,)`, at least 0: what the guidance's own force is multiplied by, row by row. Where it is 0
-                the result is `denoise(z, t)`, exactly.
+                the result is `objective.denoise(z, t)`, exactly.
         """
 
     @abstractmethod

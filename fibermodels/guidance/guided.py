@@ -208,11 +208,11 @@ class Guided(Retrieval, Reports):
 
         def guide(denoise: Denoiser, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
             if query is None:
-                return self.guidance.step(denoise, static, schedule, z, t, s, strength)
+                return self.guidance.step(static, z, t, s, strength)
             noised = schedule.alpha(t)[:, None] * query + schedule.sigma(t)[:, None] * renoise
             aim = self.subject(self.prior.decode(denoise(noised, t)[0], h))
             objective = Objective(self.prior, self.subject, self.cost, aim, h)
-            return self.guidance.step(denoise, objective, schedule, z, t, s, strength)
+            return self.guidance.step(objective, z, t, s, strength)
 
         with torch.no_grad():
             z = sample(own, schedule, noise, self.steps, self.sampler, self.eta, guide=guide)

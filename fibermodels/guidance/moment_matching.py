@@ -28,7 +28,7 @@ multiple of the identity it is the pseudoinverse guidance of Song et al. (ICLR 2
 import torch
 from torch import Tensor
 
-from fibermodels.diffusion import Denoiser, Prior, Schedule
+from fibermodels.diffusion import Prior
 from fibermodels.guidance.guidance import Guidance
 from fibermodels.guidance.objective import Objective, gradient
 
@@ -67,26 +67,17 @@ class MomentMatching(Guidance):
         return 1
 
     @torch.no_grad()
-    def step(
-        self,
-        denoise: Denoiser,
-        objective: Objective,
-        schedule: Schedule,
-        z: Tensor,
-        t: Tensor,
-        s: Tensor,
-        strength: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, objective: Objective, z: Tensor, t: Tensor, s: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
         if (t > self.until).all():
-            return denoise(z, t)
+            return objective.denoise(z, t)
         strength = torch.where(t > self.until, 0, strength)
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            data, noise = denoise(z, t)
+            data, noise = objective.denoise(z, t)
             features = objective.representations(data).flatten(1)
             rows = [gradient(feature, data, z, retain_graph=True) for feature in features.unbind(1)]
         jacobian, through = (torch.stack(part, 1) for part in zip(*rows, strict=True))  # J and J D, each (B, F, D)
-        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+        alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
         through = through * (sigma.square() / alpha)[..., None]
         covariance = through @ jacobian.mT
         values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)

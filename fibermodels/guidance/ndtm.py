@@ -34,7 +34,6 @@ import math
 import torch
 from torch import Tensor
 
-from fibermodels.diffusion import Denoiser, Schedule
 from fibermodels.guidance.guidance import Guidance
 from fibermodels.guidance.objective import Objective, gradient
 
@@ -98,29 +97,20 @@ class NDTM(Guidance):
         return self.inner + 1 if self.gain(torch.tensor(t)) > 0 else 1
 
     @torch.no_grad()
-    def step(
-        self,
-        denoise: Denoiser,
-        objective: Objective,
-        schedule: Schedule,
-        z: Tensor,
-        t: Tensor,
-        s: Tensor,
-        strength: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, objective: Objective, z: Tensor, t: Tensor, s: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
         gain = self.gain(t)
         if not gain.any():
-            return denoise(z, t)
+            return objective.denoise(z, t)
         g = (strength * gain).to(z.dtype)[:, None]
-        guided = z + g * self._control(denoise, objective, z, t, g)
-        data, noise = denoise(guided, t)
+        guided = z + g * self._control(objective, z, t, g)
+        data, noise = objective.denoise(guided, t)
         if self.clip is None:
             return data, noise
         clipped = torch.where(g > 0, data.clamp(-self.clip, self.clip), data)
-        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+        alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
         return clipped, noise + alpha / sigma * (data - clipped)  # together they are the guided state still
 
-    def _control(self, denoise: Denoiser, objective: Objective, z: Tensor, t: Tensor, g: Tensor) -> Tensor:
+    def _control(self, objective: Objective, z: Tensor, t: Tensor, g: Tensor) -> Tensor:
         """The control `(B, D)` after the inner steps."""
         u, first, second = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(z)
         rate = self.lr * t[:, None]
@@ -128,7 +118,7 @@ class NDTM(Guidance):
         for i in range(1, self.inner + 1):
             with torch.enable_grad():
                 guided = (z + g * u).requires_grad_()
-                data, noise = denoise(guided, t)
+                data, noise = objective.denoise(guided, t)
                 data = data if self.clip is None else data.clamp(-self.clip, self.clip)
                 (downhill,) = gradient(objective(data), data)
             if unguided is None:

@@ -1,4 +1,4 @@
-"""What guidance lowers, as a function of the clean latent."""
+"""What guidance lowers, as a function of the clean latent, and the prior that it guides."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.core import Subject
-from fibermodels.diffusion import Prior
+from fibermodels.diffusion import Prior, Schedule
 from fibermodels.guidance.costs import Cost
 
 
@@ -21,6 +21,15 @@ class Objective:
     """Targets `(B, *feature_shape)`, one for each row of the latents."""
     told: Tensor
     """What the prior is bound to, `(B, *feature_shape)`: the same, unless the target is approximated."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The prior's."""
+        return self.prior.schedule
+
+    def denoise(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The data and the noise, each `(B, D)`, that the prior expects in states `z` at times `t`."""
+        return self.prior.denoiser(self.told)(z, t)
 
     def images(self, z: Tensor) -> Tensor:
         """`decode(z)`, `(B, C, H, W)`."""
