@@ -57,6 +57,9 @@ def main() -> None:
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"interrupted: no result was written to '{options.out}'", file=sys.stderr)
+        sys.exit(130)
 
 
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -43,7 +43,7 @@ def draw(
     x: Tensor,
     samples_per_target: int,
     seed: int = 0,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     device: str | torch.device = "cpu",
 ) -> tuple[FiberSamples, float]:
     """Samples for every target, and the seconds that sampling took.
@@ -54,13 +54,15 @@ def draw(
         x: target images `(B, C, H, W)`.
         samples_per_target: n.
         seed: of the samples; a target's samples do not depend on `batch_size`.
-        batch_size: targets at a time.
+        batch_size: targets at a time; None takes 500, and 100 for a model of a hundred calls or more, so that the
+            progress bar moves.
         device: where to compute; the samples come back to the CPU.
     """
     if samples_per_target < 1:
         raise ValueError(f"samples_per_target: expected at least 1, got {samples_per_target}")
     check_images(x, subject.image_shape, "targets")
     model.to(device), subject.to(device)
+    batch_size = batch_size or (500 if model.network_calls < 100 else 100)
     generator = seeded("samples", seed)
     hs, x_hats, h_hats, seconds = [], [], [], 0.0
     for images in track(x.split(batch_size), f"sampling {type(model).__name__}"):
