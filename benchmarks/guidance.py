@@ -65,6 +65,10 @@ ROWS = [
     *(Row(f"feedback-{model}", targets=10_000, samples=4) for model in ("flow_map", "decoded_noise", "flow_matching")),
     *(Row(f"feedback-{model}", targets=10_000, samples=4) for model in ("normalizing_flow", "flow_matching-vae")),
     *(Row("feedback-flow_map", f"steps{steps}", (("steps", steps),), targets=10_000, samples=4) for steps in (1, 2, 6)),
+    *(
+        Row("feedback-flow_map", f"steps1-size{size}", (("steps", 1), ("step_size", size)), targets=10_000, samples=4)
+        for size in (0.5, 1.25)
+    ),
     Row("feedback-flow_map", "steps6-memory2", (("steps", 6), ("memory", 2)), targets=10_000, samples=4),
     *(Row(f"projection-{model}") for model in ("flow_map", "flow_matching", "normalizing_flow", "flow_matching-vae")),
     Row("langevin-flow_matching-vae", targets=500),
