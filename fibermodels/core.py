@@ -339,7 +339,7 @@ class Reports(ABC):
 
     @abstractmethod
     def report(self) -> dict[str, float]:
-        """Figures on all that it sampled so far, by name; they join the metrics of a result."""
+        """Figures on the last call of `sample`, by name; averaged over targets they join the metrics of a result."""
 
 
 class HasLogProb(ABC):

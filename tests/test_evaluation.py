@@ -7,9 +7,10 @@ import pytest
 import torch
 from cases import flow_matching, images, normalizing_flow, prepared, subject
 
-from fibermodels.core import FiberSamples, fingerprint
+from fibermodels.core import FiberSamples, Pushforward, Reports, fingerprint
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.evaluation.figures import markdown_table, write_comparison
+from fibermodels.evaluation.partial import Partial
 from fibermodels.evaluation.results import load_samples, read_results, save
 from fibermodels.evaluation.scoring import draw, evaluate, own_parameters, score
 from fibermodels.models import NearestNeighbour, Oracle
@@ -58,8 +59,8 @@ def test_samples_are_kept_and_score_the_same_again(result):
 def test_samples_do_not_depend_on_the_batch_size(build):
     phi, x = subject(), images(10)
     model = prepared(build(), phi, x)
-    first, _ = draw(model, phi, x, 3, seed=5, batch_size=10)
-    second, _ = draw(model, phi, x, 3, seed=5, batch_size=3)
+    first, *_ = draw(model, phi, x, 3, seed=5, batch_size=10)
+    second, *_ = draw(model, phi, x, 3, seed=5, batch_size=3)
     torch.testing.assert_close(first.x_hat, second.x_hat, atol=1e-5, rtol=0)
 
 
@@ -136,3 +137,56 @@ def test_samples_that_do_not_belong_together():
     x = images(2)
     with pytest.raises(ValueError, match="do not belong"):
         FiberSamples(x, torch.zeros(2, 6), x[None, :1], torch.zeros(1, 1, 6))
+
+
+class TestInterrupted:
+    """An evaluation that stops goes on where it was, and ends as if it had not."""
+
+    class Stops(Pushforward, Reports):
+        """Pushes noise, and stops when it is asked for the batch of number `at`."""
+
+        image_shape, noise_shape, network_calls = (3, 28, 28), (3, 28, 28), 1
+
+        def __init__(self, at: int | None = None) -> None:
+            super().__init__()
+            self.at, self.asked = at, 0
+
+        def push(self, noise, h):
+            if self.asked == self.at:
+                raise KeyboardInterrupt
+            self.asked += 1
+            return noise.sigmoid()
+
+        def report(self):
+            return {"asked": 1.0}
+
+    def drawn(self, folder, at=None, seed=5):
+        model = self.Stops()
+        partial = Partial(folder, model, "choice", seed)
+        model.at = at
+        return model, draw(model, subject(), images(10), 2, seed, batch_size=4, partial=partial)
+
+    def test_it_goes_on(self, tmp_path):
+        _, (whole, _, report) = self.drawn(tmp_path / "whole")
+        with pytest.raises(KeyboardInterrupt):
+            self.drawn(tmp_path / "cut", at=2)
+        model, (resumed, seconds, again) = self.drawn(tmp_path / "cut")
+        assert model.asked == 1  # the last of three batches
+        assert torch.equal(resumed.x_hat, whole.x_hat)
+        assert torch.equal(resumed.h_hat, whole.h_hat)
+        assert seconds > 0
+        assert report == again == {"asked": pytest.approx(1.0)}
+
+    def test_it_starts_anew_with_another_seed_or_damaged_files(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            self.drawn(tmp_path, at=1)
+        assert self.drawn(tmp_path, seed=6)[0].asked == 3
+        (tmp_path / "0001.safetensors").write_bytes(b"cut off")
+        assert self.drawn(tmp_path, seed=6)[0].asked == 1
+
+    def test_nothing_is_left_when_it_is_done(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(self.Stops, "network_calls", 100)
+        samples, values = evaluate(self.Stops(), subject(), ColourDigits(), 8, 2, unfinished=tmp_path / "partial")
+        assert not (tmp_path / "partial").exists()
+        assert values["asked"] == 1
+        assert samples.x_hat.shape[:2] == (2, 8)

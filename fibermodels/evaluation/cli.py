@@ -58,7 +58,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"interrupted: no result was written to '{options.out}'", file=sys.stderr)
+        print(f"interrupted: no result in '{options.out}' yet; the same command goes on", file=sys.stderr)
         sys.exit(130)
 
 
@@ -98,7 +98,9 @@ def run(options: Namespace, overrides: list[str]) -> None:
     if options.split != "test":
         about["split"] = options.split
     size = options.num_targets, options.samples_per_target
-    samples, values = evaluate(model, subject, data, *size, options.seed, options.device, about, options.split)
+    samples, values = evaluate(
+        model, subject, data, *size, options.seed, options.device, about, options.split, out / "partial"
+    )
     save(out, samples, values)
     _print_table([values])
     print(f"{out}/metrics.json\n{out}/samples.png")

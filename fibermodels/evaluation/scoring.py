@@ -1,6 +1,7 @@
 """Draw samples once, and score them."""
 
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from fibermodels.core import (
     fingerprint,
     seeded,
 )
+from fibermodels.evaluation.partial import Batch, Partial
 from fibermodels.evaluation.results import Metrics, commit
 from fibermodels.models import Oracle
 from fibermodels.retrieval import Retrieval
@@ -37,16 +39,21 @@ FLOORED: dict[Metric, str] = {metrics.colour_kl: "colour_kl_floor", metrics.colo
 """Metrics of a known law, and the name under which exact samples' score stands beside them."""
 
 
+LONG = 100
+"""Network calls per sample from which an evaluation is long: in small batches, each kept once it is drawn."""
+
+
 def draw(
     model: FiberModel,
     subject: Subject,
     x: Tensor,
     samples_per_target: int,
     seed: int = 0,
-    batch_size: int | None = None,
+    batch_size: int = 500,
     device: str | torch.device = "cpu",
-) -> tuple[FiberSamples, float]:
-    """Samples for every target, and the seconds that sampling took.
+    partial: Partial | None = None,
+) -> tuple[FiberSamples, float, dict[str, float]]:
+    """Samples for every target, the seconds that sampling took, and what a model that `Reports` said of them.
 
     Args:
         model: any FiberModel; a `Retrieval` must remember its images already.
@@ -54,30 +61,48 @@ def draw(
         x: target images `(B, C, H, W)`.
         samples_per_target: n.
         seed: of the samples; a target's samples do not depend on `batch_size`.
-        batch_size: targets at a time; None takes 500, and 100 for a model of a hundred calls or more, so that the
-            progress bar moves.
+        batch_size: targets at a time.
         device: where to compute; the samples come back to the CPU.
+        partial: keeps every batch as soon as it is drawn, and has those of an earlier, interrupted call.
     """
     if samples_per_target < 1:
         raise ValueError(f"samples_per_target: expected at least 1, got {samples_per_target}")
     check_images(x, subject.image_shape, "targets")
     model.to(device), subject.to(device)
-    batch_size = batch_size or (500 if model.network_calls < 100 else 100)
-    generator = seeded("samples", seed)
-    hs, x_hats, h_hats, seconds = [], [], [], 0.0
-    for images in track(x.split(batch_size), f"sampling {type(model).__name__}"):
-        with torch.no_grad():
-            h = subject(images.to(device))
-            start = time.perf_counter()
-            x_hat = model.sample(h, samples_per_target, generator)
-            if torch.device(device).type == "cuda":
-                torch.cuda.synchronize()
-            seconds += time.perf_counter() - start
-            h_hats.append(torch.stack([subject(slot) for slot in x_hat]).cpu())
-        hs.append(h.cpu())
-        x_hats.append(x_hat.cpu())
-    check_images(x_hats[0][0], subject.image_shape, f"samples of {type(model).__name__}")
-    return FiberSamples(x, torch.cat(hs), torch.cat(x_hats, 1), torch.cat(h_hats, 1)), seconds
+    generator, batches = seeded("samples", seed), []
+    for index, images in enumerate(track(x.split(batch_size), f"sampling {type(model).__name__}")):
+        batch = partial.load(index, generator) if partial else None
+        if batch is None:
+            batch = _draw_batch(model, subject, images.to(device), samples_per_target, generator)
+            if partial:
+                partial.keep(index, batch, generator)
+        batches.append(batch)
+    check_images(batches[0].x_hat[0], subject.image_shape, f"samples of {type(model).__name__}")
+    samples = FiberSamples(
+        x,
+        torch.cat([batch.h for batch in batches]),
+        torch.cat([batch.x_hat for batch in batches], 1),
+        torch.cat([batch.h_hat for batch in batches], 1),
+    )
+    share = [len(batch.h) / len(x) for batch in batches]
+    report = {
+        name: sum(part * batch.report[name] for part, batch in zip(share, batches, strict=True))
+        for name in batches[0].report
+    }
+    return samples, sum(batch.seconds for batch in batches), report
+
+
+@torch.no_grad()
+def _draw_batch(model: FiberModel, subject: Subject, x: Tensor, n: int, generator: torch.Generator) -> Batch:
+    h = subject(x)
+    start = time.perf_counter()
+    x_hat = model.sample(h, n, generator)
+    if x.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    h_hat = torch.stack([subject(slot) for slot in x_hat])
+    report = model.report() if isinstance(model, Reports) else {}
+    return Batch(h.cpu(), x_hat.cpu(), h_hat.cpu(), seconds, report)
 
 
 def score(samples: FiberSamples, exact: FiberSamples | None = None) -> Metrics:
@@ -109,11 +134,14 @@ def evaluate(
     device: str = "cpu",
     about: Metrics | None = None,
     split: Literal["test", "val"] = "test",
+    unfinished: Path | None = None,
 ) -> tuple[FiberSamples, Metrics]:
     """Samples a model on the first `num_targets` images of a split of `data` and scores it.
 
     Args:
         about: what the caller knows of the run (`name`, `fiber_weight`), kept in the metrics.
+        unfinished: folder for the batches of a model of a hundred network calls or more, until all are drawn; an
+            interrupted evaluation goes on from there.
     """
     if num_targets < 1:
         raise ValueError(f"num_targets: expected at least 1, got {num_targets}")
@@ -124,8 +152,15 @@ def evaluate(
     with torch.no_grad():
         h = torch.cat([subject(part) for part in x.split(1000)])
     remember(model, subject, data, x, h)
-    samples, seconds = draw(model, subject, x, samples_per_target, seed, device=device)
-    exact, _ = draw(Oracle().remember(x, h), subject, x, samples_per_target, seed=seed + 1)
+    long = model.network_calls >= LONG
+    size = 100 if long else 500  # the progress bar of a long one should move
+    partial = (
+        Partial(unfinished, model, data.name, split, num_targets, samples_per_target, seed, size)
+        if unfinished and long
+        else None
+    )
+    samples, seconds, report = draw(model, subject, x, samples_per_target, seed, size, device, partial)
+    exact, _, _ = draw(Oracle().remember(x, h), subject, x, samples_per_target, seed=seed + 1)
     values: Metrics = {
         "name": type(model).__name__,
         "family": type(model).__name__,
@@ -143,12 +178,13 @@ def evaluate(
         **(about or {}),
         **score(samples, exact),
     }
-    if isinstance(model, Reports):
-        values |= {name: round(value, 6) for name, value in model.report().items()}
+    values |= {name: round(value, 6) for name, value in report.items()}
     if isinstance(model, TrainableFiberModel) and isinstance(model, HasLogProb):
         values["nll_bits_per_dim"] = round(
             metrics.nll_bits_per_dim(model, model.latents, x.to(device), samples.h.to(device)), 6
         )
+    if partial:
+        partial.remove()
     return samples, values
 
 

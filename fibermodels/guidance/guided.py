@@ -148,8 +148,7 @@ class Guided(Retrieval, Reports):
         times = prior.schedule.times(steps, torch.zeros(())).tolist()
         visited = times[:-1] + (times[1:-1] if sampler == "heun" else [])
         self.network_calls = sum(guidance.calls(t) + self.renoised for t in visited)
-        self._found: list[Tensor] = []
-        self._missed: list[Tensor] = []
+        self._report: dict[str, float] = {}
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         queries = (self.prior.encode(self.recall(h), h),) if self.renoised else ()
@@ -167,8 +166,15 @@ class Guided(Retrieval, Reports):
 
         found, reached = find_strength(measure, goal, len(h), self.search_rounds)
         missed = (reached / goal).log().abs() > math.log(1.2)
-        self._found.append(found)
-        self._missed.append(missed)
+        low, middle, high = found.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
+        self._report = {
+            "target_rms": goal,
+            "target_rms_missed": float(missed.float().mean()),
+            "search_calls_per_target": float(self.search_rounds * self.search_samples * self.network_calls),
+            "strength_10": low,
+            "strength_50": middle,
+            "strength_90": high,
+        }
         if missed.any():
             warnings.warn(
                 f"Guided: for {int(missed.sum())} of {len(h)} targets no strength up to {HIGHEST:g} came within a "
@@ -178,17 +184,7 @@ class Guided(Retrieval, Reports):
         return found.to(h)
 
     def report(self) -> dict[str, float]:
-        if not self._found:
-            return {}
-        found, missed = torch.cat(self._found), torch.cat(self._missed)
-        low, middle, high = found.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
-        shares = {"strength_10": low, "strength_50": middle, "strength_90": high}
-        return {
-            "target_rms": float(self.target_rms or 0),
-            "target_rms_missed": float(missed.float().mean()),
-            "search_calls_per_target": float(self.search_rounds * self.search_samples * self.network_calls),
-            **shares,
-        }
+        return self._report
 
     def steer(self, noise: Tensor, h: Tensor, strength: Tensor | None = None, query: Tensor | None = None) -> Tensor:
         """Images `(B, C, H, W)`, without gradients.
