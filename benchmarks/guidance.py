@@ -29,6 +29,7 @@ class Row:
         changes: keys below `model.init_args`, and their values.
         targets: test digits whose fibers are sampled.
         samples: samples of each.
+        seed: of the samples.
     """
 
     config: str
@@ -36,6 +37,7 @@ class Row:
     changes: tuple[tuple[str, object], ...] = ()
     targets: int = 1000
     samples: int = 1
+    seed: int = 0
 
     @property
     def name(self) -> str:
@@ -68,6 +70,10 @@ ROWS = [
     *(
         Row("feedback-flow_map", f"steps1-size{size}", (("steps", 1), ("step_size", size)), targets=10_000, samples=4)
         for size in (0.5, 1.25)
+    ),
+    *(
+        Row("feedback-flow_map", f"steps1-seed{seed}", (("steps", 1),), targets=10_000, samples=4, seed=seed)
+        for seed in (1, 2)
     ),
     Row("feedback-flow_map", "steps6-memory2", (("steps", 6), ("memory", 2)), targets=10_000, samples=4),
     *(Row(f"projection-{model}") for model in ("flow_map", "flow_matching", "normalizing_flow", "flow_matching-vae")),
@@ -119,11 +125,10 @@ def call(*arguments: object) -> None:
     subprocess.run(command, check=True)
 
 
-def main(seed: int = 0, only: list[str] | None = None, scale: float = 1.0, results: Path = RESULTS) -> None:
+def main(only: list[str] | None = None, scale: float = 1.0, results: Path = RESULTS) -> None:
     """Samples and scores.
 
     Args:
-        seed: of the samples.
         only: patterns of results' names, to do alone.
         scale: share of each row's targets.
         results: the folder of the results.
@@ -134,7 +139,14 @@ def main(seed: int = 0, only: list[str] | None = None, scale: float = 1.0, resul
             continue
         config = "ndtm" if row.config == "ndtm-ablation" else row.config
         changes = [part for key, value in row.changes for part in (f"--model.init_args.{key}", value)]
-        size = ("--num_targets", max(2, int(scale * row.targets)), "--samples_per_target", row.samples, "--seed", seed)
+        size = (
+            "--num_targets",
+            max(2, int(scale * row.targets)),
+            "--samples_per_target",
+            row.samples,
+            "--seed",
+            row.seed,
+        )
         call("evaluate.py", "--model", CONFIGS / f"{config}.yaml", *changes, *size, "--out", out, "--name", row.name)
     ablations = [row.name for row in ROWS if row.config == "ndtm-ablation"]
     others = [*AMORTISED, *(row.name for row in ROWS if row.name not in ablations)]
