@@ -63,10 +63,7 @@ ABLATIONS = {
 }
 """Of NDTM at gamma 5; the steps with the total control kept."""
 
-ROWS = [
-    *(Row(f"feedback-{model}", targets=10_000, samples=4) for model in ("flow_map", "decoded_noise", "flow_matching")),
-    *(Row(f"feedback-{model}", targets=10_000, samples=4) for model in ("normalizing_flow", "flow_matching-vae")),
-    *(Row("feedback-flow_map", f"steps{steps}", (("steps", steps),), targets=10_000, samples=4) for steps in (1, 2, 6)),
+STUDY = [
     *(
         Row("feedback-flow_map", f"steps1-size{size}", (("steps", 1), ("step_size", size)), targets=10_000, samples=4)
         for size in (0.5, 1.25)
@@ -76,6 +73,19 @@ ROWS = [
         for seed in (1, 2)
     ),
     Row("feedback-flow_map", "steps6-memory2", (("steps", 6), ("memory", 2)), targets=10_000, samples=4),
+]
+"""Of condition feedback: its step, its secants, other seeds."""
+
+ROWS = [
+    *(
+        Row("feedback-flow_map", f"steps{steps}", (("steps", steps),), targets=10_000, samples=4)
+        for steps in (1, 2, 3, 6)
+    ),
+    *(
+        Row(f"feedback-{model}", targets=10_000, samples=4)
+        for model in ("decoded_noise", "flow_matching", "normalizing_flow", "flow_matching-vae")
+    ),
+    *STUDY,
     *(Row(f"projection-{model}") for model in ("flow_map", "flow_matching", "normalizing_flow", "flow_matching-vae")),
     Row("langevin-flow_matching-vae", targets=500),
     Row("latent_descent"),
@@ -149,8 +159,10 @@ def main(only: list[str] | None = None, scale: float = 1.0, results: Path = RESU
         )
         call("evaluate.py", "--model", CONFIGS / f"{config}.yaml", *changes, *size, "--out", out, "--name", row.name)
     ablations = [row.name for row in ROWS if row.config == "ndtm-ablation"]
-    others = [*AMORTISED, *(row.name for row in ROWS if row.name not in ablations)]
-    for table, names in (("guidance", others), ("ndtm_ablation", ablations)):
+    study = [row.name for row in STUDY]
+    others = [*AMORTISED, *(row.name for row in ROWS if row.name not in (*ablations, *study))]
+    steps = [row.name for row in ROWS if row.config == "feedback-flow_map"]
+    for table, names in (("guidance", others), ("ndtm_ablation", ablations), ("feedback", steps)):
         done = [results / name for name in names if (results / name / "metrics.json").exists()]
         if done:
             call("evaluate.py", "--compare", *done, "--out", results / table, "--overwrite", "true")

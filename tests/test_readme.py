@@ -28,7 +28,7 @@ def test_tables_are_the_generated_ones():
     subprocess.run([sys.executable, "benchmarks/tables.py", "--check", "true"], cwd=ROOT, check=True)
 
 
-TABLES = ["", "summary", "guidance", "ndtm_ablation"]
+TABLES = ["", "summary", "guidance", "feedback", "ndtm_ablation"]
 
 
 @pytest.mark.parametrize("table", TABLES)

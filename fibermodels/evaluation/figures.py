@@ -83,8 +83,10 @@ def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
     _plot(rows, out / "comparison.png")
 
 
-KNOB = re.compile(r"-(lambda|gamma|scale)([\d.]+)")
+KNOB = re.compile(r"-(lambda|gamma|scale|steps)([\d.]+)")
 """What a result's name says of the strength that sets it apart from others of its curve."""
+
+SYMBOLS = {"lambda": "λ", "gamma": "γ", "scale": "ζ", "steps": "k ="}
 
 
 def curve(row: Row) -> str:
@@ -102,11 +104,12 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
     other = "colour_kl" if any("colour_kl" in row for row in rows) else "fid"
     floors = [float(row[f"{other}_floor"]) for row in rows if f"{other}_floor" in row]
     excess = bool(floors) and max(floors) > 1.1 * min(floors)  # sample sizes differ, and with them the floors
-    figure, (plane, cost) = plt.subplots(1, 2, figsize=(16, 6.5), layout="constrained", sharex=True)
+    curves = list(dict.fromkeys(curve(row) for row in rows))
+    size = (16, max(6.5, 0.21 * len(curves)))  # the legend has a line for each
+    figure, (plane, cost) = plt.subplots(1, 2, figsize=size, layout="constrained", sharex=True)
     small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
     palette = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
     side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # neighbours' labels keep out of each other's way
-    curves = list(dict.fromkeys(curve(row) for row in rows))
     for i, (label, marker) in enumerate(zip(curves, "o*sDv^<>PXhd" * 9, strict=False)):
         own = [row for row in rows if curve(row) == label and other in row]
         style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": palette[i % 20]}
@@ -154,4 +157,4 @@ def strength(row: Row) -> float:
 
 def _knob(row: Row) -> str:
     found = KNOB.search(str(row.get("name", "")))
-    return f"{ {'lambda': 'λ', 'gamma': 'γ', 'scale': 'ζ'}[found[1]] } {found[2]}" if found else ""
+    return f"{SYMBOLS[found[1]]} {found[2]}" if found else ""
