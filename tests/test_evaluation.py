@@ -13,6 +13,8 @@ from fibermodels.evaluation.figures import markdown_table, write_comparison
 from fibermodels.evaluation.partial import Partial
 from fibermodels.evaluation.results import load_samples, read_results, save
 from fibermodels.evaluation.scoring import draw, evaluate, own_parameters, score
+from fibermodels.guidance import LatentDescent
+from fibermodels.latents import Identity
 from fibermodels.models import NearestNeighbour, Oracle
 
 ABOUT = {"name", "family", "fiber_weight", "dataset", "num_targets", "samples_per_target", "seed", "device", "commit"}
@@ -137,6 +139,17 @@ def test_samples_that_do_not_belong_together():
     x = images(2)
     with pytest.raises(ValueError, match="do not belong"):
         FiberSamples(x, torch.zeros(2, 6), x[None, :1], torch.zeros(1, 1, 6))
+
+
+def test_what_a_wrapped_model_wants_to_remember_it_gets():
+    phi = subject()
+    plain, _ = evaluate(NearestNeighbour(), phi, ColourDigits(), 6, 2)
+    wrapped, _ = evaluate(
+        LatentDescent(NearestNeighbour(), phi, Identity((3, 28, 28)), steps=0), phi, ColourDigits(), 6, 2
+    )
+    moved, _ = evaluate(LatentDescent(NearestNeighbour(), phi, Identity((3, 28, 28))), phi, ColourDigits(), 6, 2)
+    assert torch.equal(wrapped.x_hat, plain.x_hat)
+    assert (moved.h_hat - moved.h).square().mean() < (plain.h_hat - plain.h).square().mean()
 
 
 class TestInterrupted:
