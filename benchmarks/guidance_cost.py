@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.core import FiberModel, seeded
+from fibermodels.core import FiberModel
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.diffusion import Prior
 from fibermodels.evaluation.results import commit
@@ -30,6 +30,7 @@ from fibermodels.evaluation.scoring import device_name
 from fibermodels.guidance import NDTM, ConditionFeedback, FiberDistance, FiberProjection, Guided
 from fibermodels.latents import VAE, FiberAutoencoder
 from fibermodels.models import Diffusion, FlowMap
+from fibermodels.noise import seeded
 from fibermodels.subjects import DecolorisedEncoder
 
 WEIGHTS = "data/weights/colour_mnist/"

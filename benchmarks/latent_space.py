@@ -19,10 +19,11 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.core import FiberSamples, LatentSpace, Subject, seeded
+from fibermodels.core import FiberSamples, LatentSpace, Subject
 from fibermodels.latents import FiberAutoencoder
 from fibermodels.metrics import colour_kl
 from fibermodels.models import FlowMatching
+from fibermodels.noise import seeded
 from fibermodels.training import load
 
 CONFIG = "configs/colour_mnist/fiber_autoencoder.yaml"

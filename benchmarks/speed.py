@@ -19,10 +19,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from fibermodels import colour
-from fibermodels.core import seeded
 from fibermodels.latents import VAE
 from fibermodels.models import FiberLoss, FlowMap, FlowMatching, FreeFormFlow, NormalizingFlow
 from fibermodels.nn import CouplingFlow, count_parameters
+from fibermodels.noise import seeded
 from fibermodels.subjects import DecolorisedEncoder
 
 DIM, CONTEXT, WIDTH, BLOCKS = 8, 48, 512, 16

@@ -10,7 +10,7 @@ Shapes and ranges, at every border: images are float in [0, 1], `(B, C, H, W)`; 
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, Self, final
@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fibermodels.config import Recorded
+from fibermodels.noise import pushed
 
 
 class Component(nn.Module, metaclass=Recorded):
@@ -67,12 +68,6 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def seeded(*parts: int | str) -> torch.Generator:
-    """A CPU generator whose stream depends on all of `parts`, and is unrelated for other parts."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:
@@ -195,22 +190,6 @@ class FiberModel(Component, ABC):
         """What `sample` returns; called without gradients."""
 
 
-def target_noise(n: int, targets: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise `(n, targets, *shape)` on the CPU, from one seed per target."""
-    rows = [torch.randn(n, *shape, generator=own) for own in target_generators(targets, generator)]
-    return torch.stack(rows, 1) if rows else torch.empty(n, 0, *shape)
-
-
-def target_generators(targets: int, generator: torch.Generator | None = None) -> list[torch.Generator]:
-    """A generator for each target; batching the targets otherwise gives the same ones."""
-    seeds = torch.randint(2**63 - 1, (targets,), generator=generator).tolist()
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-ROWS = 1024
-"""How many samples are pushed in one call, where there are fewer targets."""
-
-
 class Pushforward(FiberModel, ABC):
     """A FiberModel that turns standard normal noise and a condition into an image, without other
     randomness. Whatever holds the noise and changes the condition is written against `push`."""
@@ -224,33 +203,6 @@ class Pushforward(FiberModel, ABC):
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
         return pushed(self.push, self.noise_shape, h, n, generator)
-
-
-def pushed(
-    push: Callable[[Tensor, Tensor], Tensor],
-    noise_shape: tuple[int, ...],
-    h: Tensor,
-    n: int,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """`n` samples for each target: fresh noise from one seed per target, pushed row by row.
-
-    Args:
-        push: images from noise `(B, *noise_shape)` and targets.
-        noise_shape: of one sample.
-        h, n, generator: as in `FiberModel.sample`.
-    """
-    return pushed_noise(push, target_noise(n, len(h), noise_shape, generator), h)
-
-
-def pushed_noise(push: Callable[..., Tensor], noise: Tensor, *targets: Tensor) -> Tensor:
-    """What `push` makes of noise `(n, B, ...)` and what belongs to each target, `(B, ...)`; `ROWS` rows at a time."""
-    parts, count = [], max(1, noise.shape[1])
-    for slots in noise.split(max(1, ROWS // count)):  # of few targets, many samples in one call
-        again = [value.repeat(len(slots), *(1 for _ in value.shape[1:])) for value in targets]
-        images = push(slots.flatten(0, 1).to(targets[0].device, targets[0].dtype), *again)
-        parts.append(images.unflatten(0, slots.shape[:2]))
-    return torch.cat(parts)
 
 
 class TrainableFiberModel(Pushforward, Trainable, ABC):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fibermodels import colour
-from fibermodels.core import FiberModel, Subject, seeded
+from fibermodels.core import FiberModel, Subject
 from fibermodels.data.digits import load_digits
 from fibermodels.guidance import (
     MACO,
@@ -36,6 +36,7 @@ from fibermodels.models import (
     Oracle,
     Reconstruction,
 )
+from fibermodels.noise import seeded
 from fibermodels.retrieval import Retrieval
 from fibermodels.subjects import DecolorisedEncoder
 

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"config", "core", "colour", "distances", "retrieval"}
+BASE = {"config", "core", "colour", "distances", "noise", "retrieval"}
 ALLOWED = {
     "config": set(),
     "colour": set(),
     "distances": set(),
-    "core": {"config"},
+    "noise": set(),
+    "core": {"config", "noise"},
     "retrieval": {"core"},
     "nn": set(),
     "data": BASE | {"nn"},

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fibermodels import colour
-from fibermodels.core import seeded
 from fibermodels.data.digits import load_digits
+from fibermodels.noise import seeded
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import torch
 from cases import LATENT, flow_matching, subject, vae
 
 from fibermodels.config import build, describe
-from fibermodels.core import FiberModel, FiberSamples, check_images, fingerprint, seeded, target_noise
+from fibermodels.core import FiberModel, FiberSamples, check_images, fingerprint
+from fibermodels.noise import seeded, target_noise
 
 
 @pytest.mark.parametrize("shape", [(3,), (54,), (3, 8, 8)])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fibermodels.core import seeded
 from fibermodels.nn import CouplingFlow
+from fibermodels.noise import seeded
 
 DIM, CONTEXT = 7, 3  # odd: the halves differ
 

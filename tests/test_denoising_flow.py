@@ -8,9 +8,10 @@ from cases import FEATURES, LATENT, denoising_flow, randomised
 from torch import nn
 from torch.distributions import Normal
 
-from fibermodels.core import HasLogProb, seeded
+from fibermodels.core import HasLogProb
 from fibermodels.latents import VAE
 from fibermodels.models import DenoisingFlow
+from fibermodels.noise import seeded
 
 
 def plane(**options) -> DenoisingFlow:

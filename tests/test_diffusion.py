@@ -7,11 +7,11 @@ import pytest
 import torch
 from cases import FEATURES, LATENT, diffusion, flow_matching, images, randomised, subject, vae
 
-from fibermodels.core import seeded
 from fibermodels.diffusion import SAMPLERS, SCHEDULES, GaussianMixture, network_calls, sample
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FiberLoss
 from fibermodels.nn import UNet
+from fibermodels.noise import seeded
 
 MEAN, STD = 1.5, 0.3
 

@@ -5,8 +5,9 @@ import torch
 from cases import flow_matching, images, subject
 from torch import Tensor
 
-from fibermodels.core import Pushforward, Subject, seeded
+from fibermodels.core import Pushforward, Subject
 from fibermodels.guidance import ConditionFeedback
+from fibermodels.noise import seeded
 
 SHAPE = (1, 1, 8)
 

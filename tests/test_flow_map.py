@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fibermodels.config import build, describe
-from fibermodels.core import fingerprint, seeded
+from fibermodels.core import fingerprint
 from fibermodels.models import FlowMap, FlowMatching
 from fibermodels.models.flow_map import Derivative, total_derivative
+from fibermodels.noise import seeded
 
 ROUTES = get_args(Derivative)
 MEAN, STD = 1.5, 0.3

@@ -7,10 +7,11 @@ import torch
 from cases import FEATURES, LATENT, free_form_flow, train, vae
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fibermodels.core import HasLogProb, seeded
+from fibermodels.core import HasLogProb
 from fibermodels.models import FreeFormFlow
 from fibermodels.models.free_form_flow import orthogonal_probes, volume_surrogate
 from fibermodels.nn import CouplingFlow
+from fibermodels.noise import seeded
 
 
 def gradient(value, parameters):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fibermodels.core import seeded
 from fibermodels.nn import Gaussianise
+from fibermodels.noise import seeded
 
 
 @pytest.fixture

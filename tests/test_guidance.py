@@ -7,9 +7,10 @@ import torch
 from cases import diffusion, images, subject
 
 from fibermodels.config import build, describe
-from fibermodels.core import LatentSpace, Subject, seeded
+from fibermodels.core import LatentSpace, Subject
 from fibermodels.diffusion import SAMPLERS, SCHEDULES, GaussianMixture, sample
 from fibermodels.guidance import DPS, NDTM, Cost, FiberDistance, Guided, MomentMatching, Objective, Unguided
+from fibermodels.noise import seeded
 
 MEAN, STD, MATRIX, SCALE = [0.3, -0.2], [1.0, 0.5], [[0.8, 0.6]], 0.25
 TANGENT = torch.tensor([0.6, -0.8]).double()

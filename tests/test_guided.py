@@ -5,12 +5,13 @@ import torch
 from cases import FEATURES, diffusion, flow_matching, images, subject, vae
 from torch import Tensor
 
-from fibermodels.core import Subject, seeded
+from fibermodels.core import Subject
 from fibermodels.diffusion import GaussianMixture
 from fibermodels.guidance import DPS, NDTM, Cost, FiberDistance, Guidance, Guided, MomentMatching, Unguided
 from fibermodels.guidance.strength import HIGHEST, LOWEST, find_strength
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion
+from fibermodels.noise import seeded
 
 
 class Pull(Guidance):

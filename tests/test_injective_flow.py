@@ -6,10 +6,11 @@ import pytest
 import torch
 from cases import FEATURES, LATENT, injective_flow, train
 
-from fibermodels.core import HasLogProb, seeded
+from fibermodels.core import HasLogProb
 from fibermodels.latents import VAE
 from fibermodels.models import FreeFormInjectiveFlow
 from fibermodels.models.free_form_flow import volume_surrogate
+from fibermodels.noise import seeded
 
 
 class TestSurrogateOnTheSphere:

@@ -5,8 +5,8 @@ import torch
 from cases import LATENT, fiber_autoencoder, images, subject, vae
 from torch.distributions import Laplace
 
-from fibermodels.core import seeded
 from fibermodels.latents import Identity
+from fibermodels.noise import seeded
 
 SPACES = {"vae": vae, "fiber_autoencoder": lambda **options: fiber_autoencoder(subject=subject(), **options)}
 

@@ -8,8 +8,9 @@ import torch
 from cases import images, subject
 
 from fibermodels import colour, distances, metrics
-from fibermodels.core import FiberSamples, seeded
+from fibermodels.core import FiberSamples
 from fibermodels.models import Oracle
+from fibermodels.noise import seeded
 
 LOWER_IS_BETTER = {
     metrics.fiber_rms,

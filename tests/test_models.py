@@ -24,9 +24,10 @@ from cases import (
 
 import fibermodels
 from fibermodels.config import build, describe
-from fibermodels.core import FiberModel, HasLogProb, Pushforward, TrainableFiberModel, seeded
+from fibermodels.core import FiberModel, HasLogProb, Pushforward, TrainableFiberModel
 from fibermodels.models import FiberLoss
 from fibermodels.models.flow_matching import CALLS_PER_STEP, integrate
+from fibermodels.noise import seeded
 
 
 def concrete(contract):

@@ -8,9 +8,10 @@ from cases import FEATURES, LATENT, multilevel_flow, randomised
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from fibermodels.core import HasLogProb, seeded
+from fibermodels.core import HasLogProb
 from fibermodels.latents import VAE
 from fibermodels.models import MultilevelFlow
+from fibermodels.noise import seeded
 
 
 def small(dim: int, feature_dim: int, **options) -> MultilevelFlow:

@@ -7,7 +7,7 @@ import torch
 from cases import FEATURES, LATENT, diffusion, flow_map, images, subject
 from test_costs import Linear, Pixels
 
-from fibermodels.core import Pushforward, seeded, target_noise
+from fibermodels.core import Pushforward
 from fibermodels.diffusion import GaussianMixture
 from fibermodels.guidance import (
     MACO,
@@ -23,6 +23,7 @@ from fibermodels.guidance import (
 from fibermodels.guidance.descent import OPTIMIZERS, descend
 from fibermodels.guidance.pixel_optimisation import total_variation
 from fibermodels.latents import Identity
+from fibermodels.noise import seeded, target_noise
 
 SHAPE = (1, 4, 5)
 DIM = 12

@@ -6,12 +6,13 @@ import pytest
 import torch
 from cases import FEATURES, LATENT, fiber_autoencoder, flow_matching, images, subject, vae
 
-from fibermodels.core import LatentSpace, Subject, TrainableFiberModel, seeded
+from fibermodels.core import LatentSpace, Subject, TrainableFiberModel
 from fibermodels.diffusion import GaussianMixture
 from fibermodels.guidance import FiberProjection, LatentDescent
 from fibermodels.guidance.gauss_newton import Linearised, curvature, damped_inverse, exact_steps, matrix_free_step
 from fibermodels.latents import Identity
 from fibermodels.models import DecodedNoise
+from fibermodels.noise import seeded
 
 
 def normal(*shape, seed=0):

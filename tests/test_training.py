@@ -12,10 +12,11 @@ from cases import flow_matching, normalizing_flow, subject, vae
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from fibermodels.core import fingerprint, seeded
+from fibermodels.core import fingerprint
 from fibermodels.data.cached import CachedLatents
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import FiberLoss
+from fibermodels.noise import seeded
 from fibermodels.subjects import DecolorisedAutoencoder
 from fibermodels.training import NonFiniteLoss, Training, export, load
 from fibermodels.training.callbacks import AveragedWeights, MetricsCSV, SampleGrid

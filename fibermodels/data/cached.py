@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fibermodels.config import describe
-from fibermodels.core import LatentSpace, Subject, fingerprint, seeded
+from fibermodels.core import LatentSpace, Subject, fingerprint
 from fibermodels.data.loading import EpochSampler, loader
+from fibermodels.noise import seeded
 
 
 class LatentDraws(Dataset[dict[str, Tensor]]):

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from fibermodels import colour
 from fibermodels.config import Recorded
-from fibermodels.core import seeded
 from fibermodels.data.digits import BaseName, Split, load_digits
 from fibermodels.data.loading import EpochSampler, loader
+from fibermodels.noise import seeded
 
 Variant = Literal["correlated", "uncorrelated"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fibermodels.core import seeded
+from fibermodels.noise import seeded
 
 BaseName = Literal["digits", "mnist", "emnist", "kmnist", "fashion_mnist"]
 Split = Literal["train", "val", "test"]

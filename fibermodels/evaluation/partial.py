@@ -42,7 +42,7 @@ class Partial:
     Args:
         folder: where they are kept.
         model: what is evaluated.
-        choice: all else on which the samples depend: targets, samples of each, seed, size of a batch.
+        choice: all else on which the samples depend: subject, targets, samples of each, seed, size of a batch.
     """
 
     def __init__(self, folder: Path, model: FiberModel, *choice: int | str) -> None:

@@ -20,11 +20,11 @@ from fibermodels.core import (
     TrainableFiberModel,
     check_images,
     fingerprint,
-    seeded,
 )
 from fibermodels.evaluation.partial import Batch, Partial
 from fibermodels.evaluation.results import Metrics, commit
 from fibermodels.models import Oracle
+from fibermodels.noise import seeded
 from fibermodels.retrieval import Retrieval
 
 FIDELITY: tuple[Metric, ...] = (
@@ -155,7 +155,7 @@ def evaluate(
     long = model.network_calls >= LONG
     size = 100 if long else 500  # the progress bar of a long one should move
     partial = (
-        Partial(unfinished, model, data.name, split, num_targets, samples_per_target, seed, size)
+        Partial(unfinished, model, fingerprint(subject), data.name, split, num_targets, samples_per_target, seed, size)
         if unfinished and long
         else None
     )

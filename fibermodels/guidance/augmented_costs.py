@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fibermodels.core import Subject, seeded
+from fibermodels.core import Subject
 from fibermodels.guidance.costs import Cost
+from fibermodels.noise import seeded
 
 FilterName = Literal["ideal", "gaussian", "butterworth"]
 

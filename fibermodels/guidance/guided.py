@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from fibermodels import distances
-from fibermodels.core import Pushforward, Reports, Subject, pushed_noise, target_noise
+from fibermodels.core import Pushforward, Reports, Subject
 from fibermodels.diffusion import Denoiser, Prior, SamplerName, check_sampler, network_calls, sample, stochasticity
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.guidance import Guidance
 from fibermodels.guidance.objective import Objective
 from fibermodels.guidance.strength import HIGHEST, find_strength
+from fibermodels.noise import pushed_noise, target_noise
 from fibermodels.retrieval import Retrieval
 
 

@@ -22,9 +22,10 @@ import math
 import torch
 from torch import Tensor
 
-from fibermodels.core import FiberModel, Subject, pushed
+from fibermodels.core import FiberModel, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
+from fibermodels.noise import pushed
 
 
 class MACO(FiberModel):

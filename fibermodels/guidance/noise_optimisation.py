@@ -19,10 +19,11 @@ References: EquiDiff, algorithm 1 and section 3.3; Augustin et al., DiG-IN, arXi
 import torch
 from torch import Tensor
 
-from fibermodels.core import FiberModel, Pushforward, Subject, pushed
+from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
 from fibermodels.guidance.guided import Unguided
+from fibermodels.noise import pushed
 
 
 class NoiseOptimisation(FiberModel):

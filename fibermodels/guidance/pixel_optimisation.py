@@ -11,9 +11,10 @@ Reference: Mahendran & Vedaldi, arXiv 1412.0035 (their penalties have other expo
 import torch
 from torch import Tensor
 
-from fibermodels.core import FiberModel, Subject, pushed
+from fibermodels.core import FiberModel, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
+from fibermodels.noise import pushed
 
 
 class PixelOptimisation(FiberModel):

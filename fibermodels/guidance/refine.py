@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.core import ROWS, FiberModel, LatentSpace, Subject, TrainableFiberModel, pushed, seeded
-from fibermodels.core import target_generators as generators_of
+from fibermodels.core import FiberModel, LatentSpace, Subject, TrainableFiberModel
 from fibermodels.guidance.objective import gradient
+from fibermodels.noise import ROWS, pushed, seeded, target_generators
 
 
 class Refined(FiberModel, ABC):
@@ -95,7 +95,7 @@ class Refined(FiberModel, ABC):
         """
         same = torch.Generator()
         same.set_state((torch.default_generator if generator is None else generator).get_state())
-        own = [seeded("refine", one.initial_seed()) for one in generators_of(len(h), generator)]
+        own = [seeded("refine", one.initial_seed()) for one in target_generators(len(h), generator)]
         fresh = [torch.randn(n, *self.noise_shape, generator=one) for one in own]
         noise = torch.stack(fresh, 1).flatten(0, 1) if fresh else torch.empty(0, *self.noise_shape)
         if self.latents is None and isinstance(self.model, TrainableFiberModel):

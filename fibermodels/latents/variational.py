@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from fibermodels import distances
-from fibermodels.core import LatentSpace, Trainable, seeded
+from fibermodels.core import LatentSpace, Trainable
 from fibermodels.nn import Gaussianise
+from fibermodels.noise import seeded
 
 
 class Variational(LatentSpace, Trainable, ABC):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fibermodels import colour
-from fibermodels.core import LatentSpace, Pushforward, target_generators
+from fibermodels.core import LatentSpace, Pushforward
+from fibermodels.noise import target_generators
 from fibermodels.retrieval import Retrieval
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.config import Recorded, describe
-from fibermodels.core import FiberModel, Pushforward, Subject, Trainable, TrainableFiberModel, fingerprint, seeded
+from fibermodels.core import FiberModel, Pushforward, Subject, Trainable, TrainableFiberModel, fingerprint
 from fibermodels.models import FiberLoss
+from fibermodels.noise import seeded
 
 FORMAT = 1
 """Version of what a checkpoint holds under the key `fibermodels`."""
