@@ -23,6 +23,24 @@ def allowed_imports() -> tuple[str, ...]:
     return ALLOWED_IMPORTS + tuple(part.strip() for part in extra.split(",") if part.strip())
 
 
+def data_root(root: str | Path | None = None) -> Path:
+    """`root`, else `$FIBERMODELS_DATA`, else `data`."""
+    return Path(root or os.environ.get("FIBERMODELS_DATA", "data"))
+
+
+def locate(path: str | Path) -> Path:
+    """`path` from here, or else from the data root: a config then needs no machine's folders.
+
+    Raises:
+        FileNotFoundError: neither is there; names both.
+    """
+    here, below = Path(path), data_root() / path
+    for found in (here, below):
+        if found.exists():
+            return found
+    raise FileNotFoundError(f"nothing at '{here.absolute()}', nor at '{below.absolute()}'")
+
+
 class Recorded(ABCMeta):
     """Metaclass: an instance keeps its constructor's arguments, by name, in `arguments`."""
 

@@ -85,6 +85,29 @@ def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -
         raise ValueError(f"{what}: expected values in [0, 1], got [{low:.4g}, {high:.4g}]")
 
 
+def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuses representations that a model was not built for.
+
+    Raises:
+        ValueError: naming both shapes, and what to change.
+    """
+    given = tuple(h.shape[1:])
+    if given == tuple(shape):
+        return
+    kinds = {0: "a number", 1: "a vector", 3: "a spatial map"}
+    theirs, ours = (kinds.get(len(each), f"of {len(each)} dimensions") for each in (given, shape))
+    hint = f"give the model feature_shape {list(given)}"
+    if len(given) == 3 and len(shape) == 1:
+        hint += (
+            ", or a class that takes maps (RepresentationDiffusion, ControlNetInverter), or cut the subject where it"
+        )
+        hint += " is pooled"
+    raise ValueError(
+        f"{owner}: the subject's representation is {theirs}, {list(given)}, and the model was built for {ours}, "
+        f"{list(shape)}: {hint}"
+    )
+
+
 class Subject(Component, ABC):
     """The network under study, frozen and differentiable: images `(B, *image_shape)` in [0, 1] to
     representations `(B, *feature_shape)`. It normalises its own input."""
@@ -129,6 +152,17 @@ class Trainable(Component, ABC):
         return self
 
 
+class Supervised(Trainable, ABC):
+    """What is trained on labelled images: the batch's `y` takes the place of representations."""
+
+    @abstractmethod
+    def loss(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        """As in `Trainable`, with labels `(B,)` or `(B, K)`."""
+
+    def scores(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        return {}
+
+
 class LatentSpace(Component, ABC):
     """A space in which densities are learned: an encoder `q(z | x, h)`, and a decoder `x = D(z, h)`.
 
@@ -156,6 +190,13 @@ class LatentSpace(Component, ABC):
         """The middle of `q(z | x, h)`: its sample at noise 0."""
         mean, std = self.moments(x, h)
         return self.posterior_sample(mean, std, torch.zeros_like(std))
+
+
+class MapLatents(LatentSpace, ABC):
+    """A latent space whose flat latents `(B, D)` are maps `(C, H, W)`, row by row: what a UNet works on."""
+
+    map_shape: tuple[int, int, int]
+    """`(C, H, W)`, with `D = C H W`."""
 
 
 class FiberModel(Component, ABC):

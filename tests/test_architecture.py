@@ -37,11 +37,18 @@ ADAPTERS = {
     "lightning": {"training", "data", "evaluation"},
     "FrEIA": set(),  # what tests and benchmarks compare with
     "timm": {"subjects/timm.py"},
-    "diffusers": {"nn/unet.py", "diffusion/pretrained.py", "latents/diffusers.py"},
+    "transformers": {"subjects/transformers.py", "diffusion/prompts.py"},
+    "diffusers": {
+        "nn/unet.py",
+        "nn/conditional_unet.py",
+        "nn/controlnet.py",
+        "diffusion/pretrained.py",
+        "latents/diffusers.py",
+    },
 }
 """Libraries that only these rooms or files may import."""
 
-LAZY = {"FrEIA", "timm", "diffusers"}
+LAZY = {"FrEIA", "timm", "diffusers", "transformers"}
 
 
 def files() -> list[Path]:

@@ -1,6 +1,5 @@
 """Grey base digits: five real data sets in one shape, with the first pixel column free."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fibermodels.config import data_root
 from fibermodels.noise import seeded
 
 BaseName = Literal["digits", "mnist", "emnist", "kmnist", "fashion_mnist"]
@@ -22,11 +22,6 @@ _FILES = {
     "kmnist": ("KMNIST", "{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
     "fashion_mnist": ("FashionMNIST", "{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
 }
-
-
-def data_root(root: str | None) -> Path:
-    """`root`, else `$FIBERMODELS_DATA`, else `data`."""
-    return Path(root or os.environ.get("FIBERMODELS_DATA", "data"))
 
 
 def load_digits(base: BaseName, split: Split, root: str | None = None) -> Tensor:

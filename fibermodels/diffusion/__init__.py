@@ -1,7 +1,7 @@
 """Priors, their noise schedules, and samplers for whatever predicts noise."""
 
 from fibermodels.diffusion.analytic import GaussianMixture
-from fibermodels.diffusion.prior import Prior, bound
+from fibermodels.diffusion.prior import Control, Controllable, Prior, Residuals, bound
 from fibermodels.diffusion.samplers import (
     SAMPLERS,
     Denoiser,
@@ -17,10 +17,13 @@ from fibermodels.diffusion.schedule import SCHEDULES, Schedule, ScheduleName
 __all__ = [
     "SAMPLERS",
     "SCHEDULES",
+    "Control",
+    "Controllable",
     "Denoiser",
     "GaussianMixture",
     "Guide",
     "Prior",
+    "Residuals",
     "SamplerName",
     "Schedule",
     "ScheduleName",

@@ -1,9 +1,10 @@
 """What guidance steers: a denoiser with its noise schedule and its way to images and back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fibermodels.core import Component, LatentSpace
 from fibermodels.diffusion.samplers import Denoiser
@@ -37,6 +38,38 @@ class Prior(Component, ABC):
     def decode(self, z: Tensor, h: Tensor | None = None) -> Tensor:
         """Images `(B, C, H, W)` in [0, 1] of latents, differentiable."""
         return self.latents.decode(z, h)
+
+
+Residuals = tuple[tuple[Tensor, ...], Tensor]
+"""What is added to a UNet's skips, from fine to coarse, and to its middle."""
+
+Control = Callable[[Tensor, Tensor, Tensor | None], Residuals]
+"""From what the UNet itself is given: its input `(B, C, H, W)`, its time steps `(B,)` and, of a text-conditional
+one, the prompt's embedding, to the residuals that steer it."""
+
+
+class Controllable(Prior, ABC):
+    """A prior whose UNet a ControlNet can steer.
+
+    Reference: Zhang et al., Adding Conditional Control to Text-to-Image Diffusion Models, arXiv 2302.05543.
+    """
+
+    unet: nn.Module
+    """A diffusers `UNet2DConditionModel`, which a ControlNet copies."""
+
+    @abstractmethod
+    def controlled(
+        self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The denoiser's data and noise, each `(B, D)`, with the residuals of `control`; differentiable.
+
+        Args:
+            z_t: states `(B, D)`, `alpha z_0 + sigma e` of the prior's schedule.
+            t: times `(B,)` in [0, 1].
+            control: called once, with what the UNet is given.
+            prompted: `(B,)` bool, the rows that see the prompt, for a prior that has one; None for all. The others
+                see what the prior uses for "no prompt".
+        """
 
 
 def bound(prior: Prior, z: Tensor, h: Tensor | None, feature_dim: int) -> Tensor:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from fibermodels.core import LatentSpace
+from fibermodels.core import MapLatents
 
 
-class Identity(LatentSpace):
+class Identity(MapLatents):
     """`z` is the image in [-scale, scale], flattened; `decode` clips to [0, 1].
 
     Args:
@@ -19,7 +19,7 @@ class Identity(LatentSpace):
         if not scale > 0:
             raise ValueError(f"Identity: scale must be positive, got {scale}")
         self.scale = scale
-        self.image_shape = tuple(image_shape)  # type: ignore[assignment]
+        self.image_shape = self.map_shape = tuple(image_shape)  # type: ignore[assignment]
         self.latent_shape = (int(torch.tensor(image_shape).prod()),)
 
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
