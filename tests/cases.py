@@ -35,6 +35,8 @@ from fibermodels.models import (
     NormalizingFlow,
     Oracle,
     Reconstruction,
+    RepresentationDiffusion,
+    RepresentationFlowMap,
 )
 from fibermodels.noise import seeded
 from fibermodels.retrieval import Retrieval
@@ -120,6 +122,18 @@ def image_diffusion(**options) -> ImageDiffusion:
     return randomised(ImageDiffusion(Identity((3, 28, 28), 2.0), FEATURES, **options))
 
 
+def representation_diffusion(**options) -> RepresentationDiffusion:
+    torch.manual_seed(4)
+    options = {"feature_shape": [FEATURES], "channels": [16, 16], "steps": 2} | options
+    return randomised(RepresentationDiffusion(Identity((3, 28, 28), 2.0), **options))
+
+
+def representation_flow_map(**options) -> RepresentationFlowMap:
+    torch.manual_seed(4)
+    options = {"feature_shape": [FEATURES], "channels": [16, 16]} | options
+    return randomised(RepresentationFlowMap(Identity((3, 28, 28), 2.0), **options))
+
+
 def free_form_flow(**options) -> FreeFormFlow:
     torch.manual_seed(4)
     return randomised(FreeFormFlow(vae(), FEATURES, **{"width": 16, "blocks": 1} | options))
@@ -153,6 +167,8 @@ def guided(**options) -> Guided:
 MODELS = {
     Diffusion: diffusion,
     ImageDiffusion: image_diffusion,
+    RepresentationDiffusion: representation_diffusion,
+    RepresentationFlowMap: representation_flow_map,
     FlowMap: flow_map,
     FlowMatching: flow_matching,
     FreeFormFlow: free_form_flow,

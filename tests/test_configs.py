@@ -78,6 +78,10 @@ def test_every_result_says_where_it_comes_from():
         assert (path.parent / "samples.png").is_file()
 
 
+FOR_IMAGES = {"ImageDiffusion", "RepresentationDiffusion", "RepresentationFlowMap"}
+"""Networks for pixels: on the digits they are unconditional priors at most."""
+
+
 def test_the_benchmark_names_every_family_once():
     from cases import MODELS
 
@@ -95,7 +99,7 @@ def test_the_benchmark_names_every_family_once():
         classes.add(config["model"]["learner"]["class_path"].rpartition(".")[2])
         assert {point.weight for point in benchmark.POINTS if point.name.startswith(family)} >= {0, 1, 10, 100}
     families = {cls.__name__ for cls in MODELS if issubclass(cls, TrainableFiberModel)}
-    assert classes == families - {"ImageDiffusion"}  # a network for pixels: there it is an unconditional prior
+    assert classes == families - FOR_IMAGES
 
 
 def test_the_guided_benchmark_names_configs_once():

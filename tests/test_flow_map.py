@@ -11,7 +11,7 @@ from torch import nn
 from fibermodels.config import build, describe
 from fibermodels.core import fingerprint
 from fibermodels.models import FlowMap, FlowMatching
-from fibermodels.models.flow_map import Derivative, total_derivative
+from fibermodels.models.mean_flow import Derivative, total_derivative
 from fibermodels.noise import seeded
 
 ROUTES = get_args(Derivative)

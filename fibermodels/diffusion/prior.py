@@ -6,7 +6,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from fibermodels.core import Component, LatentSpace
+from fibermodels.core import Component, LatentSpace, check_feature_shape
 from fibermodels.diffusion.samplers import Denoiser
 from fibermodels.diffusion.schedule import Schedule
 
@@ -81,6 +81,8 @@ def bound(prior: Prior, z: Tensor, h: Tensor | None, feature_dim: int) -> Tensor
     if not feature_dim:
         return z.new_empty(len(z), 0)
     given = None if h is None else h.flatten(1)
+    if given is not None and h is not None and given.shape[1] != feature_dim and h.ndim > 2:
+        check_feature_shape(type(prior).__name__, h, (feature_dim,))
     if given is None or given.shape != (len(z), feature_dim):
         raise ValueError(
             f"{type(prior).__name__}: expected representations of shape {(len(z), feature_dim)} to be bound to, "

@@ -11,6 +11,8 @@ from fibermodels.models.image_diffusion import ImageDiffusion
 from fibermodels.models.injective_flow import FreeFormInjectiveFlow
 from fibermodels.models.multilevel_flow import MultilevelFlow
 from fibermodels.models.normalizing_flow import NormalizingFlow
+from fibermodels.models.representation_diffusion import RepresentationDiffusion
+from fibermodels.models.representation_flow_map import RepresentationFlowMap
 
 __all__ = [
     "Augmented",
@@ -28,4 +30,6 @@ __all__ = [
     "NormalizingFlow",
     "Oracle",
     "Reconstruction",
+    "RepresentationDiffusion",
+    "RepresentationFlowMap",
 ]

@@ -1,7 +1,9 @@
 """Networks that know no fiber."""
 
 from fibermodels.nn.conditional_affine import ConditionalAffine, conditional_flow
+from fibermodels.nn.conditional_unet import ConditionalUNet
 from fibermodels.nn.coupling_flow import CouplingFlow
+from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.gaussianise import Gaussianise
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
 from fibermodels.nn.standardise import Standardise
@@ -10,7 +12,9 @@ from fibermodels.nn.unet import UNet
 
 __all__ = [
     "ConditionalAffine",
+    "ConditionalUNet",
     "CouplingFlow",
+    "FeatureMap",
     "Gaussianise",
     "ResidualMLP",
     "Standardise",
