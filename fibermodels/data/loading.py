@@ -1,6 +1,6 @@
-"""Batches from data sets in memory, the same again after an interruption."""
+"""Batches from data sets, the same again after an interruption."""
 
-from collections.abc import Sized
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Protocol
 
 import torch.distributed as dist
@@ -9,7 +9,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 
 class EpochDataset(Sized, Protocol):
-    """A data set in memory that draws its randomness once per epoch and is read batch by batch."""
+    """A data set that draws its randomness once per epoch and is read batch by batch."""
 
     def set_epoch(self, epoch: int) -> None:
         """Draws the randomness of an epoch, from the seed and the epoch's number alone."""
@@ -37,11 +37,42 @@ class EpochSampler(DistributedSampler[Any]):
             self.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
 
 
-def loader(sampler: EpochSampler, batch_size: int) -> DataLoader[Any]:
-    """Batches of a data set in memory; incomplete ones are dropped where the order is random."""
-    dataset = sampler.dataset
+class EpochLoader(DataLoader[Any]):
+    """A DataLoader that starts its workers when the first batch is asked for, not before.
+
+    Workers get a copy of the data set as it is when they start, and the first indices with it. A trainer that
+    resumes asks for the iterator first and then says which epoch it is.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+def loader(sampler: EpochSampler, batch_size: int, workers: int = 0) -> DataLoader[Any]:
+    """Batches of a data set; incomplete ones are dropped where the order is random.
+
+    Args:
+        sampler: the order.
+        batch_size: images per batch and process.
+        workers: processes that read ahead, anew in every epoch; 0 reads here.
+    """
     drop_last = sampler.draws_anew and len(sampler) >= batch_size
-    return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_it_is, drop_last=drop_last)
+    return EpochLoader(
+        sampler.dataset,
+        batch_size,
+        sampler=sampler,
+        collate_fn=_as_it_is,
+        drop_last=drop_last,
+        num_workers=workers,
+    )
+
+
+def stream(dataset: Any, batches: list[list[int]], workers: int = 0) -> Iterator[Any]:
+    """Batches of a data set by their indices, in order, read ahead by so many processes."""
+    read: Iterable[Any] = (dataset.__getitems__(rows) for rows in batches)
+    if workers and len(batches) > 1:
+        read = DataLoader(dataset, batch_sampler=batches, num_workers=workers, collate_fn=_as_it_is)
+    yield from read
 
 
 def _as_it_is(batch: Any) -> Any:

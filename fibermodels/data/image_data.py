@@ -1,0 +1,136 @@
+"""What the data modules of images on disk share: splits, their order, and how they are read."""
+
+from abc import abstractmethod
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fibermodels.config import Recorded, locate
+from fibermodels.data.digits import Split
+from fibermodels.data.image_files import Fit, ImageReader
+from fibermodels.data.image_set import ImageSet, Listing, Unreadable
+from fibermodels.data.loading import EpochSampler, loader
+from fibermodels.noise import seeded
+
+
+class ImageData(LightningDataModule, metaclass=Recorded):
+    """Train, validation and test images below a folder.
+
+    Each split has one order, drawn from the seed: the first `n` images of a split are a random sample of it,
+    whatever the order on disk, and a subset of `n` is contained in one of more.
+
+    The arguments are those of the classes that derive from it, which say what they mean.
+    """
+
+    layout: str
+    """What is expected below the root, for an error."""
+
+    def __init__(
+        self,
+        root: str,
+        image_shape: list[int],
+        batch_size: int,
+        workers: int,
+        seed: int,
+        flip: bool,
+        subset: int | None,
+        val_size: int | float,
+        fit: Fit,
+        unreadable: Unreadable,
+        cache: bool,
+    ) -> None:
+        super().__init__()
+        for argument, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("subset", subset, 1)):
+            if value is not None and value < least:
+                raise ValueError(f"data.{argument}: expected at least {least}, got {value}")
+        if unreadable not in ("error", "skip"):
+            raise ValueError(f"data.unreadable: expected 'error' or 'skip', got '{unreadable}'")
+        shape = (*image_shape, 0, 0, 0)[: max(3, len(image_shape))]
+        self.reader = ImageReader(shape, fit)  # type: ignore[arg-type]
+        self.root, self.batch_size, self.workers, self.seed = root, batch_size, workers, seed
+        self.flip, self.subset, self.unreadable, self.cache = flip, subset, unreadable, cache
+        self.val_size = val_size
+        self.name = Path(root).name.lower()  # in results
+        self._splits: dict[Split, ImageSet] = {}
+
+    @abstractmethod
+    def listing(self, split: Split) -> Listing:
+        """The files of a split, in the order of the set.
+
+        Raises:
+            FileNotFoundError: they are not there; says which layout was expected.
+            ValueError: they are not what was expected.
+        """
+
+    def split(self, split: Split) -> ImageSet:
+        """One split, found on first use; only training images are flipped."""
+        if split not in ("train", "val", "test"):
+            raise ValueError(f"split: expected 'train', 'val' or 'test', got '{split}'")
+        if split not in self._splits:
+            listing = self.listing(split)
+            if self.subset is not None:
+                listing = listing.take(torch.arange(min(self.subset, len(listing.files))))
+            flip = self.flip and split == "train"
+            self._splits[split] = ImageSet(
+                listing, self.reader, self.seed, split, flip, self.unreadable, self.workers, self.cache
+            )
+        return self._splits[split]
+
+    def folder(self) -> Path:
+        """Where the root is: from here, or below the data root.
+
+        Raises:
+            FileNotFoundError: nowhere, with the expected layout.
+        """
+        try:
+            return locate(self.root)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{type(self).__name__}: {error}.\nExpected there:\n{self.layout}\n"
+                "Set FIBERMODELS_DATA to the folder that holds it, or --data.root to the folder itself."
+            ) from error
+
+    def order(self, count: int, part: str) -> Tensor:
+        """The order of so many files, drawn from the seed and the part's name."""
+        return torch.randperm(count, generator=seeded("images", self.seed, part))
+
+    def divided(self, whole: Listing, split: Split, held: tuple[Split, ...]) -> Listing:
+        """One split of a listing that several share: each of `held` gets `val_size` of it, training the rest.
+
+        Raises:
+            ValueError: a `val_size` that leaves nothing to one of them.
+        """
+        rows, size = self.order(len(whole.files), "train"), 0
+        if held:
+            size = held_out(self.val_size, len(rows), len(held), str(whole.root))
+        for name in held:
+            if split == name:
+                return whole.take(rows[:size])
+            rows = rows[size:]
+        return whole.take(rows)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Shuffled batches `{"x": (B, C, H, W)}`, with `"y"` where there are labels, flipped anew each epoch."""
+        return loader(EpochSampler(self.split("train"), self.seed), self.batch_size, self.workers)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Validation images in fixed order."""
+        return loader(EpochSampler(self.split("val"), shuffle=False), self.batch_size, self.workers)
+
+
+def held_out(size: int | float, count: int, parts: int, where: str) -> int:
+    """How many of `count` images a number or a share of them is, where `parts` parts of that size are taken.
+
+    Raises:
+        ValueError: not a number or share that leaves images on both sides.
+    """
+    number = round(size * count) if 0 < size < 1 else int(size)
+    if number < 1 or parts * number >= count or number != size >= 1:
+        raise ValueError(
+            f"data.val_size: expected a share in (0, 1) or a number that leaves training images, got {size} "
+            f"(of {count} in '{where}')"
+        )
+    return number

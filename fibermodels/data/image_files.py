@@ -1,0 +1,94 @@
+"""Image files: finding them below a folder, and decoding one to the shape that a model takes."""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+Fit = Literal["crop", "stretch"]
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+"""How the names of image files end, in lower case."""
+
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""What PIL raises for a file that is truncated, foreign, or larger than its decompression limit."""
+
+
+class UnreadableImage(ValueError):
+    """An image that cannot be decoded; names the file."""
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Decodes an image file to bytes `(C, H, W)`.
+
+    Args:
+        shape: `(C, H, W)`; grey where C is 1, else RGB.
+        fit: `crop` scales the image until it covers H x W and keeps the centre (for a square: the shorter
+            side to that size); `stretch` scales both sides, whatever the image's own proportions.
+
+    Raises:
+        ValueError: on construction, for another kind of shape or fit.
+    """
+
+    shape: tuple[int, int, int]
+    fit: Fit = "crop"
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or self.shape[0] not in (1, 3) or min(self.shape) < 1:
+            raise ValueError(f"image_shape: expected [1 or 3, height, width], got {list(self.shape)}")
+        if self.fit not in get_args(Fit):
+            raise ValueError(f"fit: expected one of {list(get_args(Fit))}, got '{self.fit}'")
+
+    def __call__(self, path: str | Path) -> Tensor:
+        """The image as bytes `(C, H, W)`, turned as its EXIF tag says, resampled by PIL's bicubic filter (which
+        averages over what it shrinks).
+
+        Raises:
+            UnreadableImage: the file is missing, truncated, no image, or beyond PIL's decompression limit.
+        """
+        try:
+            with Image.open(path) as file:
+                image = _eight_bits(ImageOps.exif_transpose(file))
+                image = self._fitted(image.convert("L" if self.shape[0] == 1 else "RGB"))
+        except _DAMAGE as error:
+            raise UnreadableImage(f"cannot read the image '{path}': {error}") from error
+        pixels = np.array(image)
+        return torch.from_numpy(pixels).view(*self.shape[1:], -1).permute(2, 0, 1).contiguous()
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        _, height, width = self.shape
+        if image.size == (width, height):
+            return image
+        if self.fit == "stretch":
+            return image.resize((width, height), Image.Resampling.BICUBIC)
+        return ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits per pixel (radiographs in PNG) by its upper eight; PIL would clip it instead."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def find_images(folder: Path) -> list[str]:
+    """Image files below a folder, at any depth, by their paths from it, sorted; hidden ones left out."""
+    found: list[str] = []
+    for where, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        inside = os.path.relpath(where, folder)
+        images = [name for name in files if name.lower().endswith(ENDINGS) and not is_hidden(name)]
+        found += images if inside == "." else [f"{inside}/{name}" for name in images]
+    return sorted(found)
+
+
+def is_hidden(name: str) -> bool:
+    """What archives and notebooks leave behind: `.DS_Store`, `__MACOSX`, `.ipynb_checkpoints`."""
+    return name.startswith((".", "__"))

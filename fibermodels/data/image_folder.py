@@ -1,0 +1,104 @@
+"""Any folder of images."""
+
+import difflib
+from pathlib import Path
+
+import torch
+
+from fibermodels.data.digits import Split
+from fibermodels.data.image_data import ImageData
+from fibermodels.data.image_files import ENDINGS, Fit, find_images, is_hidden
+from fibermodels.data.image_set import Listing, Unreadable
+
+
+class ImageFolder(ImageData):
+    """Images below a folder, in one of two layouts: `ROOT/{train,test}` and perhaps `ROOT/val`, or `ROOT` alone.
+
+    The subfolders of a split are its classes, and there are no labels where it has none. Without `val`, the
+    validation images are taken from those of `train` by the seed; without all three, both the validation and the
+    test images are taken from those of `ROOT`.
+
+    Args:
+        root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).
+        image_shape: `[C, H, W]` of the images it yields; C is 3, or 1 for grey ones.
+        batch_size: images per batch and process.
+        workers: processes that decode; 0 decodes in the training process.
+        seed: of the splits, the order of the images, and the flips.
+        flip: mirror half the training images, drawn anew for every epoch.
+        subset: at most so many images of each split; None takes all.
+        val_size: validation images, by number or share, where `val` is missing (and test images, where `test` is
+            missing as well).
+        fit: how an image of other proportions becomes H x W: its centre is cropped, or it is stretched.
+        unreadable: what an image is that cannot be decoded: an `error`, or `skip` to let another one of its labels
+            stand in for it, with a warning.
+        cache: decode every image once and keep its bytes in memory: for sets that fit, such as CIFAR.
+    """
+
+    layout = "  train/CLASS/*.jpg, test/CLASS/*.jpg, and perhaps val/CLASS/*.jpg; or CLASS/*.jpg; or *.jpg"
+
+    def __init__(
+        self,
+        root: str,
+        image_shape: list[int] = [3, 256, 256],  # noqa: B006  (read only)
+        batch_size: int = 64,
+        workers: int = 0,
+        seed: int = 0,
+        flip: bool = False,
+        subset: int | None = None,
+        val_size: int | float = 0.1,
+        fit: Fit = "crop",
+        unreadable: Unreadable = "error",
+        cache: bool = False,
+    ) -> None:
+        super().__init__(root, image_shape, batch_size, workers, seed, flip, subset, val_size, fit, unreadable, cache)
+
+    def listing(self, split: Split) -> Listing:
+        root = self.folder()
+        given = [name for name in ("train", "val", "test") if (root / name).is_dir()]
+        if not given:
+            return self.divided(find_labelled(root), split, ("test", "val"))
+        if "train" not in given or (split == "test" and split not in given):
+            raise FileNotFoundError(f"ImageFolder: '{root}' has {given} alone. Expected there:\n{self.layout}")
+        train = find_labelled(root / "train")
+        if split == "train" or split not in given:
+            return self.divided(train, split, () if "val" in given else ("val",))
+        part = find_labelled(root / split, train.classes)
+        return part.take(self.order(len(part.files), split))
+
+
+def find_labelled(folder: Path, classes: list[str] | None = None) -> Listing:
+    """The images below a folder, labelled by its subfolders; without labels where it has none.
+
+    Args:
+        folder: where to look.
+        classes: what the subfolders may be called, in the order of the labels; None takes what is there, sorted.
+
+    Raises:
+        FileNotFoundError: no image below the folder, or below one of its subfolders.
+        ValueError: a subfolder that is none of the classes, or images beside subfolders.
+    """
+    files = find_images(folder)
+    if not files:
+        raise FileNotFoundError(f"no image below '{folder}' (names that end in {', '.join(ENDINGS)})")
+    loose = [file for file in files if "/" not in file]
+    if len(loose) == len(files):
+        if classes:
+            raise ValueError(f"'{folder}' has no subfolders, but the training images have the classes {classes[:5]}")
+        return Listing(folder, files, None, [])
+    if loose:
+        raise ValueError(f"'{folder}' has subfolders, and images beside them such as '{loose[0]}'")
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    names = found if classes is None else classes
+    for name in found:
+        if name not in names:
+            near = difflib.get_close_matches(name, names)
+            raise ValueError(
+                f"'{folder / name}': no class of the training images is called '{name}'"
+                + (f"; did you mean {near}?" if near else f"; they have {names[:5]}")
+            )
+    of = [file.partition("/")[0] for file in files]
+    empty = sorted(set(found) - set(of))
+    if empty:
+        raise FileNotFoundError(f"no image below '{folder / empty[0]}' (names that end in {', '.join(ENDINGS)})")
+    number = {name: index for index, name in enumerate(names)}
+    return Listing(folder, files, torch.tensor([number[name] for name in of]), names)
