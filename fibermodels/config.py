@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 from abc import ABCMeta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def build(description: Any, *, weights: bool = True) -> Any:
         return description
     if set(description) != {"class_path", "init_args"}:
         return {key: build(item, weights=weights) for key, item in description.items()}
-    cls = _import_class(description["class_path"])
+    cls = import_class(description["class_path"], lambda found: isinstance(found, Recorded), "a class of fibermodels")
     arguments = {
         key: None if key == "weights" and not weights else build(item, weights=weights)
         for key, item in description["init_args"].items()
@@ -104,7 +105,12 @@ def build(description: Any, *, weights: bool = True) -> Any:
         raise ValueError(f"cannot build {description['class_path']}: {error}") from error
 
 
-def _import_class(path: str) -> type:
+def import_class(path: str, accepts: Callable[[Any], bool], what: str) -> Any:
+    """The class at a path, if the path is allowed and the class acceptable; nothing else is imported.
+
+    Raises:
+        ValueError: outside the allowed import paths, nothing there, or not `what`; names close ones.
+    """
     if not any(path == root or path.startswith(root + ".") for root in allowed_imports()):
         raise ValueError(
             f"the class '{path}' is outside the allowed import paths {list(allowed_imports())}; "
@@ -116,7 +122,8 @@ def _import_class(path: str) -> type:
     except ImportError as error:
         raise ValueError(f"cannot import '{module_name}' for the class '{path}'") from error
     found = getattr(module, name, None)
-    if not isinstance(found, Recorded):
-        near = difflib.get_close_matches(name, [n for n, v in vars(module).items() if isinstance(v, Recorded)])
-        raise ValueError(f"no class '{path}'" + (f"; did you mean {near}?" if near else ""))
+    if not accepts(found):
+        near = difflib.get_close_matches(name, [n for n, v in vars(module).items() if accepts(v)])
+        reason = f"no class '{path}'" if found is None else f"'{path}' is not {what}"
+        raise ValueError(reason + (f"; did you mean {near}?" if near else ""))
     return found

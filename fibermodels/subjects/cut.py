@@ -1,0 +1,74 @@
+"""A network of one's own, cut at any of its layers."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fibermodels.config import import_class
+from fibermodels.subjects.layers import at_layer
+from fibermodels.subjects.networked import Networked
+from fibermodels.subjects.preprocess import Interpolation, Preprocess
+from fibermodels.subjects.weights import fit_state, read_state
+
+
+class Cut(Networked):
+    """Any `nn.Module` from images to anything, read at one of its modules.
+
+    The class is named by its import path, so that a YAML file can name it and a checkpoint can build it again. Its
+    package must be among the allowed ones: `FIBERMODELS_IMPORTS=my_package python train.py ...`.
+
+    Args:
+        network: import path of the network's class, such as `my_package.nets.ResNet20`.
+        layer: a module's name, or `spatial` (the last output that is a map), `pooled` (what the last linear layer is
+            given) or `logits` (the network's output).
+        image_shape: `[C, H, W]` of the images.
+        mean, std: of the network's input, per channel, for images in [0, 1].
+        network_args: arguments of the class, plain types.
+        weights: a safetensors or torch file of the network's state, from here or below the data root; None starts at
+            random.
+        input_size: `[height, width]` the network takes; None takes images as they are.
+        interpolation: of that resize, `bicubic` or `bilinear`.
+        prefix_tokens: tokens before those of the image, where the layer gives tokens; they are dropped.
+        channels_last: the layer gives maps as `(B, h, w, C)`.
+        units: channels of the map, or entries of the vector, in this order; None takes all.
+
+    Raises:
+        FileNotFoundError: no weights there.
+        ValueError: a class that is not to be imported or is no `nn.Module`, weights that do not fit, no such layer.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        layer: str,
+        image_shape: list[int],
+        mean: list[float],
+        std: list[float],
+        network_args: dict[str, Any] | None = None,
+        weights: str | None = None,
+        input_size: list[int] | None = None,
+        interpolation: Interpolation = "bicubic",
+        prefix_tokens: int = 0,
+        channels_last: bool = False,
+        units: list[int] | None = None,
+    ) -> None:
+        made = _made(network, network_args or {})
+        if weights is not None:
+            fit_state(made, read_state(weights), weights)
+        if input_size is not None and len(input_size) != 2:
+            raise ValueError(f"input_size: expected [height, width], got {input_size}")
+        size = None if input_size is None else (input_size[0], input_size[1])
+        preprocess = Preprocess(image_shape, mean, std, size=size, interpolation=interpolation)
+        example = torch.zeros(1, *preprocess.input_shape)
+        reading = at_layer(made.eval(), layer, example, f"{network}(...)", prefix_tokens, channels_last)
+        super().__init__(made, preprocess, reading, units)
+
+
+def _made(path: str, arguments: dict[str, Any]) -> nn.Module:
+    cls = import_class(path, lambda found: isinstance(found, type) and issubclass(found, nn.Module), "an nn.Module")
+    try:
+        made: nn.Module = cls(**arguments)
+    except TypeError as error:
+        raise ValueError(f"network_args: cannot build {path}: {error}") from error
+    return made

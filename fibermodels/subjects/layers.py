@@ -1,0 +1,197 @@
+"""Where a network is read: at one of its modules, found by name, or at one of three places that most have.
+
+A forward hook takes the layer's output and ends the forward pass there. Maps come out as `(B, C, h, w)`, however
+the network lays them out, tokens included; what has no grid comes out as vectors `(B, D)`.
+"""
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PLACES = ("spatial", "pooled", "logits")
+"""The last map, the vector that the classifier sees, the network's output."""
+
+Reading = Callable[[nn.Module, Tensor], Tensor]
+"""A network and its input to a representation."""
+
+
+class _Reached(Exception):
+    """Ends a forward pass: nothing behind the layer is needed."""
+
+
+def find_layer(network: nn.Module, layer: str, source: str) -> nn.Module:
+    """The module of that name.
+
+    Args:
+        network: the network.
+        layer: a name of `named_modules()`.
+        source: an expression that makes the network, for the error message.
+
+    Raises:
+        ValueError: no such module; says the closest names and how to list all.
+    """
+    modules = dict(network.named_modules())
+    if layer in modules and layer:
+        return modules[layer]
+    names = [name for name in modules if name]
+    near = difflib.get_close_matches(layer, [*PLACES, *names], n=5, cutoff=0.5)
+    raise ValueError(
+        f"layer: no '{layer}' in {type(network).__name__}; "
+        + (f"did you mean {near}? " if near else "")
+        + f"Expected one of {list(PLACES)} or of {len(names)} modules, listed by "
+        f"`print(*dict({source}.named_modules()), sep='\\n')`"
+    )
+
+
+def token_grid(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    """The grid of so many tokens with the aspect of an image, None where there is none."""
+    height = round(math.sqrt(tokens * size[0] / size[1]))
+    if height < 1 or tokens % height or tokens // height * size[0] != height * size[1]:
+        return None
+    return height, tokens // height
+
+
+def as_representation(output: Any, size: tuple[int, int], prefix_tokens: int, channels_last: bool, what: str) -> Tensor:
+    """A layer's output as `(B, D)` or `(B, C, h, w)`.
+
+    Args:
+        output: a tensor, or a tuple that begins with one: `(B, D)`, tokens `(B, N, C)` or a map.
+        size: height and width of the network's input: the grid of tokens has its aspect.
+        prefix_tokens: tokens before those of the grid (class token, registers), which are dropped.
+        channels_last: a map comes as `(B, h, w, C)`.
+        what: names the layer in errors.
+
+    Raises:
+        ValueError: neither a vector nor a map, or tokens that fill no grid.
+    """
+    if isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
+        shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"{what} gives {shape}; expected (B, D), tokens (B, N, C) or a map")
+    if output.ndim == 2:
+        return output
+    if output.ndim == 4:
+        maps = output.permute(0, 3, 1, 2) if channels_last else output
+        return maps.flatten(1) if maps.shape[-2:] == (1, 1) else maps
+    number = output.shape[1]
+    grid = token_grid(number - prefix_tokens, size)
+    if grid is None:
+        fits = [p for p in range(min(17, number)) if token_grid(number - p, size)]
+        hint = f"; {fits[0]} would leave a grid" if fits else ""
+        raise ValueError(
+            f"{what} gives {number} tokens, of which prefix_tokens {prefix_tokens} leave no grid for {size[0]} x "
+            f"{size[1]} pixels{hint}"
+        )
+    return output[:, prefix_tokens:].transpose(1, 2).unflatten(2, grid)
+
+
+@dataclass(frozen=True)
+class AtLayer:
+    """Reads a network at one module: its output, or what it is given.
+
+    Args:
+        layer: the module's name; empty is the whole network.
+        calls: how often the module runs; its last output counts.
+        given: read the module's input instead of its output.
+        prefix_tokens, channels_last: as in `as_representation`.
+    """
+
+    layer: str
+    calls: int = 1
+    given: bool = False
+    prefix_tokens: int = 0
+    channels_last: bool = False
+
+    def __call__(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        seen: list[Any] = []
+
+        def take(_: nn.Module, arguments: tuple[Any, ...], output: Any = None) -> None:
+            seen.append(arguments[0] if self.given else output)
+            if len(seen) == self.calls and self.layer:
+                raise _Reached
+
+        module = network.get_submodule(self.layer)
+        handle = module.register_forward_pre_hook(take) if self.given else module.register_forward_hook(take)
+        try:
+            network(inputs)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        size = (inputs.shape[-2], inputs.shape[-1])
+        return as_representation(seen[-1], size, self.prefix_tokens, self.channels_last, f"layer '{self.layer}'")
+
+
+@torch.no_grad()
+def trace(network: nn.Module, inputs: Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    """Every module that runs, in the order in which they finish, with the shape of its output; `()` where that is
+    no tensor."""
+    steps: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(name: str, output: Any) -> None:
+        first = output[0] if isinstance(output, (tuple, list)) and output else output
+        steps.append((name, tuple(first.shape) if isinstance(first, Tensor) else ()))
+
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, module in network.named_modules()
+    ]
+    try:
+        network(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return steps
+
+
+def at_layer(
+    network: nn.Module, layer: str, example: Tensor, source: str, prefix_tokens: int = 0, channels_last: bool = False
+) -> AtLayer:
+    """The reading of a network without an interface of its own.
+
+    `logits` is the network's output; `pooled` what its last linear layer is given; `spatial` the last output that
+    is a map of more than one pixel, or a grid of tokens.
+
+    Args:
+        network: in evaluation mode.
+        layer: one of `PLACES` or a module's name.
+        example: an input, `(1, C, H, W)`.
+        source: as in `find_layer`.
+        prefix_tokens, channels_last: as in `as_representation`.
+
+    Raises:
+        ValueError: no such layer, one that never runs, or a network without such a place.
+    """
+    if layer == "logits":
+        return AtLayer("", prefix_tokens=prefix_tokens, channels_last=channels_last)
+    if layer not in PLACES:
+        find_layer(network, layer, source)
+    steps = trace(network, example)
+    calls = [name for name, _ in steps]
+    if layer == "pooled":
+        linear = [name for name in calls if isinstance(network.get_submodule(name), nn.Linear)]
+        if not linear:
+            raise ValueError(f"layer: {type(network).__name__} has no linear layer, so 'pooled' means nothing; name one")
+        return AtLayer(linear[-1], calls.count(linear[-1]), given=True)
+    if layer == "spatial":
+        size = (example.shape[-2], example.shape[-1])
+        maps = [name for name, shape in steps if _is_map(shape, size, prefix_tokens)]
+        if not maps:
+            raise ValueError(f"layer: no module of {type(network).__name__} gives a map, so 'spatial' means nothing")
+        layer = maps[-1]
+    elif layer not in calls:
+        raise ValueError(f"layer: '{layer}' does not run when {type(network).__name__} sees an image")
+    return AtLayer(layer, calls.count(layer), False, prefix_tokens, channels_last)
+
+
+def _is_map(shape: tuple[int, ...], size: tuple[int, int], prefix_tokens: int) -> bool:
+    if len(shape) == 3:
+        tokens = shape[1] - prefix_tokens
+        return tokens > 1 and token_grid(tokens, size) is not None
+    return len(shape) == 4 and shape[-2:] != (1, 1)

@@ -1,0 +1,85 @@
+"""From images of the data's size to what a network was trained on: resize, centre crop, normalise.
+
+The steps of torchvision's and timm's evaluation transforms, on tensors and differentiable in the images.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def resized(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """Images `(B, C, *size)`, low-passed before they shrink, as Pillow resizes.
+
+    Bicubic weights overshoot at edges; like Pillow's, what leaves [0, 1] is cut off.
+    """
+    if tuple(images.shape[-2:]) == size:
+        return images
+    output = nn.functional.interpolate(images, size, mode=interpolation, antialias=True, align_corners=False)
+    return output.clamp(0, 1) if interpolation == "bicubic" else output
+
+
+def centre_cropped(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle `(B, C, *size)`; half a pixel too many is rounded as torchvision rounds it."""
+    (height, width), (h, w) = images.shape[-2:], size
+    top, left = round((height - h) / 2), round((width - w) / 2)
+    return images[..., top : top + h, left : left + w]
+
+
+class Preprocess(nn.Module):
+    """Images `(B, *image_shape)` in [0, 1] to a network's input `(B, channels, *crop)`.
+
+    `(crop(resize(x)) - mean) / std`; an image with one channel is repeated for a network that takes more.
+
+    Args:
+        image_shape: `(C, H, W)` of the images.
+        mean, std: of each channel of the network's input.
+        shorter: length of the shorter side after the resize, which keeps the aspect; None keeps the size.
+        size: height and width after a resize that does not keep the aspect, instead of `shorter`.
+        crop: height and width of the middle that is kept; None keeps all.
+        interpolation: `bilinear` or `bicubic`.
+
+    Raises:
+        ValueError: a crop larger than the resized image, or channels that do not fit.
+    """
+
+    def __init__(
+        self,
+        image_shape: list[int],
+        mean: list[float],
+        std: list[float],
+        shorter: int | None = None,
+        size: tuple[int, int] | None = None,
+        crop: tuple[int, int] | None = None,
+        interpolation: Interpolation = "bicubic",
+    ) -> None:
+        super().__init__()
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(f"image_shape: expected [channels, height, width], got {list(image_shape)}")
+        channels, height, width = image_shape
+        if len(mean) != len(std) or channels not in (1, len(mean)) or min(std) <= 0:
+            raise ValueError(
+                f"mean, std: expected {channels if channels > 1 else 'as many'} numbers each, one per channel of the "
+                f"network's input and every std positive, got {list(mean)} and {list(std)}"
+            )
+        if interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(f"interpolation: expected bilinear or bicubic, got '{interpolation}'")
+        if shorter is not None:  # the longer side is cut off as torchvision cuts it off
+            long, short = max(height, width), min(height, width)
+            other = int(shorter * long / short)
+            size = (shorter, other) if height <= width else (other, shorter)
+        self.size = size or (height, width)
+        self.crop = crop or self.size
+        if self.crop[0] > self.size[0] or self.crop[1] > self.size[1]:
+            raise ValueError(f"the network takes {list(self.crop)} pixels, more than the {list(self.size)} of a resize")
+        self.image_shape, self.interpolation = (channels, height, width), interpolation
+        self.input_shape = (len(mean), *self.crop)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        cropped = centre_cropped(resized(images, self.size, self.interpolation), self.crop)
+        return (cropped - self.mean) / self.std

@@ -1,0 +1,67 @@
+"""Weights that somebody else saved, for a network that somebody else wrote."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fibermodels.config import locate
+
+EXPORTED = "encoder.network."
+"""What the names of a network begin with in the file of a fine-tuned classifier (`export.py`)."""
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The state in a `.safetensors` file or in a torch file, which is read without unpickling code.
+
+    The path is looked up from here, else below the data root. A state under the key `state_dict` or `model` is
+    found, and so is the network inside an exported `Classifier`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: neither format, or a file that holds more than tensors.
+    """
+    found = locate(path)
+    try:
+        state: Any = (
+            load_file(found)
+            if found.suffix == ".safetensors"
+            else torch.load(found, map_location="cpu", weights_only=True)
+        )
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"weights: '{found}' is neither a safetensors file nor one of tensors: {reason}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"weights: '{found}' holds no state of a network, that is tensors by name")
+    inner = {name.removeprefix(EXPORTED): value for name, value in state.items() if name.startswith(EXPORTED)}
+    return inner or state
+
+
+def fit_state(network: nn.Module, state: dict[str, Tensor], path: str | Path, hint: str = "") -> None:
+    """Loads a state of exactly the network's names and shapes.
+
+    Raises:
+        ValueError: says what is missing, what is too much and what has another shape, three of each, and `hint`.
+    """
+    own = network.state_dict()
+    wrong = [
+        f"'{name}' is {list(state[name].shape)}, not {list(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    parts = {
+        "missing": sorted(own.keys() - state.keys()),
+        "too much": sorted(state.keys() - own.keys()),
+        "of another shape": wrong,
+    }
+    found = [f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in parts.items() if names]
+    if found:
+        raise ValueError(f"weights: '{path}' does not fit a {type(network).__name__}: {'; '.join(found)}{hint}")
+    network.load_state_dict(state)
