@@ -2,6 +2,7 @@
 
 from fibermodels.nn.conditional_affine import ConditionalAffine, conditional_flow
 from fibermodels.nn.coupling_flow import CouplingFlow
+from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.gaussianise import Gaussianise
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
 from fibermodels.nn.standardise import Standardise
@@ -11,6 +12,7 @@ from fibermodels.nn.unet import UNet
 __all__ = [
     "ConditionalAffine",
     "CouplingFlow",
+    "FeatureMap",
     "Gaussianise",
     "ResidualMLP",
     "Standardise",

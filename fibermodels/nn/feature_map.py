@@ -1,0 +1,75 @@
+"""A representation as a map of conditions for a UNet: FeatInv's encoder, for spatial maps and for vectors.
+
+    u = h / rms(h);   [u, log rms(h)] upsampled to (H, W);   three 3x3 convolutions with SiLU between
+
+Reference: FeatInv, section 3 (diffusion models conditioned on spatially resolved feature maps): bilinear upsampling, two convolutions of equal
+width and a last one that starts at zero. The normalisation is our own.
+"""
+
+import torch
+from torch import Tensor, nn
+
+FLOOR = 1e-12
+"""Below this mean square a representation counts as zero."""
+
+
+class FeatureMap(nn.Module):
+    """Representations `(B, *feature_shape)` to maps `(B, channels, *size)`.
+
+    Scales of representations differ by orders of magnitude between networks and layers, so each one is divided by
+    its root mean square over channels and places, whose logarithm is one more input: nothing is lost. Statistics
+    per channel would have to be measured before the training, on every process alike, and would belong to one
+    subject; this needs no state. One factor for all places, for how strong a place is against the others is part of
+    what a map says.
+
+    Args:
+        feature_shape: `(C, h, w)` of a spatial map; `(D,)` of a vector, which is the same in every place.
+        channels: of the output.
+        size: `(H, W)` of the output.
+        width: channels between the convolutions; FeatInv has 512.
+        zero: the last convolution starts at zero, so what the map is added to starts unchanged.
+
+    Raises:
+        ValueError: a representation that is neither a vector nor a map.
+    """
+
+    def __init__(
+        self,
+        feature_shape: tuple[int, ...] | list[int],
+        channels: int,
+        size: tuple[int, int],
+        width: int = 128,
+        zero: bool = True,
+    ) -> None:
+        super().__init__()
+        if len(feature_shape) not in (1, 3) or min(feature_shape) < 1:
+            raise ValueError(f"FeatureMap: feature_shape must be [D] or [C, h, w], got {list(feature_shape)}")
+        if channels < 1 or width < 1:
+            raise ValueError(f"FeatureMap: channels and width must be at least 1, got {channels} and {width}")
+        self.feature_shape, self.size = tuple(feature_shape), size
+        self.layers = nn.Sequential(
+            nn.Conv2d(feature_shape[0] + 1, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, channels, 3, padding=1),
+        )
+        if zero:
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Raises:
+        ValueError: representations of another shape.
+        """
+        if h.shape[1:] != self.feature_shape:
+            raise ValueError(
+                f"FeatureMap: expected representations (B, {', '.join(map(str, self.feature_shape))}), "
+                f"got {tuple(h.shape)}"
+            )
+        maps = h if h.ndim == 4 else h[:, :, None, None]
+        square = maps.square().mean((1, 2, 3), keepdim=True) + FLOOR
+        scale = 0.5 * square.log().expand(-1, 1, *maps.shape[2:])
+        given = torch.cat((maps * square.rsqrt(), scale), 1)
+        # antialiased: the same where a map grows, and no place is left out where it shrinks
+        return self.layers(nn.functional.interpolate(given, self.size, mode="bilinear", antialias=True))
