@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from controllable import TinyPrior
 
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject
@@ -22,6 +23,7 @@ from fibermodels.guidance import (
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
+    ControlNetInverter,
     DecodedNoise,
     DenoisingFlow,
     Diffusion,
@@ -120,6 +122,12 @@ def image_diffusion(**options) -> ImageDiffusion:
     return randomised(ImageDiffusion(Identity((3, 28, 28), 2.0), FEATURES, **options))
 
 
+def controlnet(prior: TinyPrior | None = None, feature_shape: tuple[int, ...] = (FEATURES,), **options):
+    torch.manual_seed(6)
+    options = {"width": 8, "steps": 2} | options
+    return randomised(ControlNetInverter(prior or TinyPrior(), list(feature_shape), **options))
+
+
 def free_form_flow(**options) -> FreeFormFlow:
     torch.manual_seed(4)
     return randomised(FreeFormFlow(vae(), FEATURES, **{"width": 16, "blocks": 1} | options))
@@ -153,6 +161,7 @@ def guided(**options) -> Guided:
 MODELS = {
     Diffusion: diffusion,
     ImageDiffusion: image_diffusion,
+    ControlNetInverter: controlnet,
     FlowMap: flow_map,
     FlowMatching: flow_matching,
     FreeFormFlow: free_form_flow,

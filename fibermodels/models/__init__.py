@@ -1,6 +1,7 @@
 """Amortised fiber models and the baselines that need no training."""
 
 from fibermodels.models.baselines import Augmented, DecodedNoise, NearestNeighbour, Oracle, Reconstruction
+from fibermodels.models.controlnet import ControlNetInverter
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.fiber_loss import FiberLoss
@@ -14,6 +15,7 @@ from fibermodels.models.normalizing_flow import NormalizingFlow
 
 __all__ = [
     "Augmented",
+    "ControlNetInverter",
     "DecodedNoise",
     "DenoisingFlow",
     "Diffusion",
