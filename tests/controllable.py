@@ -1,4 +1,4 @@
-"""A tiny prior with a UNet that a ControlNet can steer: random weights, pixels of colour digits, a prompt of its own."""
+"""A tiny prior with a UNet that a ControlNet can steer: random weights, pixels, and a prompt of its own."""
 
 import torch
 from torch import Tensor

@@ -2,8 +2,8 @@
 
     u = h / rms(h);   [u, log rms(h)] upsampled to (H, W);   three 3x3 convolutions with SiLU between
 
-Reference: FeatInv, section 3 (diffusion models conditioned on spatially resolved feature maps): bilinear upsampling, two convolutions of equal
-width and a last one that starts at zero. The normalisation is our own.
+Reference: FeatInv (mapping from feature space to input space with conditional diffusion models), section 2: bilinear
+upsampling and a shallow CNN, whose last convolution starts at zero. The normalisation is our own.
 """
 
 import torch
