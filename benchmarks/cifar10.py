@@ -12,10 +12,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
-
-from jsonargparse import auto_cli
 
 CONFIGS = Path("configs/cifar10")
 SUBJECTS = Path("configs/parts/cifar10")

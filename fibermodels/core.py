@@ -28,7 +28,7 @@ class Component(nn.Module, metaclass=Recorded):
 
     arguments: dict[str, Any]
 
-    def load_weights(self, path: str | Path | None, given: str | None = None) -> dict[str, str]:
+    def load_weights(self, path: str | Path | None, given: str | tuple[str, ...] | None = None) -> dict[str, str]:
         """Loads a safetensors file into the module's state; None leaves it as it is.
 
         Args:
@@ -59,6 +59,34 @@ class Component(nn.Module, metaclass=Recorded):
             first = " ".join(line.strip()[:200] for line in str(error).splitlines()[1:3])  # of what may be hundreds
             raise ValueError(f"{type(self).__name__}: the weights in '{path}' do not fit: {first}") from error
         return metadata or {}
+
+
+class FromFiles(Component):
+    """A frozen component that reads its weights from files which its arguments name, whenever it is built.
+
+    The state of what contains it leaves it out and loads without it, and copies of what contains it share it: a
+    checkpoint, or an average of weights, does not hold a large network once more that never changes. Its own
+    `state_dict`, and so its fingerprint, is complete.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_state_dict_post_hook(_leave_out)
+        self.register_load_state_dict_pre_hook(_fill_in)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+def _leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    if prefix:
+        for name in [name for name in state if name.startswith(prefix)]:
+            del state[name]
+
+
+def _fill_in(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    if prefix:
+        state |= {prefix + name: value for name, value in module.state_dict().items()}
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -265,24 +293,35 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
         self.latents.eval()
         return self
 
+    def frozen_parts(self) -> dict[str, nn.Module]:
+        """What the model is given and does not train, by the attribute's name."""
+        return {"latents": self.latents}
+
     def density(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What `load_density` reads: the state without the latent space, and the metadata that names the latter."""
-        state = {name: value for name, value in self.state_dict().items() if not name.startswith("latents.")}
-        return state, {"latents": fingerprint(self.latents)}
+        """What `load_density` reads: the state without the frozen parts, and the metadata that names the latter."""
+        parts = self.frozen_parts()
+        given = tuple(f"{name}." for name in parts)
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith(given)}
+        return state, {name: fingerprint(part) for name, part in parts.items()}
 
     def load_density(self, weights: str | None) -> None:
-        """What a constructor loads from a file that was exported: all but the latent space, which is given.
+        """What a constructor loads from a file that was exported: all but the frozen parts, which are given.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not such a file, another architecture, or trained over another latent space.
+            ValueError: not such a file, another architecture, or trained over other frozen parts.
         """
-        theirs = self.load_weights(weights, given="latents.").get("latents")
-        if weights is not None and theirs != fingerprint(self.latents):
-            raise ValueError(
-                f"{type(self).__name__}: '{weights}' was trained over another latent space (fingerprint {theirs}) "
-                f"than it is given ({fingerprint(self.latents)})"
-            )
+        if weights is None:
+            return
+        parts = self.frozen_parts()
+        theirs = self.load_weights(weights, given=tuple(f"{name}." for name in parts))
+        for name, part in parts.items():
+            if theirs.get(name) != (mine := fingerprint(part)):
+                kind = {"latents": "latent space"}.get(name, name)
+                raise ValueError(
+                    f"{type(self).__name__}: '{weights}' was trained over another {kind} (fingerprint "
+                    f"{theirs.get(name)}) than it is given ({mine})"
+                )
 
     @abstractmethod
     def transport(self, noise: Tensor, h: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from controllable import TinyPrior
 
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject
@@ -22,6 +23,7 @@ from fibermodels.guidance import (
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
+    ControlNetInverter,
     DecodedNoise,
     DenoisingFlow,
     Diffusion,
@@ -134,6 +136,12 @@ def representation_flow_map(**options) -> RepresentationFlowMap:
     return randomised(RepresentationFlowMap(Identity((3, 28, 28), 2.0), **options))
 
 
+def controlnet(prior: TinyPrior | None = None, feature_shape: tuple[int, ...] = (FEATURES,), **options):
+    torch.manual_seed(6)
+    options = {"width": 8, "steps": 2} | options
+    return randomised(ControlNetInverter(prior or TinyPrior(), list(feature_shape), **options))
+
+
 def free_form_flow(**options) -> FreeFormFlow:
     torch.manual_seed(4)
     return randomised(FreeFormFlow(vae(), FEATURES, **{"width": 16, "blocks": 1} | options))
@@ -169,6 +177,7 @@ MODELS = {
     ImageDiffusion: image_diffusion,
     RepresentationDiffusion: representation_diffusion,
     RepresentationFlowMap: representation_flow_map,
+    ControlNetInverter: controlnet,
     FlowMap: flow_map,
     FlowMatching: flow_matching,
     FreeFormFlow: free_form_flow,

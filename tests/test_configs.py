@@ -78,7 +78,7 @@ def test_every_result_says_where_it_comes_from():
         assert (path.parent / "samples.png").is_file()
 
 
-FOR_IMAGES = {"ImageDiffusion", "RepresentationDiffusion", "RepresentationFlowMap"}
+FOR_IMAGES = {"ControlNetInverter", "ImageDiffusion", "RepresentationDiffusion", "RepresentationFlowMap"}
 """Networks for pixels: on the digits they are unconditional priors at most."""
 
 

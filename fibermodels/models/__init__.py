@@ -1,6 +1,7 @@
 """Amortised fiber models and the baselines that need no training."""
 
 from fibermodels.models.baselines import Augmented, DecodedNoise, NearestNeighbour, Oracle, Reconstruction
+from fibermodels.models.controlnet import ControlNetInverter
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.fiber_loss import FiberLoss
@@ -16,6 +17,7 @@ from fibermodels.models.representation_flow_map import RepresentationFlowMap
 
 __all__ = [
     "Augmented",
+    "ControlNetInverter",
     "DecodedNoise",
     "DenoisingFlow",
     "Diffusion",

@@ -2,8 +2,8 @@
 
     u = h / rms(h);   [u, log rms(h)] upsampled to (H, W);   three 3x3 convolutions with SiLU between
 
-Reference: Neukirch et al., FeatInv, arXiv 2505.21032, section 3: bilinear upsampling, two convolutions of equal
-width and a last one that starts at zero. The normalisation is our own.
+Reference: FeatInv (mapping from feature space to input space with conditional diffusion models), section 2: bilinear
+upsampling and a shallow CNN, whose last convolution starts at zero. The normalisation is our own.
 """
 
 import torch
@@ -72,4 +72,4 @@ class FeatureMap(nn.Module):
         scale = 0.5 * square.log().expand(-1, 1, *maps.shape[2:])
         given = torch.cat((maps * square.rsqrt(), scale), 1)
         # antialiased: the same where a map grows, and no place is left out where it shrinks
-        return self.layers(nn.functional.interpolate(given, self.size, mode="bilinear", antialias=True))  # type: ignore[no-any-return]
+        return self.layers(nn.functional.interpolate(given, self.size, mode="bilinear", antialias=True))

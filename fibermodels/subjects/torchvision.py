@@ -65,7 +65,8 @@ def _weights(model: str, tag: str | None) -> Any:
     if model not in names:
         near = difflib.get_close_matches(model, names, n=5)
         raise ValueError(
-            f"model: torchvision.models has no '{model}'; " + (f"did you mean {near}?" if near else f"expected of {names}")
+            f"model: torchvision.models has no '{model}'; "
+            + (f"did you mean {near}?" if near else f"expected of {names}")
         )
     known = models.get_model_weights(model).__members__
     if tag is not None and tag not in known:

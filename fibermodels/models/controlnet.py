@@ -1,0 +1,183 @@
+"""A frozen prior that a ControlNet makes conditional: FeatInv's inverter of spatial maps and of vectors.
+
+The representation becomes a map (`nn.FeatureMap`), the map enters a trainable copy of the first half of the prior's
+UNet, and the copy's outputs are added to the UNet's skips and middle. Only copy and encoder learn; at the start the
+model is the prior. In training both the map (by zeros) and the prompt (by the prior's "no prompt") are left out
+together in some rows, so that sampling can go away from what the model would draw without them,
+
+    (z_0, e) = (z_0, e)_without + s ((z_0, e)_with - (z_0, e)_without),
+
+which keeps `z_t = alpha z_0 + sigma e`. FeatInv trains on the noise alone; here the fiber loss joins it cheaply, on
+the one-call estimate at small noise (`FiberLoss(estimate_below=...)`).
+
+References: FeatInv (feature space to input space with conditional diffusion models), section 2; Zhang et al., arXiv
+2302.05543 (ControlNet); Ho & Salimans, arXiv 2207.12598 (classifier-free guidance).
+"""
+
+from typing import Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fibermodels.core import MapLatents, Stepped, check_feature_shape
+from fibermodels.diffusion import (
+    Controllable,
+    Denoiser,
+    Prior,
+    Residuals,
+    SamplerName,
+    check_sampler,
+    network_calls,
+    sample,
+    stochasticity,
+)
+from fibermodels.nn import FeatureMap, spread_times
+from fibermodels.nn.controlnet import ControlNet, first_width, input_size
+
+Contrast = Literal["both", "prompt"]
+ControlObjective = Literal["noise", "velocity"]
+
+
+class ControlNetInverter(Stepped, Prior):
+    """A ControlNet on a frozen prior, conditioned on representations.
+
+    Args:
+        prior: what is steered; it stays as it is.
+        feature_shape: of the representation, `[C, h, w]` or `[D]`.
+        width: channels of the condition encoder.
+        dropout: share of training rows without map and prompt.
+        control_strength: factor on the residuals when sampling; training has 1.
+        guidance_scale: `s` above when sampling; 1 takes one network row for each sample, any other value two.
+        contrast: what is left out to go away from: `both` map and prompt, or, as FeatInv does, the `prompt` alone.
+        objective: squared error of the `noise`, as the prior of FeatInv is trained, or of the `velocity`
+            `alpha e - sigma z_0`, for priors that predict it and schedules that end at pure noise.
+        sampler, steps, eta: as in `NoisePrediction`.
+        checkpointing: compute UNet and ControlNet again in the backward pass instead of keeping their activations.
+        weights: a safetensors file of a trained inverter, without its prior; None starts from the prior.
+
+    Raises:
+        ValueError: options out of range; a prior whose latents are no maps, or whose UNet has no ControlNet.
+    """
+
+    def __init__(
+        self,
+        prior: Controllable,
+        feature_shape: list[int],
+        width: int = 512,
+        dropout: float = 0.15,
+        control_strength: float = 1.0,
+        guidance_scale: float = 1.0,
+        contrast: Contrast = "both",
+        objective: ControlObjective = "noise",
+        sampler: SamplerName = "ddim",
+        steps: int = 50,
+        eta: float = 0.0,
+        checkpointing: bool = False,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__(prior.latents)
+        if not isinstance(prior.latents, MapLatents):
+            raise ValueError(f"ControlNetInverter: latents must be maps, got {type(prior.latents).__name__}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"ControlNetInverter: dropout must be in [0, 1), got {dropout}")
+        if not (control_strength >= 0 and guidance_scale >= 0):
+            raise ValueError(
+                "ControlNetInverter: control_strength and guidance_scale must not be negative, "
+                f"got {control_strength} and {guidance_scale}"
+            )
+        if contrast not in get_args(Contrast) or objective not in get_args(ControlObjective):
+            raise ValueError(
+                f"ControlNetInverter: contrast must be one of {list(get_args(Contrast))} and objective one of "
+                f"{list(get_args(ControlObjective))}, got '{contrast}' and '{objective}'"
+            )
+        if guidance_scale != 1 and contrast == "both" and not dropout:
+            raise ValueError(
+                f"ControlNetInverter: guidance_scale {guidance_scale} needs a model that knows what to draw without "
+                "a representation: train with dropout above 0"
+            )
+        check_sampler("ControlNetInverter", sampler, steps, eta)
+        self.prior = prior.requires_grad_(False).eval()
+        self.schedule = prior.schedule
+        self.feature_shape = tuple(feature_shape)
+        self.dropout, self.objective = dropout, objective
+        self.control_strength, self.guidance_scale, self.contrast = control_strength, guidance_scale, contrast
+        self.sampler, self.steps, self.eta = sampler, steps, eta
+        self.network_calls = network_calls(sampler, steps) * (1 if guidance_scale == 1 else 2)
+        if stochasticity(sampler, eta):
+            self.noise_shape = (steps, *self.latents.latent_shape)
+        size = input_size(prior.unet, prior.latents.map_shape)
+        self.encoder = FeatureMap(feature_shape, first_width(prior.unet), size, width)
+        self.control = ControlNet(prior.unet, checkpointing)
+        self.load_density(weights)
+
+    def frozen_parts(self) -> dict[str, nn.Module]:
+        return {**super().frozen_parts(), "prior": self.prior}
+
+    def train(self, mode: bool = True) -> Self:
+        """The prior is frozen: it stays in evaluation mode."""
+        super().train(mode)
+        self.prior.eval()
+        return self
+
+    def condition(self, h: Tensor | None) -> Tensor:
+        """The map `(B, C, H, W)` that the ControlNet is given.
+
+        Raises:
+            ValueError: no representation, or one of another shape.
+        """
+        if h is None:
+            raise ValueError("ControlNetInverter: expected representations to be bound to, got None")
+        check_feature_shape("ControlNetInverter", h, self.feature_shape)
+        condition: Tensor = self.encoder(h)
+        return condition
+
+    def steered(
+        self, z_t: Tensor, t: Tensor, condition: Tensor, prompted: Tensor | None, strength: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """The prior's data and noise under the control of maps, one row for each of `z_t`."""
+
+        def control(maps: Tensor, times: Tensor, prompt: Tensor | None) -> Residuals:
+            residuals: Residuals = self.control(maps, times, prompt, condition, strength)
+            return residuals
+
+        return self.prior.controlled(z_t, t, control, prompted)
+
+    def denoiser(self, h: Tensor | None = None) -> Denoiser:
+        """With strength and guidance; the representation is encoded once, not in every step."""
+        condition = self.condition(h)
+        if self.guidance_scale == 1:
+            return lambda z, t: self.steered(z, t, condition, None, self.control_strength)
+        other = condition if self.contrast == "prompt" else torch.zeros_like(condition)
+        both = torch.cat((condition, other))
+
+        def denoise(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+            prompted = torch.arange(2 * len(z), device=z.device) < len(z)
+            pair = self.steered(torch.cat((z, z)), torch.cat((t, t)), both, prompted, self.control_strength)
+            data, noise = (torch.lerp(without, with_, self.guidance_scale) for with_, without in _halves(pair))
+            return data, noise
+
+        return denoise
+
+    def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
+        noise = torch.randn_like(z)
+        t = spread_times(z)
+        kept = torch.rand(len(z), device=z.device) >= (self.dropout if self.training else 0.0)
+        condition = self.condition(h) * kept[:, None, None, None]
+        found, error = self.steered(self.noised(z, noise, t), t, condition, kept)
+        error = error - noise
+        if self.objective == "velocity":
+            error = self.schedule.alpha(t)[:, None] * error - self.schedule.sigma(t)[:, None] * (found - z)
+        return {self.objective: error.square().mean(1)}
+
+    def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return self.schedule.alpha(t)[:, None] * z + self.schedule.sigma(t)[:, None] * noise
+
+    def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        return self.denoiser(h)(z_t, t)[0]
+
+    def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
+        return sample(self.denoiser(h), self.schedule, noise, self.steps, self.sampler, self.eta, last_steps)
+
+
+def _halves(pair: tuple[Tensor, Tensor]) -> list[tuple[Tensor, ...]]:
+    return [each.chunk(2) for each in pair]
