@@ -45,12 +45,14 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def fit_state(network: nn.Module, state: dict[str, Tensor], path: str | Path, hint: str = "") -> None:
-    """Loads a state of exactly the network's names and shapes.
+    """Loads a state of exactly the network's names and shapes; a normalisation's count of batches, which only its
+    training reads, may be missing.
 
     Raises:
         ValueError: says what is missing, what is too much and what has another shape, three of each, and `hint`.
     """
     own = network.state_dict()
+    state = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")} | state
     wrong = [
         f"'{name}' is {list(state[name].shape)}, not {list(value.shape)}"
         for name, value in own.items()
