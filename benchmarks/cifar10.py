@@ -12,7 +12,10 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
+
+from jsonargparse import auto_cli
 
 CONFIGS = Path("configs/cifar10")
 SUBJECTS = Path("configs/parts/cifar10")
@@ -22,7 +25,6 @@ WEIGHTS = Path("data/weights/cifar10")
 IMAGES = Path("data/cifar10_images")
 
 SHAPES = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}
-FIBER = ("--model.fiber.init_args.weight",)
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,48 @@ class Sampling:
         return f"{self.config}-{self.subject}" + (f"-{self.variant}" if self.variant else "")
 
 
+def around(cut: str) -> tuple[tuple[str, object], ...]:
+    """Changes of `feedback` that put the diffusion model of a cut of ResNet-20 in the place of the flow map."""
+    inner = "model.init_args"
+    return (
+        ("model.class_path", "fibermodels.models.RepresentationDiffusion"),
+        (f"{inner}.latents", SUBJECTS / "pixels.yaml"),
+        (f"{inner}.feature_shape", SHAPES[cut]),
+        (f"{inner}.channels", "[48,96]"),
+        (f"{inner}.steps", 10),
+        (f"{inner}.weights", WEIGHTS_OF.format(f"{DIFFUSION}-resnet20-{cut}")),
+    )
+
+
+WEIGHTS_OF = "runs/cifar10/{}/model.safetensors"
 DIFFUSION, FLOW_MAP, CONTROLNET = "representation_diffusion", "representation_flow_map", "controlnet_inverter"
-SPATIAL = f"{DIFFUSION}-resnet20-spatial"
-ENCODER = "--train_only=[network.places,network.context]"
+BASE = f"{DIFFUSION}-resnet20-spatial"
+ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
-    *(Training(DIFFUSION, f"resnet20-{cut}", epochs) for cut, epochs in (("spatial", 3), ("pooled", 2), ("logits", 2))),
-    *(Training(DIFFUSION, f"resnet56-{cut}", epochs) for cut, epochs in (("spatial", 2), ("pooled", 1), ("logits", 1))),
+    Training(DIFFUSION, "resnet20-spatial", 4, start=None),
+    *(Training(DIFFUSION, f"resnet20-{cut}", 2) for cut in ("pooled", "logits")),
+    Training(FLOW_MAP, "resnet20-spatial", 2, BASE),
+    *(Training(CONTROLNET, f"resnet20-{cut}", 2, start=None) for cut in ("spatial", "pooled")),
+    *(Training(DIFFUSION, "resnet20-spatial", 1, BASE, "continued", weight=weight) for weight in (0, 1)),
+    *(Training(DIFFUSION, "resnet20-pooled", 1, f"{DIFFUSION}-resnet20-pooled", "continued", weight=w) for w in (0, 1)),
+    *(Training(FLOW_MAP, "resnet20-spatial", 1, f"{FLOW_MAP}-resnet20-spatial", "continued", weight=w) for w in (0, 1)),
+    Training(DIFFUSION, "resnet56-spatial", 1),
+    Training(DIFFUSION, "resnet56-spatial", 1, BASE, "adapted"),
+    Training(DIFFUSION, "resnet56-spatial", 1, BASE, "encoder", ENCODER),
+    *(Training(DIFFUSION, f"resnet56-{c}", 1, f"{DIFFUSION}-resnet20-{c}", "adapted") for c in ("pooled", "logits")),
 ]
-SAMPLINGS: list[Sampling] = []
+"""What is trained, in this order: everything starts from what stands above it, or from the prior."""
+
+SAMPLINGS = [
+    *(Sampling("nearest_neighbour", f"resnet20-{cut}") for cut in SHAPES),
+    *(Sampling("nearest_neighbour", f"resnet56-{cut}") for cut in SHAPES),
+    *(Sampling("augmented", f"resnet20-{cut}") for cut in SHAPES),
+    Sampling("prior_samples", "resnet20-spatial"),
+    *(Sampling("ndtm", f"resnet20-{cut}", targets=50, samples=1) for cut in SHAPES),
+    *(Sampling("dps", "resnet20-spatial", f"scale{scale:g}", (("strength", scale),), 100) for scale in (1, 3, 10)),
+    *(Sampling("feedback", "resnet20-spatial", f"steps{steps}", (("steps", steps),)) for steps in (1, 3)),
+    *(Sampling("feedback", f"resnet20-{cut}", DIFFUSION, around(cut), 500, 1) for cut in SHAPES),
+]
 
 
 def call(*arguments: object) -> None:
@@ -108,3 +144,121 @@ def unpack() -> None:
     with zipfile.ZipFile(archive) as file:
         file.extractall(unfinished)
     unfinished.replace(IMAGES)
+
+
+def train(training: Training) -> Path:
+    """Trains one model, or resumes it, or finds it done; returns its checkpoint."""
+    folder = RUNS / training.name
+    last = folder / "checkpoints" / "last.ckpt"
+    if (folder / "done").exists():
+        return last
+    cut = training.subject.partition("-")[2]
+    own = [
+        "--name",
+        f"cifar10/{training.name}",
+        "--subject",
+        SUBJECTS / f"{training.subject}.yaml",
+        "--model.learner.init_args.feature_shape",
+        SHAPES[cut],
+        "--trainer.max_epochs",
+        training.epochs,
+        "--model.fiber.weight",
+        training.weight,
+        "--ema_decay",
+        0.998,
+        *training.options,
+    ]
+    if last.exists():
+        own += ["--ckpt_path", "last"]
+    elif training.start:
+        same = training.start.endswith(training.subject) and training.start.startswith(training.config)
+        own += ["--start_from" if same else "--adapt_from", RUNS / training.start / "checkpoints" / "last.ckpt"]
+    call("train.py", "--config", CONFIGS / f"{training.config}.yaml", *own)
+    (folder / "done").touch()
+    return last
+
+
+def train_prior() -> None:
+    """Trains the unconditional prior, and publishes it where the configs expect it."""
+    folder = RUNS / "prior"
+    last = folder / "checkpoints" / "last.ckpt"
+    if not (folder / "done").exists():
+        call("train.py", "--config", CONFIGS / "prior.yaml", *(("--ckpt_path", "last") if last.exists() else ()))
+        (folder / "done").touch()
+    publish(last, WEIGHTS / "prior")
+
+
+def publish(checkpoint: Path, out: Path) -> None:
+    """Exports a checkpoint in 16 bits, unless that was done."""
+    if not out.with_suffix(".safetensors").exists():
+        call("export.py", "--checkpoint", checkpoint, "--out", out, "--half", "true")
+
+
+def judged(subject: str) -> list[object]:
+    """The options that name who looks at samples: the subject's own classifier, the other one, and the features."""
+    own, _, _ = subject.partition("-")
+    other = {"resnet20": "resnet56", "resnet56": "resnet20"}[own]
+    return [
+        "--classifier",
+        SUBJECTS / f"{own}-logits.yaml",
+        f"--judges.{other}",
+        SUBJECTS / f"{other}-logits.yaml",
+        "--features.resnet56",
+        SUBJECTS / "resnet56-pooled.yaml",
+    ]
+
+
+def main(only: list[str] | None = None, score: bool = True, seed: int = 0) -> None:
+    """Trains, samples, scores and compares.
+
+    Args:
+        only: patterns of names, to do alone.
+        score: False trains only.
+        seed: of the samples.
+    """
+
+    def wanted(name: str) -> bool:
+        return not only or any(fnmatch(name, pattern) for pattern in only)
+
+    unpack()
+    train_prior()
+    for training in TRAININGS:
+        if not wanted(training.name):
+            continue
+        checkpoint, out = train(training), RESULTS / training.name
+        if training.name == BASE:
+            publish(checkpoint, WEIGHTS / DIFFUSION)
+        if training.name == f"{FLOW_MAP}-resnet20-spatial":
+            publish(checkpoint, WEIGHTS / FLOW_MAP)
+        if training.name in (f"{DIFFUSION}-resnet20-{cut}" for cut in SHAPES):
+            publish(checkpoint, Path(WEIGHTS_OF.format(training.name)).with_suffix(""))
+        if score and not (out / "metrics.json").exists():
+            size = ("--num_targets", 1000, "--samples_per_target", 2, "--seed", seed)
+            own = ("--checkpoint", checkpoint, "--name", training.name, "--out", out)
+            call("evaluate.py", *own, *size, *judged(training.subject))
+    for sampling in SAMPLINGS if score else []:
+        out = RESULTS / sampling.name
+        if not wanted(sampling.name) or (out / "metrics.json").exists():
+            continue
+        changes = [part for key, value in sampling.changes for part in (f"--model.init_args.{key}", value)]
+        size = ["--num_targets", sampling.targets, "--samples_per_target", sampling.samples, "--seed", seed]
+        own = ["--model", CONFIGS / f"{sampling.config}.yaml", "--subject", SUBJECTS / f"{sampling.subject}.yaml"]
+        call("evaluate.py", *own, *changes, *size, *judged(sampling.subject), "--out", out, "--name", sampling.name)
+    if score:
+        compare()
+
+
+def compare() -> None:
+    """A table and a figure of each subject's results, and one table across subjects."""
+    done = [folder.parent for folder in sorted(RESULTS.glob("*/metrics.json"))]
+    for name in ("resnet20", "resnet56"):
+        for cut in SHAPES:
+            rows = [folder for folder in done if f"{name}-{cut}" in folder.name]
+            if rows:
+                out = RESULTS / f"{name}-{cut}"
+                call("evaluate.py", "--compare", *rows, "--out", out, "--overwrite", "true")
+    call("evaluate.py", "--compare", *done, "--across_subjects", "true", "--out", RESULTS, "--overwrite", "true")
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -172,7 +172,7 @@ class Training(LightningModule, metaclass=Recorded):
     def _represent(self, batch: dict[str, Tensor]) -> Tensor | None:
         if "h" in batch or self.subject is None:
             return batch.get("h")
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # a condition that is not rounded
             return self.subject(batch["x"])
 
     def _terms(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:
