@@ -71,5 +71,6 @@ class FeatureMap(nn.Module):
         square = maps.square().mean((1, 2, 3), keepdim=True) + FLOOR
         scale = 0.5 * square.log().expand(-1, 1, *maps.shape[2:])
         given = torch.cat((maps * square.rsqrt(), scale), 1)
-        # in float32, for which alone every device can; antialiased: the same where a map grows, and no place is left out where it shrinks
+        # In float32, for which alone every device can. Antialiased: the same where a map grows, and no place is left
+        # out where it shrinks.
         return self.layers(nn.functional.interpolate(given.float(), self.size, mode="bilinear", antialias=True))
