@@ -48,8 +48,7 @@ class ImageData(LightningDataModule, metaclass=Recorded):
                 raise ValueError(f"data.{argument}: expected at least {least}, got {value}")
         if unreadable not in ("error", "skip"):
             raise ValueError(f"data.unreadable: expected 'error' or 'skip', got '{unreadable}'")
-        shape = (*image_shape, 0, 0, 0)[: max(3, len(image_shape))]
-        self.reader = ImageReader(shape, fit)  # type: ignore[arg-type]
+        self.reader = ImageReader(tuple(image_shape), fit)  # type: ignore[arg-type]  # it looks at the length
         self.root, self.batch_size, self.workers, self.seed = root, batch_size, workers, seed
         self.flip, self.subset, self.unreadable, self.cache = flip, subset, unreadable, cache
         self.val_size = val_size
@@ -127,10 +126,11 @@ def held_out(size: int | float, count: int, parts: int, where: str) -> int:
     Raises:
         ValueError: not a number or share that leaves images on both sides.
     """
-    number = round(size * count) if 0 < size < 1 else int(size)
-    if number < 1 or parts * number >= count or number != size >= 1:
+    share = isinstance(size, float)
+    number = round(size * count) if share else size
+    if (share and size >= 1) or number < 1 or parts * number >= count:
         raise ValueError(
             f"data.val_size: expected a share in (0, 1) or a number that leaves training images, got {size} "
             f"(of {count} in '{where}')"
         )
-    return number
+    return int(number)
