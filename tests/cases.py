@@ -34,6 +34,7 @@ from fibermodels.models import (
     NearestNeighbour,
     NormalizingFlow,
     Oracle,
+    RandomViews,
     Reconstruction,
 )
 from fibermodels.noise import seeded
@@ -162,6 +163,7 @@ MODELS = {
     MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,
+    RandomViews: RandomViews,
     Oracle: Oracle,
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
     Reconstruction: lambda: Reconstruction(vae()),

@@ -11,6 +11,7 @@ from fibermodels.models.image_diffusion import ImageDiffusion
 from fibermodels.models.injective_flow import FreeFormInjectiveFlow
 from fibermodels.models.multilevel_flow import MultilevelFlow
 from fibermodels.models.normalizing_flow import NormalizingFlow
+from fibermodels.models.random_views import RandomViews
 
 __all__ = [
     "Augmented",
@@ -27,5 +28,6 @@ __all__ = [
     "NearestNeighbour",
     "NormalizingFlow",
     "Oracle",
+    "RandomViews",
     "Reconstruction",
 ]
