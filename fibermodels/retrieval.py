@@ -124,9 +124,11 @@ def candidates(h: Tensor, known: Tensor, k: int) -> Tensor:
         k: how many, at most N.
     """
     size = max(1, VALUES // max(known.shape[1], ROWS))
+    centre = known[:size].to(h).mean(0)  # what all have in common would cost digits in the products
+    h = h - centre
     best = [(part.new_empty(len(part), 0), torch.empty(len(part), 0).to(part.device).long()) for part in h.split(ROWS)]
     for start in range(0, len(known), size):
-        block = known[start : start + size].to(h)
+        block = known[start : start + size].to(h) - centre
         for row, part in enumerate(h.split(ROWS)):
             distance = torch.cat((best[row][0], torch.cdist(part, block)), 1)
             index = torch.arange(start, start + len(block), device=h.device).expand(len(part), -1)

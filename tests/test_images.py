@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -224,6 +225,37 @@ class TestFolder:
         for both, first, second in zip(whole, *halves, strict=True):
             assert torch.equal(both[::2], first)
             assert torch.equal(both[1::2], second)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_training_that_resumes_sees_the_same(self, folder, tmp_path, workers):
+        class Sees(LightningModule):
+            """Learns nothing; notes what it is shown in each epoch."""
+
+            def __init__(self):
+                super().__init__()
+                self.seen, self.weight = {}, torch.nn.Parameter(torch.zeros(1))
+
+            def training_step(self, batch, index):
+                self.seen[self.current_epoch, index] = batch["x"]
+                return self.weight.sum()
+
+            def configure_optimizers(self):
+                return torch.optim.SGD(self.parameters(), lr=0.1)
+
+        def fit(epochs, resume=None):
+            module = Sees()
+            quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+            trainer = Trainer(max_epochs=epochs, accelerator="cpu", enable_checkpointing=False, **quiet)
+            data = self.data(folder, flip=True, batch_size=4, workers=workers)
+            trainer.fit(module, data.train_dataloader(), ckpt_path=resume)
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+            return module.seen
+
+        whole, start = fit(3), fit(2)
+        resumed = fit(3, tmp_path / "last.ckpt")
+        assert set(resumed) == {key for key in whole if key[0] == 2}
+        for key, batch in whole.items():
+            assert torch.equal({**start, **resumed}[key], batch)
 
     def test_it_is_rebuilt_from_its_description(self, folder):
         data = self.data(folder, subset=5, flip=True)
