@@ -40,8 +40,10 @@ Blank = Literal["negative", "unlabelled"]
 
 
 class CheXpert(ImageData):
-    """CheXpert, `ROOT/{train,valid}.csv` and the images they name: `valid.csv` is the test split here, and the
-    validation split is taken from `train.csv` by the seed, patient by patient: nobody is in two of them.
+    """CheXpert: `ROOT/{train,valid}.csv`, and the radiographs that they name.
+
+    `valid.csv` is the test split here; the validation split is taken from `train.csv` by the seed, patient by
+    patient: nobody is in two of them.
 
     The labels are `(N, K)` in {0, 1, NaN}: NaN is what the csv calls uncertain (-1), and what it leaves blank (not
     mentioned in the report), if `blank` says so. Paths in the csv begin with the name of the data set's folder;

@@ -62,10 +62,10 @@ def category_probabilities(probabilities: Tensor) -> Tensor:
 
 
 class CueConflict(ImageData):
-    """Cue conflict stimuli, `ROOT/SHAPE/SHAPE7-TEXTURE2.png`, with labels `(N, 2)`: shape and texture.
+    """Cue conflict stimuli, `ROOT/SHAPE/SHAPE7-TEXTURE2.png`.
 
-    They are for tests: every stimulus is in `test`, and in `train`, where a nearest neighbour is looked for; there
-    is no `val` to choose anything by.
+    The labels are `(N, 2)`: shape and texture. The stimuli are for tests: every one of them is in `test`, and in
+    `train`, where a nearest neighbour is looked for; there is no `val` to choose anything by.
 
     Args:
         root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).

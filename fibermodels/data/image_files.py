@@ -21,7 +21,13 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Decom
 
 
 class UnreadableImage(ValueError):
-    """An image that cannot be decoded; names the file."""
+    """An image that cannot be decoded; names the file.
+
+    Of what a worker reports, a traceback, the last line is kept: that is the error.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.strip().rpartition("UnreadableImage: ")[2])
 
 
 @dataclass(frozen=True)

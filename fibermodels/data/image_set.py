@@ -100,7 +100,7 @@ class ImageSet(Dataset[dict[str, Tensor]]):
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         rows = torch.tensor(indices)
-        x = self.pixels(indices).float() / 255
+        x = self.pixels(indices).float().div_(255)
         if self.flip:
             x = torch.where(self.flipped[rows][:, None, None, None], x.flip(-1), x)
         return {"x": x} if self._labels is None else {"x": x, "y": self._labels[rows]}

@@ -5,13 +5,15 @@ from pathlib import Path
 from fibermodels.data.digits import Split
 from fibermodels.data.image_data import ImageData
 from fibermodels.data.image_files import Fit
-from fibermodels.data.image_folder import find_labelled
+from fibermodels.data.image_folder import class_folders, find_labelled
 from fibermodels.data.image_set import Listing, Unreadable
 
 
 class ImageNet(ImageData):
-    """ImageNet, `ROOT/{train,val}/WNID/*.JPEG`: its official validation images are the test split here, and the
-    validation split is taken from the training images by the seed.
+    """ImageNet as it is unpacked, `ROOT/{train,val}/WNID/*.JPEG`.
+
+    Its official validation images are the test split here; the validation split is taken from the training images
+    by the seed.
 
     Labels count the WordNet ids in their order: with all 1,000 of them, the usual indices. Without `train`, the
     test split can be had alone. Classes are named by `ROOT/LOC_synset_mapping.txt` (a line: an id, then names)
@@ -56,7 +58,7 @@ class ImageNet(ImageData):
         part = root / ("val" if split == "test" else "train")
         if not part.is_dir():
             raise FileNotFoundError(f"ImageNet: no folder '{part}' for the {split} split. Expected:\n{self.layout}")
-        ids = find_labelled(root / "train").classes if split == "test" and (root / "train").is_dir() else None
+        ids = class_folders(root / "train") if split == "test" and (root / "train").is_dir() else None
         found = find_labelled(part, ids)
         if found.labels is None:
             raise ValueError(f"'{part}' has no folder for each class. Expected:\n{self.layout}")

@@ -15,6 +15,9 @@ from fibermodels.retrieval import Gallery, Retrieval
 class NearestNeighbour(Retrieval):
     """The `n` training images nearest in representation: what a data set alone can show.
 
+    Of N images it keeps the N D numbers of their representations (of ImageNet's, 10 GB where D is 2,048), and fetches
+    those it shows.
+
     Args:
         exclude_below: images whose representations differ from the target's by less than this mean square are left
             out: where the target may itself be among them.
