@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -46,13 +47,13 @@ class ImageData(LightningDataModule, metaclass=Recorded):
         for argument, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("subset", subset, 1)):
             if value is not None and value < least:
                 raise ValueError(f"data.{argument}: expected at least {least}, got {value}")
-        if unreadable not in ("error", "skip"):
-            raise ValueError(f"data.unreadable: expected 'error' or 'skip', got '{unreadable}'")
+        if unreadable not in get_args(Unreadable):
+            raise ValueError(f"data.unreadable: expected one of {list(get_args(Unreadable))}, got '{unreadable}'")
         self.reader = ImageReader(tuple(image_shape), fit)  # type: ignore[arg-type]  # it looks at the length
         self.root, self.batch_size, self.workers, self.seed = root, batch_size, workers, seed
         self.flip, self.subset, self.unreadable, self.cache = flip, subset, unreadable, cache
         self.val_size = val_size
-        self.name = Path(root).name.lower()  # in results
+        self.name = Path(root).absolute().name.lower()  # in results
         self._splits: dict[Split, ImageSet] = {}
 
     @abstractmethod

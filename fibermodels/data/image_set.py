@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -72,8 +72,6 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         workers: int = 0,
         cache: bool = False,
     ) -> None:
-        if unreadable not in get_args(Unreadable):
-            raise ValueError(f"unreadable: expected one of {list(get_args(Unreadable))}, got '{unreadable}'")
         self.root, self.classes, self._labels = listing.root, listing.classes, listing.labels
         self._bounds = listing.root.resolve() if listing.confined else None
         self.reader, self.seed, self.name = reader, seed, name
