@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -46,14 +47,13 @@ class ImageData(LightningDataModule, metaclass=Recorded):
         for argument, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("subset", subset, 1)):
             if value is not None and value < least:
                 raise ValueError(f"data.{argument}: expected at least {least}, got {value}")
-        if unreadable not in ("error", "skip"):
-            raise ValueError(f"data.unreadable: expected 'error' or 'skip', got '{unreadable}'")
-        shape = (*image_shape, 0, 0, 0)[: max(3, len(image_shape))]
-        self.reader = ImageReader(shape, fit)  # type: ignore[arg-type]
+        if unreadable not in get_args(Unreadable):
+            raise ValueError(f"data.unreadable: expected one of {list(get_args(Unreadable))}, got '{unreadable}'")
+        self.reader = ImageReader(tuple(image_shape), fit)  # type: ignore[arg-type]  # it looks at the length
         self.root, self.batch_size, self.workers, self.seed = root, batch_size, workers, seed
         self.flip, self.subset, self.unreadable, self.cache = flip, subset, unreadable, cache
         self.val_size = val_size
-        self.name = Path(root).name.lower()  # in results
+        self.name = Path(root).absolute().name.lower()  # in results
         self._splits: dict[Split, ImageSet] = {}
 
     @abstractmethod
@@ -127,10 +127,11 @@ def held_out(size: int | float, count: int, parts: int, where: str) -> int:
     Raises:
         ValueError: not a number or share that leaves images on both sides.
     """
-    number = round(size * count) if 0 < size < 1 else int(size)
-    if number < 1 or parts * number >= count or number != size >= 1:
+    share = isinstance(size, float)
+    number = round(size * count) if share else size
+    if (share and size >= 1) or number < 1 or parts * number >= count:
         raise ValueError(
             f"data.val_size: expected a share in (0, 1) or a number that leaves training images, got {size} "
             f"(of {count} in '{where}')"
         )
-    return number
+    return int(number)

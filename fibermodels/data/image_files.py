@@ -21,7 +21,13 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Decom
 
 
 class UnreadableImage(ValueError):
-    """An image that cannot be decoded; names the file."""
+    """An image that cannot be decoded; names the file.
+
+    Of what a worker reports, a traceback, the last line is kept: that is the error.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.strip().rpartition("UnreadableImage: ")[2])
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class ImageReader:
     Args:
         shape: `(C, H, W)`; grey where C is 1, else RGB.
         fit: `crop` scales the image until it covers H x W and keeps the centre (for a square: the shorter
-            side to that size); `stretch` scales both sides, whatever the image's own proportions.
+            side to that size, as torchvision does); `stretch` scales both sides, whatever the image's own proportions.
 
     Raises:
         ValueError: on construction, for another kind of shape or fit.
@@ -68,7 +74,13 @@ class ImageReader:
             return image
         if self.fit == "stretch":
             return image.resize((width, height), Image.Resampling.BICUBIC)
-        return ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+        if image.width * height > image.height * width:  # wider than it should be
+            covering = image.width * height // image.height, height
+        else:
+            covering = width, image.height * width // image.width
+        left, top = round((covering[0] - width) / 2), round((covering[1] - height) / 2)
+        scaled = image.resize(covering, Image.Resampling.BICUBIC)
+        return scaled.crop((left, top, left + width, top + height))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -12,11 +12,11 @@ from fibermodels.data.image_set import Listing, Unreadable
 
 
 class ImageFolder(ImageData):
-    """Images below a folder, in one of two layouts: `ROOT/{train,test}` and perhaps `ROOT/val`, or `ROOT` alone.
+    """Any folder of images, with or without classes.
 
-    The subfolders of a split are its classes, and there are no labels where it has none. Without `val`, the
-    validation images are taken from those of `train` by the seed; without all three, both the validation and the
-    test images are taken from those of `ROOT`.
+    Its layout is `ROOT/{train,test}`, perhaps with `ROOT/val`; or `ROOT` alone. The subfolders of a split are its
+    classes, and there are no labels where it has none. Without `val`, the validation images are taken from those of
+    `train` by the seed; without all three, both the validation and the test images are taken from those of `ROOT`.
 
     Args:
         root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).
@@ -59,11 +59,15 @@ class ImageFolder(ImageData):
             return self.divided(find_labelled(root), split, ("test", "val"))
         if "train" not in given or (split == "test" and split not in given):
             raise FileNotFoundError(f"ImageFolder: '{root}' has {given} alone. Expected there:\n{self.layout}")
-        train = find_labelled(root / "train")
         if split == "train" or split not in given:
-            return self.divided(train, split, () if "val" in given else ("val",))
-        part = find_labelled(root / split, train.classes)
+            return self.divided(find_labelled(root / "train"), split, () if "val" in given else ("val",))
+        part = find_labelled(root / split, class_folders(root / "train"))
         return part.take(self.order(len(part.files), split))
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the subfolders, sorted: the classes."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def find_labelled(folder: Path, classes: list[str] | None = None) -> Listing:
@@ -87,7 +91,7 @@ def find_labelled(folder: Path, classes: list[str] | None = None) -> Listing:
         return Listing(folder, files, None, [])
     if loose:
         raise ValueError(f"'{folder}' has subfolders, and images beside them such as '{loose[0]}'")
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+    found = class_folders(folder)
     names = found if classes is None else classes
     for name in found:
         if name not in names:

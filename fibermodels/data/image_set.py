@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class Listing(NamedTuple):
     labels: Tensor | None
     """`(N,)` long, or `(N, K)` float in {0, 1, NaN} where NaN is unlabelled or uncertain."""
     classes: list[str]
+    confined: bool = False
+    """Whether the paths come from elsewhere than the folder itself, and must not lead out of it."""
 
     def take(self, rows: Tensor) -> Self:
         """The listing of some rows, in their order."""
@@ -70,9 +72,8 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         workers: int = 0,
         cache: bool = False,
     ) -> None:
-        if unreadable not in get_args(Unreadable):
-            raise ValueError(f"unreadable: expected one of {list(get_args(Unreadable))}, got '{unreadable}'")
         self.root, self.classes, self._labels = listing.root, listing.classes, listing.labels
+        self._bounds = listing.root.resolve() if listing.confined else None
         self.reader, self.seed, self.name = reader, seed, name
         self.flip, self.unreadable, self.workers = flip, unreadable, workers
         # One array, not a list of strings: reading a list counts references, which copies it into every worker.
@@ -97,7 +98,7 @@ class ImageSet(Dataset[dict[str, Tensor]]):
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         rows = torch.tensor(indices)
-        x = self.pixels(indices).float() / 255
+        x = self.pixels(indices).float().div_(255)
         if self.flip:
             x = torch.where(self.flipped[rows][:, None, None, None], x.flip(-1), x)
         return {"x": x} if self._labels is None else {"x": x, "y": self._labels[rows]}
@@ -117,8 +118,15 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         return self._labels
 
     def file(self, index: int) -> Path:
-        """Where an image is."""
-        return self.root / os.fsdecode(self._files[index])
+        """Where an image is.
+
+        Raises:
+            ValueError: outside the root, where a link leads out of it that must not.
+        """
+        path = self.root / os.fsdecode(self._files[index])
+        if self._bounds is not None and not path.resolve().is_relative_to(self._bounds):
+            raise ValueError(f"'{path}' leads to '{path.resolve()}', outside the data set's folder")
+        return path
 
     def pixels(self, indices: list[int]) -> Tensor:
         """Bytes `(B, C, H, W)`, never flipped."""

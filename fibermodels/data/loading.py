@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Protocol
 
+import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
@@ -64,6 +65,7 @@ def loader(sampler: EpochSampler, batch_size: int, workers: int = 0) -> DataLoad
         collate_fn=_as_it_is,
         drop_last=drop_last,
         num_workers=workers,
+        pin_memory=workers > 0 and torch.cuda.is_available(),
     )
 
 

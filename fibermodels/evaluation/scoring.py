@@ -151,7 +151,7 @@ def evaluate(
     x = targets.images(slice(num_targets))
     with torch.no_grad():
         h = torch.cat([subject(part) for part in x.split(1000)])
-    remember(model, subject, data, x, h)
+    remember(model, subject, data, x, h, device)
     long = model.network_calls >= LONG
     size = 100 if long else 500  # the progress bar of a long one should move
     partial = (
@@ -188,16 +188,19 @@ def evaluate(
     return samples, values
 
 
-def remember(model: FiberModel, subject: Subject, data: Any, x: Tensor, h: Tensor) -> None:
-    """Gives every `Retrieval` in a model the images that it wants to remember."""
+@torch.no_grad()
+def remember(model: FiberModel, subject: Subject, data: Any, x: Tensor, h: Tensor, device: str = "cpu") -> None:
+    """Gives every `Retrieval` in a model the images that it wants to remember: of the training set, read batch by
+    batch on `device`, the representations alone."""
     own = [module for module in model.modules() if isinstance(module, Retrieval)]
     for retrieval in own:
         if retrieval.bank == "targets":
             retrieval.remember(x, h)
     if any(retrieval.bank == "train" for retrieval in own):
-        images = data.split("train").images()
-        with torch.no_grad():
-            representations = torch.cat([subject(part) for part in images.split(2000)])
+        images, size = data.split("train"), 256
+        subject.to(device)
+        batches = track(images.batches(size), "representing the training set", total=-(-len(images) // size))
+        representations = torch.cat([subject(batch["x"].to(device)).cpu() for batch in batches])
         for retrieval in own:
             if retrieval.bank == "train":
                 retrieval.remember(images, representations)

@@ -12,6 +12,7 @@ from fibermodels.models.image_diffusion import ImageDiffusion
 from fibermodels.models.injective_flow import FreeFormInjectiveFlow
 from fibermodels.models.multilevel_flow import MultilevelFlow
 from fibermodels.models.normalizing_flow import NormalizingFlow
+from fibermodels.models.random_views import RandomViews
 from fibermodels.models.representation_diffusion import RepresentationDiffusion
 from fibermodels.models.representation_flow_map import RepresentationFlowMap
 
@@ -31,6 +32,7 @@ __all__ = [
     "NearestNeighbour",
     "NormalizingFlow",
     "Oracle",
+    "RandomViews",
     "Reconstruction",
     "RepresentationDiffusion",
     "RepresentationFlowMap",

@@ -1,0 +1,181 @@
+"""CheXpert: chest radiographs with the labels of its csv files."""
+
+import csv
+import difflib
+import re
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+import torch
+
+from fibermodels.data.digits import Split
+from fibermodels.data.image_data import ImageData, held_out
+from fibermodels.data.image_files import Fit
+from fibermodels.data.image_set import Listing, Unreadable
+
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""The fourteen observations, as the csv files name them."""
+
+COMPETITION = ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"]
+"""Those of the competition, on which classifiers are compared."""
+
+VALUES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": float("nan"), "-1.0": float("nan")}
+
+Blank = Literal["negative", "unlabelled"]
+
+
+class CheXpert(ImageData):
+    """CheXpert: `ROOT/{train,valid}.csv`, and the radiographs that they name.
+
+    `valid.csv` is the test split here; the validation split is taken from `train.csv` by the seed, patient by
+    patient: nobody is in two of them.
+
+    The labels are `(N, K)` in {0, 1, NaN}: NaN is what the csv calls uncertain (-1), and what it leaves blank (not
+    mentioned in the report), if `blank` says so. Paths in the csv begin with the name of the data set's folder;
+    what follows is looked up below the root, and nothing outside it is opened.
+
+    Args:
+        root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).
+        image_shape: `[C, H, W]` of the images it yields; C is 1, or 3 to repeat the grey values.
+        labels: the observations, in the order of the labels.
+        blank: whether an observation that a report does not mention is `negative` (0) or `unlabelled` (NaN).
+        frontal: leave out lateral views.
+        batch_size: images per batch and process.
+        workers: processes that decode; 0 decodes in the training process.
+        seed: of the validation split, the order of the images, and the flips.
+        flip: mirror half the training images, drawn anew for every epoch.
+        subset: at most so many images of each split; None takes all.
+        val_size: patients of the validation split, by number or share.
+        fit: how an image of other proportions becomes H x W: it is stretched, or its centre is cropped.
+        unreadable: what an image is that cannot be decoded: an `error`, or `skip` to let another one of its labels
+            stand in for it, with a warning.
+        cache: decode every image once and keep its bytes in memory.
+
+    Reference: Irvin et al., arXiv 1901.07031.
+    """
+
+    layout = (
+        "  train.csv and valid.csv (columns Path, Frontal/Lateral and the observations), and the images they name,\n"
+        "  train/patient00001/study1/view1_frontal.jpg"
+    )
+
+    def __init__(
+        self,
+        root: str = "CheXpert-v1.0-small",
+        image_shape: list[int] = [1, 384, 384],  # noqa: B006  (read only)
+        labels: list[str] = COMPETITION,
+        blank: Blank = "negative",
+        frontal: bool = True,
+        batch_size: int = 64,
+        workers: int = 0,
+        seed: int = 0,
+        flip: bool = False,
+        subset: int | None = None,
+        val_size: int | float = 0.1,
+        fit: Fit = "stretch",
+        unreadable: Unreadable = "error",
+        cache: bool = False,
+    ) -> None:
+        super().__init__(root, image_shape, batch_size, workers, seed, flip, subset, val_size, fit, unreadable, cache)
+        if blank not in get_args(Blank):
+            raise ValueError(f"data.blank: expected one of {list(get_args(Blank))}, got '{blank}'")
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f"data.labels: expected at least one observation and each once, got {labels}")
+        for label in labels:
+            if label not in LABELS:
+                near = difflib.get_close_matches(label, LABELS) or list(LABELS)
+                raise ValueError(f"data.labels: there is no observation '{label}'; did you mean {near}?")
+        self.labels, self.blank, self.frontal = list(labels), blank, frontal
+        self.name = "chexpert"
+
+    def listing(self, split: Split) -> Listing:
+        root = self.folder()
+        found = self._read(root / ("valid.csv" if split == "test" else "train.csv"))
+        if split == "test":
+            return found.take(self.order(len(found.files), split))
+        patient = torch.tensor(_numbered([patient_of(file) for file in found.files]))
+        count = int(patient.max()) + 1
+        held = torch.zeros(count, dtype=torch.bool)
+        held[self.order(count, "patients")[: held_out(self.val_size, count, 1, str(root / "train.csv"))]] = True
+        rows = self.order(len(patient), "train")
+        return found.take(rows[held[patient[rows]] == (split == "val")])
+
+    def _read(self, table: Path) -> Listing:
+        """What a csv lists.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: columns are missing, a value is none of the csv's, a path leads out of the root, or nothing is
+                left.
+        """
+        if not table.is_file():
+            raise FileNotFoundError(f"CheXpert: no file '{table}'. Expected there:\n{self.layout}")
+        files, labels = [], []
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            columns = list(rows.fieldnames or [])
+            missing = [name for name in ("Path", "Frontal/Lateral", *self.labels) if name not in columns]
+            if missing:
+                raise ValueError(f"'{table}' lacks the columns {missing}; it has {columns}")
+            for row in rows:
+                if self.frontal and (row["Frontal/Lateral"] or "").strip().lower() != "frontal":
+                    continue
+                files.append(below_root(row["Path"] or "", f"'{table}', line {rows.line_num}"))
+                labels.append([self._value(row[name], name, table, rows.line_num) for name in self.labels])
+        if not files:
+            raise ValueError(f"'{table}' lists no {'frontal ' if self.frontal else ''}image")
+        return Listing(table.parent, files, torch.tensor(labels), self.labels, confined=True)
+
+    def _value(self, text: str | None, name: str, table: Path, line: int) -> float:
+        text = (text or "").strip()
+        if not text:
+            return 0.0 if self.blank == "negative" else float("nan")
+        if text not in VALUES:
+            raise ValueError(f"'{table}', line {line}, column {name}: expected 1, 0, -1 or nothing, got '{text}'")
+        return VALUES[text]
+
+
+def below_root(path: str, where: str) -> str:
+    """A path from the data set's folder, of a csv's path that begins with that folder's name.
+
+    Raises:
+        ValueError: a path that is empty, absolute, or that leads upwards.
+    """
+    pure = PurePosixPath(path.strip())
+    parts = pure.parts[1:] if pure.parts and pure.parts[0].startswith("CheXpert") else pure.parts
+    if not parts or pure.is_absolute() or ".." in parts or "\\" in path:
+        raise ValueError(f"{where}: expected a path below the data set's folder, got '{path}'")
+    return "/".join(parts)
+
+
+def patient_of(path: str) -> str:
+    """The patient in a path such as `train/patient00001/study1/view1_frontal.jpg`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = re.search(r"patient\d+", path)
+    if found is None:
+        raise ValueError(f"'{path}' names no patient; expected a folder such as patient00001, to split by")
+    return found.group()
+
+
+def _numbered(names: list[str]) -> list[int]:
+    """The place of each name among all, sorted."""
+    number = {name: index for index, name in enumerate(sorted(set(names)))}
+    return [number[name] for name in names]

@@ -1,0 +1,125 @@
+"""Cue conflict stimuli: the shape of one category in the texture of another."""
+
+import re
+
+import torch
+from torch import Tensor
+
+from fibermodels.data.digits import Split
+from fibermodels.data.image_data import ImageData
+from fibermodels.data.image_files import ENDINGS, Fit, find_images
+from fibermodels.data.image_set import Listing, Unreadable
+
+_IMAGENET = {
+    "airplane": "404",
+    "bear": "294-297",
+    "bicycle": "444 671",
+    "bird": "8 10-16 18-20 22-24 80-83 87-96 98-100 127-133 135-145",
+    "boat": "472 554 625 814 914",
+    "bottle": "440 720 737 898-899 901 907",
+    "car": "436 511 817",
+    "cat": "281-286",
+    "chair": "423 559 765 857",
+    "clock": "409 530 892",
+    "dog": "152-191 193-203 205-226 228-241 243-250 252-257 259 261-263 265-268",
+    "elephant": "385-386",
+    "keyboard": "508 878",
+    "knife": "499",
+    "oven": "766",
+    "truck": "555 569 656 675 717 734 864 867",
+}
+
+CATEGORIES = list(_IMAGENET)
+"""The sixteen categories, in the order of the labels."""
+
+
+def imagenet_classes(category: str) -> list[int]:
+    """The classes of ImageNet-1k that belong to a category: below it in WordNet, without the doubtful ones.
+
+    Reference: Geirhos et al., arXiv 1808.08750, "16-class-ImageNet"; 207 classes, as the authors' code lists them.
+
+    Raises:
+        ValueError: no such category.
+    """
+    if category not in _IMAGENET:
+        raise ValueError(f"category: expected one of {CATEGORIES}, got '{category}'")
+    bounds = [part.split("-") for part in _IMAGENET[category].split()]
+    return [index for bound in bounds for index in range(int(bound[0]), int(bound[-1]) + 1)]
+
+
+def category_probabilities(probabilities: Tensor) -> Tensor:
+    """Mean probabilities `(..., 16)` over the classes of each category, from those of ImageNet-1k `(..., 1000)`; the
+    category decided for is the largest.
+
+    Reference: Geirhos et al., arXiv 1811.12231, section 2.
+
+    Raises:
+        ValueError: not 1,000 classes.
+    """
+    if probabilities.shape[-1] != 1000:
+        raise ValueError(f"probabilities: expected those of ImageNet's 1000 classes, got {probabilities.shape[-1]}")
+    return torch.stack([probabilities[..., imagenet_classes(name)].mean(-1) for name in CATEGORIES], -1)
+
+
+class CueConflict(ImageData):
+    """Cue conflict stimuli, `ROOT/SHAPE/SHAPE7-TEXTURE2.png`.
+
+    The labels are `(N, 2)`: shape and texture. The stimuli are for tests: every one of them is in `test`, and in
+    `train`, where a nearest neighbour is looked for; there is no `val` to choose anything by.
+
+    Args:
+        root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).
+        image_shape: `[C, H, W]` of the images it yields; C is 3, or 1 for grey ones.
+        conflicting: leave out stimuli whose shape and texture are one category: 1,200 of 1,280 remain.
+        batch_size: images per batch and process.
+        workers: processes that decode; 0 decodes here.
+        seed: of the order of the images.
+        subset: at most so many images; None takes all.
+        fit: how an image of other proportions becomes H x W: its centre is cropped, or it is stretched.
+        unreadable: what an image is that cannot be decoded: an `error`, or `skip` to let another one of its labels
+            stand in for it, with a warning.
+        cache: decode every image once and keep its bytes in memory.
+
+    Reference: Geirhos et al., arXiv 1811.12231.
+    """
+
+    layout = "  SHAPE/SHAPE7-TEXTURE2.png for the categories " + ", ".join(CATEGORIES)
+
+    def __init__(
+        self,
+        root: str = "cue_conflict",
+        image_shape: list[int] = [3, 256, 256],  # noqa: B006  (read only)
+        conflicting: bool = True,
+        batch_size: int = 64,
+        workers: int = 0,
+        seed: int = 0,
+        subset: int | None = None,
+        fit: Fit = "crop",
+        unreadable: Unreadable = "error",
+        cache: bool = False,
+    ) -> None:
+        super().__init__(root, image_shape, batch_size, workers, seed, False, subset, 0.5, fit, unreadable, cache)
+        self.conflicting = conflicting
+        self.name = "cue_conflict"
+
+    def listing(self, split: Split) -> Listing:
+        if split == "val":
+            raise ValueError("CueConflict: the stimuli are a test set; choose by the validation split of other images")
+        root = self.folder()
+        files = find_images(root)
+        if not files:
+            raise FileNotFoundError(f"no image below '{root}' (names that end in {', '.join(ENDINGS)})")
+        labels = torch.tensor([self._cues(file) for file in files])
+        found = Listing(root, files, labels, CATEGORIES)
+        rows = self.order(len(files), "test")
+        kept = rows[labels[rows, 0] != labels[rows, 1]] if self.conflicting else rows
+        if not len(kept):
+            raise ValueError(f"data.conflicting: shape and texture are one category in all {len(files)} stimuli")
+        return found.take(kept)
+
+    def _cues(self, file: str) -> tuple[int, int]:
+        named = re.fullmatch(r"([a-z]+)/([a-z]+)\d+-([a-z]+)\d+\.\w+", file)
+        folder, shape, texture = named.groups() if named else ("", "", "")
+        if folder != shape or shape not in CATEGORIES or texture not in CATEGORIES:
+            raise ValueError(f"CueConflict: cannot tell shape and texture from '{file}'. Expected:\n{self.layout}")
+        return CATEGORIES.index(shape), CATEGORIES.index(texture)
