@@ -53,7 +53,10 @@ def _network(kind):
     unet = {"layers_per_block": 1, "block_out_channels": (8, 16), "norm_num_groups": 4, "attention_head_dim": 4}
     maps = {"sample_size": 8, "in_channels": 4, "out_channels": 4}
     if kind == "pixel":
-        blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
+        blocks = {
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        }
         return UNet2DModel(sample_size=16, **unet, **blocks), {"beta_schedule": "linear"}
     sd = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     if kind == "latent":

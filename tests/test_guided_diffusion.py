@@ -1,4 +1,4 @@
-"""The conversion of guided-diffusion's checkpoints, against that network written anew from the published description."""
+"""Conversion of guided-diffusion's checkpoints, against that network written anew from the published description."""
 
 import math
 
