@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from guided_diffusion import reference
 
 Kind = Literal["pixel", "latent", "text", "flow"]
 KINDS: tuple[Kind, ...] = ("pixel", "latent", "text", "flow")
@@ -36,6 +37,14 @@ def tiny_pipeline(folder: Path, kind: Kind, seed: int = 0, **scheduler) -> Path:
     if kind == "text":
         _text_encoder(folder)
     return folder
+
+
+def tiny_guided_diffusion(file: Path) -> Path:
+    """A checkpoint in the layout of `256x256_diffusion_uncond.pt`, cheap at its size; attention in the middle alone."""
+    state = reference(width=32, mult=(1, 1, 1, 1, 1, 4), blocks=1, attended=set(), head=64).state_dict()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, file)
+    return file
 
 
 def tiny_vae(colours: int = 3, **options):

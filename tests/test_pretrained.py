@@ -7,13 +7,14 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from pipelines import KINDS, tiny_pipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fibermodels.config import build, describe
 from fibermodels.core import Subject
-from fibermodels.diffusion import SCHEDULES, Controllable, Pretrained, PretrainedUNet, sample
+from fibermodels.diffusion import SCHEDULES, Controllable, Pretrained, PretrainedUNet, Prior, sample
 from fibermodels.diffusion.parametrisation import Parametrisation
 from fibermodels.guidance import NDTM, Guided
 from fibermodels.latents import AutoencoderKL
@@ -345,6 +346,10 @@ class TestText:
         save_file({"prompt_embeds": torch.zeros(4, 9), "negative_prompt_embeds": torch.zeros(4, 9)}, file)
         with pytest.raises(ValueError, match="embeddings of width 8, got 9"):
             Pretrained(folders["text"], embeddings=str(file))
+        other = shutil.copytree(folders["text"], tmp_path / "other") / "text_encoder" / "config.json"
+        other.write_text(json.dumps(json.loads(other.read_text()) | {"architectures": ["T5EncoderModel"]}))
+        with pytest.raises(ValueError, match="got T5EncoderModel: give embeddings"):
+            Pretrained(str(tmp_path / "other"))
         bare = shutil.copytree(folders["text"], tmp_path / "bare")
         shutil.rmtree(bare / "text_encoder")
         with pytest.raises(FileNotFoundError, match="no text_encoder: give embeddings"):
@@ -352,6 +357,16 @@ class TestText:
 
 
 class TestFolders:
+    @pytest.mark.parametrize("name", ["Pretrained", "PretrainedUNet"])
+    def test_a_config_names_it(self, name, folders):
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(Prior, "prior", required=True)
+        options = {"path": folders["text"], "prompt": "a cat", "guidance_scale": 2, "prediction_type": "v_prediction"}
+        given = {"class_path": f"fibermodels.diffusion.{name}", "init_args": options}
+        built = parser.instantiate_classes(parser.parse_object({"prior": given})).prior
+        assert type(built).__name__ == name
+        assert built.parametrisation.prediction == "v_prediction"
+
     def test_sizes_are_those_of_the_pipeline(self, folders):
         for kind in KINDS:
             assert prior(folders, kind).latents.image_shape == (3, 16, 16)

@@ -15,8 +15,8 @@ from torch import Tensor
 from fibermodels.config import locate
 from fibermodels.latents.folders import load_part, read_json
 
-ENCODERS = ("CLIPTextModel", "T5EncoderModel")
-"""Text encoders whose last hidden state is the embedding."""
+ENCODER = "CLIPTextModel"
+"""The text encoder whose last hidden state is the embedding; what others make can be given as a file."""
 
 
 @torch.no_grad()
@@ -28,15 +28,15 @@ def embed(owner: str, folder: Path, prompt: str, negative_prompt: str) -> Tensor
         FileNotFoundError: a folder without one.
     """
     (name, *_) = read_json(owner, folder / "text_encoder" / "config.json").get("architectures") or [None]
-    if name not in ENCODERS:
-        raise ValueError(f"{owner}: expected a text encoder of {list(ENCODERS)} in '{folder}', got {name}")
+    if name != ENCODER:
+        raise ValueError(f"{owner}: expected a {ENCODER} as text encoder in '{folder}', got {name}: give embeddings")
     library = _transformers(owner)
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"{owner}: cannot load the tokenizer from '{folder / 'tokenizer'}': {error}") from error
-    encoder = load_part(owner, getattr(library, name), folder / "text_encoder")
-    length = min(tokenizer.model_max_length, 512)  # some say "without bound"
+    encoder = load_part(owner, getattr(library, ENCODER), folder / "text_encoder")
+    length = encoder.config.max_position_embeddings
     tokens = tokenizer(
         [negative_prompt, prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     )
