@@ -152,13 +152,15 @@ class TestDenoiser:
         assert model.unet.is_gradient_checkpointing
         torch.testing.assert_close(*slopes)
 
+    @pytest.mark.parametrize("kind", KINDS)
     @torch.no_grad()
-    def test_half_precision_is_inside_the_network_alone(self, folders):
-        exact, half = prior(folders, "latent"), prior(folders, "latent", dtype="bfloat16")
+    def test_half_precision_is_inside_the_network_alone(self, kind, folders):
+        exact, half = prior(folders, kind), prior(folders, kind, dtype="bfloat16")
+        assert next(half.unet.parameters()).dtype == torch.bfloat16
         z, t = states(exact)
-        for ours, expected in zip(half.denoiser()(z, t), exact.denoiser()(z, t), strict=True):
-            assert ours.dtype == torch.float32
-            torch.testing.assert_close(ours, expected, atol=0.05, rtol=0.05)
+        assert all(each.dtype == torch.float32 for each in half.denoiser()(z, t))
+        error = output_of(half, kind, z, t) - output_of(exact, kind, z, t)
+        assert 0 < error.abs().max() < 0.1
 
     def test_it_stays_frozen(self, folders):
         model = prior(folders, "latent").train()
