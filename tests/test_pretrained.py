@@ -118,6 +118,15 @@ class TestDenoiser:
         alpha, sigma = model.schedule.alpha(t)[:, None], model.schedule.sigma(t)[:, None]
         torch.testing.assert_close(alpha * data + sigma * noise, z, atol=1e-5, rtol=1e-5)
 
+    def test_a_network_that_knows_the_noise_gives_the_data(self, folders, monkeypatch):
+        model = prior(folders, "pixel").double()
+        data, noise = (states(model, seed=seed, dtype=torch.double)[0] for seed in (1, 2))
+        t = states(model, dtype=torch.double)[1]
+        alpha, sigma = model.schedule.alpha(t)[:, None], model.schedule.sigma(t)[:, None]
+        monkeypatch.setattr(model.unet, "forward", lambda maps, **options: (noise.view_as(maps),))
+        found = model.denoiser()(alpha * data + sigma * noise, t)
+        torch.testing.assert_close(found, (data, noise), atol=1e-9, rtol=0)
+
     @pytest.mark.parametrize("kind", ["latent", "text", "flow"])
     @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
     @torch.no_grad()
