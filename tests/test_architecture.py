@@ -22,7 +22,7 @@ ALLOWED = {
     "data": BASE | {"nn"},
     "subjects": BASE | {"nn"},
     "latents": BASE | {"nn"},
-    "diffusion": BASE | {"nn"},
+    "diffusion": BASE | {"nn", "latents"},  # a pipeline brings its autoencoder
     "metrics": BASE | {"nn"},
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
@@ -42,7 +42,7 @@ ADAPTERS = {
         "nn/unet.py",
         "nn/conditional_unet.py",
         "nn/controlnet.py",
-        "diffusion/pretrained.py",
+        "diffusion/pipelines.py",
         "latents/diffusers.py",
     },
 }

@@ -7,7 +7,8 @@ import pytest
 import torch
 from cases import FEATURES, LATENT, diffusion, flow_matching, images, randomised, subject, vae
 
-from fibermodels.diffusion import SAMPLERS, SCHEDULES, GaussianMixture, network_calls, sample
+from fibermodels.diffusion import SAMPLERS, SCHEDULES, GaussianMixture, Tabulated, network_calls, sample
+from fibermodels.diffusion.tabulated import Shifted
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FiberLoss
 from fibermodels.nn import UNet
@@ -16,9 +17,15 @@ from fibermodels.noise import seeded
 MEAN, STD = 1.5, 0.3
 
 
-@pytest.fixture(params=SCHEDULES)
+FOREIGN = {  # of pretrained networks: DDPM's table, and flow matching with a shift
+    "tabulated": Tabulated((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.double)).cumprod(0)),
+    "shifted": Shifted(3.0),
+}
+
+
+@pytest.fixture(params=[*SCHEDULES, *FOREIGN])
 def schedule(request):
-    return SCHEDULES[request.param]
+    return (SCHEDULES | FOREIGN)[request.param]
 
 
 def double(*values):

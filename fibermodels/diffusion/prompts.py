@@ -1,0 +1,76 @@
+"""Prompts as a text-conditional network sees them: embedded once, by the pipeline's own encoder, or read from a file.
+
+The embedding of a prompt is a sequence `(L, D)`; `[0]` of what the functions return is that of "no prompt" (the
+negative prompt), `[1]` that of the prompt.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fibermodels.config import locate
+from fibermodels.latents.folders import load_part, read_json
+
+ENCODER = "CLIPTextModel"
+"""The text encoder whose last hidden state is the embedding; what others make can be given as a file."""
+
+
+@torch.no_grad()
+def embed(owner: str, folder: Path, prompt: str, negative_prompt: str) -> Tensor:
+    """Embeddings `(2, L, D)` by the `tokenizer` and the `text_encoder` of a pipeline's folder.
+
+    Raises:
+        ValueError: another kind of encoder, damaged weights, or no `transformers` installed.
+        FileNotFoundError: a folder without one.
+    """
+    (name, *_) = read_json(owner, folder / "text_encoder" / "config.json").get("architectures") or [None]
+    if name != ENCODER:
+        raise ValueError(f"{owner}: expected a {ENCODER} as text encoder in '{folder}', got {name}: give embeddings")
+    library = _transformers(owner)
+    try:
+        tokenizer = library.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{owner}: cannot load the tokenizer from '{folder / 'tokenizer'}': {error}") from error
+    encoder = load_part(owner, getattr(library, ENCODER), folder / "text_encoder")
+    length = encoder.config.max_position_embeddings
+    tokens = tokenizer(
+        [negative_prompt, prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    )
+    embedded: Tensor = encoder(tokens.input_ids)[0].float()
+    return embedded
+
+
+def read_embeddings(owner: str, path: str) -> Tensor:
+    """Embeddings `(2, L, D)` from a safetensors file with `prompt_embeds` and `negative_prompt_embeds`, each `(L, D)`
+    or `(1, L, D)`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file.
+    """
+    try:
+        found = load_file(locate(path))
+    except SafetensorError as error:
+        raise ValueError(f"{owner}: '{path}' is not a safetensors file ({error})") from error
+    names = ("negative_prompt_embeds", "prompt_embeds")
+    if any(name not in found for name in names):
+        raise ValueError(f"{owner}: '{path}': expected the tensors {list(names)}, got {sorted(found)}")
+    parts = [found[name].float() for name in names]
+    parts = [part[0] if part.ndim == 3 and len(part) == 1 else part for part in parts]
+    if parts[0].shape != parts[1].shape or parts[0].ndim != 2:
+        raise ValueError(f"{owner}: '{path}': expected two (L, D), got {[tuple(part.shape) for part in parts]}")
+    return torch.stack(parts)
+
+
+def _transformers(owner: str) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise ValueError(
+            f"{owner}: prompts need the transformers package (pip install 'fibermodels[transformers]'), or `embeddings`"
+        ) from error
+    return transformers

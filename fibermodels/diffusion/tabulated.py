@@ -1,0 +1,122 @@
+"""Schedules of networks that were trained elsewhere: a table of discrete steps, and the shifted straight path.
+
+A network of `T` steps `k = 0 .. T - 1` knows `alpha_k^2 = prod_{i <= k} (1 - beta_i)`. In continuous time step `k`
+is at
+
+    t = (k + 1) / T,
+
+so that time 1 is the last, noisiest step and time 0 is clean data, one step below the first, which no network sees.
+
+References: Ho et al., arXiv 2006.11239 (the table); Esser et al., arXiv 2403.03206, eq. 23 (the shift);
+Lin et al., arXiv 2305.08891 (the even grid, there called "trailing").
+"""
+
+import torch
+from torch import Tensor
+
+from fibermodels.diffusion.schedule import SCHEDULES, Schedule
+
+
+class Tabulated(Schedule):
+    """The angles of a table at its times `(k + 1) / T`, 0 at time 0, and straight lines between.
+
+    Args:
+        alphas_cumprod: `alpha_k^2`, `(T,)`, decreasing, in [0, 1).
+
+    Raises:
+        ValueError: a table that is not.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor) -> None:
+        squares = alphas_cumprod.detach().cpu().double()
+        falling = squares.ndim == 1 and len(squares) > 0 and bool((squares.diff() < 0).all())
+        if not (falling and squares[-1] >= 0 and squares[0] < 1):
+            raise ValueError(
+                "Tabulated: alphas_cumprod must be a vector that decreases within [0, 1), got "
+                f"shape {tuple(squares.shape)}, values {squares.flatten()[:3].tolist()} ..."
+            )
+        self.steps = len(squares)
+        angles = torch.atan2((1 - squares).sqrt(), squares.sqrt())
+        self._tables = {(angles.device, angles.dtype): torch.cat((angles.new_zeros(1), angles))}
+
+    def index(self, t: Tensor) -> Tensor:
+        """The network's (fractional) step `T t - 1` at times `t`; 0 below the first."""
+        return (t * self.steps - 1).clamp(min=0)
+
+    def angle(self, t: Tensor) -> Tensor:
+        table = self._table(t)
+        place = t.clamp(0, 1) * self.steps
+        below = place.floor().clamp(max=self.steps - 1).long()
+        return torch.lerp(table[below], table[below + 1], place - below)
+
+    def time(self, angle: Tensor) -> Tensor:
+        table = self._table(angle)
+        above = torch.searchsorted(table, angle.contiguous()).clamp(1, self.steps)
+        low, high = table[above - 1], table[above]
+        return (above - 1 + (angle - low) / (high - low)) / self.steps
+
+    def _table(self, like: Tensor) -> Tensor:
+        """The angles `(T + 1,)` where and as `like` is; copied to a device once."""
+        key = (like.device, like.dtype)
+        if key not in self._tables:
+            self._tables[key] = next(iter(self._tables.values())).to(like)
+        return self._tables[key]
+
+
+class Shifted(Schedule):
+    """The straight path, run through at `s = shift t / (1 + (shift - 1) t)`: for `shift > 1` longer in the noise.
+
+    The path is that of `straight`, `s` its time.
+
+    Args:
+        shift: positive; 1 changes nothing.
+
+    Raises:
+        ValueError: another.
+    """
+
+    def __init__(self, shift: float) -> None:
+        if not shift > 0:
+            raise ValueError(f"Shifted: shift must be positive, got {shift}")
+        self.shift = shift
+
+    def angle(self, t: Tensor) -> Tensor:
+        return SCHEDULES["straight"].angle(self.shift * t / (1 + (self.shift - 1) * t))
+
+    def time(self, angle: Tensor) -> Tensor:
+        s = SCHEDULES["straight"].time(angle)
+        return s / (self.shift - (self.shift - 1) * s)
+
+
+class Even(Schedule):
+    """Another schedule, with a samplers' grid that is even in time: on the steps of a table, where there is one.
+
+    It is what such networks are usually sampled on, though coarser near the data than the angle's own (see
+    `Schedule.times`).
+
+    Args:
+        schedule: the other.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def angle(self, t: Tensor) -> Tensor:
+        return self.schedule.angle(t)
+
+    def time(self, angle: Tensor) -> Tensor:
+        return self.schedule.time(angle)
+
+    def times(self, steps: int, like: Tensor) -> Tensor:
+        """`steps + 1` times from 1 to 0; device and dtype of `like`.
+
+        Raises:
+            ValueError: more steps than the table has.
+        """
+        even = torch.linspace(1, 0, steps + 1, dtype=torch.double)
+        if isinstance(self.schedule, Tabulated):
+            count = self.schedule.steps
+            if steps > count:
+                raise ValueError(f"steps: expected at most the {count} that the network was trained with, got {steps}")
+            even = (even * count).round() / count
+        return even.to(like)
