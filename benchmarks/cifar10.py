@@ -24,6 +24,7 @@ RUNS = Path("runs/cifar10")
 WEIGHTS = Path("data/weights/cifar10")
 IMAGES = Path("data/cifar10_images")
 
+EPOCH = 382
 SHAPES = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}
 
 
@@ -34,7 +35,7 @@ class Training:
     Args:
         config: the config's name.
         subject: the network and its cut.
-        epochs: of the training.
+        steps: of the training, batches of 128 images; 382 are an epoch.
         start: the run whose weights it starts from.
         variant: what the name ends with.
         options: of the training.
@@ -43,7 +44,7 @@ class Training:
 
     config: str
     subject: str
-    epochs: int
+    steps: int
     start: str | None = "prior"
     variant: str = ""
     options: tuple[object, ...] = ()
@@ -73,7 +74,7 @@ class Sampling:
     subject: str
     variant: str = ""
     changes: tuple[tuple[str, object], ...] = ()
-    targets: int = 1000
+    targets: int = 500
     samples: int = 2
 
     @property
@@ -100,17 +101,21 @@ DIFFUSION, FLOW_MAP, CONTROLNET = "representation_diffusion", "representation_fl
 BASE = f"{DIFFUSION}-resnet20-spatial"
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
-    Training(DIFFUSION, "resnet20-spatial", 4, start=None),
-    *(Training(DIFFUSION, f"resnet20-{cut}", 2) for cut in ("pooled", "logits")),
-    Training(FLOW_MAP, "resnet20-spatial", 2, BASE),
-    *(Training(CONTROLNET, f"resnet20-{cut}", 2, start=None) for cut in ("spatial", "pooled")),
-    *(Training(DIFFUSION, "resnet20-spatial", 1, BASE, "continued", weight=weight) for weight in (0, 1)),
-    *(Training(DIFFUSION, "resnet20-pooled", 1, f"{DIFFUSION}-resnet20-pooled", "continued", weight=w) for w in (0, 1)),
-    *(Training(FLOW_MAP, "resnet20-spatial", 1, f"{FLOW_MAP}-resnet20-spatial", "continued", weight=w) for w in (0, 1)),
-    Training(DIFFUSION, "resnet56-spatial", 1),
-    Training(DIFFUSION, "resnet56-spatial", 1, BASE, "adapted"),
-    Training(DIFFUSION, "resnet56-spatial", 1, BASE, "encoder", ENCODER),
-    *(Training(DIFFUSION, f"resnet56-{c}", 1, f"{DIFFUSION}-resnet20-{c}", "adapted") for c in ("pooled", "logits")),
+    Training(DIFFUSION, "resnet20-spatial", 1528, start=None),
+    Training(DIFFUSION, "resnet20-pooled", 573),
+    Training(DIFFUSION, "resnet20-logits", 382),
+    Training(FLOW_MAP, "resnet20-spatial", 382, BASE),
+    Training(CONTROLNET, "resnet20-spatial", 573, start=None),
+    Training(CONTROLNET, "resnet20-pooled", 382, start=None),
+    *(Training(DIFFUSION, "resnet20-spatial", 200, BASE, "continued", weight=weight) for weight in (0, 1)),
+    *(
+        Training(FLOW_MAP, "resnet20-spatial", 200, f"{FLOW_MAP}-resnet20-spatial", "continued", weight=w)
+        for w in (0, 1)
+    ),
+    Training(DIFFUSION, "resnet56-spatial", 200),
+    Training(DIFFUSION, "resnet56-spatial", 200, BASE, "adapted"),
+    Training(DIFFUSION, "resnet56-spatial", 200, BASE, "encoder", ENCODER),
+    *(Training(DIFFUSION, f"resnet56-{c}", 200, f"{DIFFUSION}-resnet20-{c}", "adapted") for c in ("pooled", "logits")),
 ]
 """What is trained, in this order: everything starts from what stands above it, or from the prior."""
 
@@ -119,10 +124,10 @@ SAMPLINGS = [
     *(Sampling("nearest_neighbour", f"resnet56-{cut}") for cut in SHAPES),
     *(Sampling("augmented", f"resnet20-{cut}") for cut in SHAPES),
     Sampling("prior_samples", "resnet20-spatial"),
-    *(Sampling("ndtm", f"resnet20-{cut}", targets=50, samples=1) for cut in SHAPES),
+    *(Sampling("ndtm", f"resnet20-{cut}", targets=32, samples=1) for cut in SHAPES),
     *(Sampling("dps", "resnet20-spatial", f"scale{scale:g}", (("strength", scale),), 100) for scale in (1, 3, 10)),
     *(Sampling("feedback", "resnet20-spatial", f"steps{steps}", (("steps", steps),)) for steps in (1, 3)),
-    *(Sampling("feedback", f"resnet20-{cut}", DIFFUSION, around(cut), 500, 1) for cut in SHAPES),
+    *(Sampling("feedback", f"resnet20-{cut}", DIFFUSION, around(cut), 250, 1) for cut in SHAPES),
 ]
 
 
@@ -152,7 +157,7 @@ def train(training: Training) -> Path:
     last = folder / "checkpoints" / "last.ckpt"
     if (folder / "done").exists():
         return last
-    cut = training.subject.partition("-")[2]
+    cut, epochs = training.subject.partition("-")[2], -(-training.steps // EPOCH)
     own = [
         "--name",
         f"cifar10/{training.name}",
@@ -161,11 +166,13 @@ def train(training: Training) -> Path:
         "--model.learner.init_args.feature_shape",
         SHAPES[cut],
         "--trainer.max_epochs",
-        training.epochs,
+        epochs,
+        "--trainer.limit_train_batches",
+        training.steps // epochs,
         "--model.fiber.weight",
         training.weight,
         "--ema_decay",
-        0.998,
+        0.995 if training.steps > EPOCH else 0.98,
         *training.options,
     ]
     if last.exists():
@@ -233,7 +240,7 @@ def main(only: list[str] | None = None, score: bool = True, seed: int = 0) -> No
         if training.name in (f"{DIFFUSION}-resnet20-{cut}" for cut in SHAPES):
             publish(checkpoint, Path(WEIGHTS_OF.format(training.name)).with_suffix(""))
         if score and not (out / "metrics.json").exists():
-            size = ("--num_targets", 1000, "--samples_per_target", 2, "--seed", seed)
+            size = ("--num_targets", 500, "--samples_per_target", 2, "--seed", seed)
             own = ("--checkpoint", checkpoint, "--name", training.name, "--out", out)
             call("evaluate.py", *own, *size, *judged(training.subject))
     for sampling in SAMPLINGS if score else []:
