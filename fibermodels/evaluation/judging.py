@@ -1,0 +1,96 @@
+"""What networks beside the subject say of samples."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from fibermodels.core import FiberSamples, Subject
+from fibermodels.metrics.judges import ClassifierJudge, FeatureJudge
+
+RESERVED = ("floor", "std", "targets", "truth")
+"""Last words of results' names, which no judge's name may have."""
+
+
+class Images(Protocol):
+    """A split of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: slice) -> Tensor:
+        """Images `(B, C, H, W)` in [0, 1]."""
+
+    def labels(self) -> Tensor | None:
+        """Classes `(N,)`, or `(N, K)` in {0, 1, NaN}; None where there are none."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Networks that look at samples.
+
+    Raises:
+        ValueError: a name that would hide another result, or a network that does not return what is asked of it.
+    """
+
+    classifier: Subject | None = None
+    """The subject's own classifier: `top1_match`, `top1_accuracy`, ..."""
+    others: Mapping[str, Subject] = field(default_factory=dict)
+    """Classifiers that the model was not made for: `top1_match_NAME`, ..."""
+    features: Mapping[str, Subject] = field(default_factory=dict)
+    """Networks whose features images are compared in: `fid_NAME`, ..."""
+    thresholds: tuple[float, ...] = (0.5,)
+    """Probabilities from which a label is decided for, where an image has several."""
+
+    def __post_init__(self) -> None:
+        for name in (*self.others, *self.features):
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name.split("_")[-1] in RESERVED:
+                raise ValueError(
+                    f"judge '{name}': expected a name of letters, digits, '.', '-' and '_' that does not end in one of "
+                    f"{list(RESERVED)}"
+                )
+        self._classifiers("cpu", 1), self._features("cpu", 1)
+
+    def _classifiers(self, device: str, batch_size: int) -> list[ClassifierJudge]:
+        named = {None: self.classifier, **self.others} if self.classifier else self.others
+        return [
+            ClassifierJudge(each, name, self.thresholds, device, batch_size) for name, each in named.items() if each
+        ]
+
+    def _features(self, device: str, batch_size: int) -> list[FeatureJudge]:
+        return [
+            FeatureJudge(each, name, is_published(each), device, batch_size) for name, each in self.features.items()
+        ]
+
+    def scores(
+        self, samples: FiberSamples, targets: Images, device: str = "cpu", batch_size: int = 100
+    ) -> dict[str, float]:
+        """Figures by name; NaN where one does not apply.
+
+        Args:
+            samples: of the first targets of a split.
+            targets: the split; where it has as many images again, these set the floor of distances between sets.
+            device: where to compute.
+            batch_size: images at a time.
+        """
+        count, labels = len(samples.x), targets.labels()
+        own = labels[:count] if labels is not None else None
+
+        def others(part: slice) -> Tensor:
+            return targets.images(slice(count + part.start, count + part.stop))
+
+        values: dict[str, float] = {}
+        for classifier in self._classifiers(device, batch_size):
+            values |= classifier(samples, own)
+        for features in self._features(device, batch_size):
+            values |= features(samples, others if len(targets) >= 2 * count else None)
+        return values
+
+
+def is_published(network: Subject) -> bool:
+    """Whether these are the features of the published Frechet distance, as far as torchvision has them: the pooled
+    features of its trained Inception v3."""
+    own = {"model": "inception_v3", "layer": "pooled"}
+    given = type(network).__name__ == "Torchvision" and network.arguments.get("weights") is not None
+    return given and all(network.arguments.get(key) == value for key, value in own.items())
