@@ -68,7 +68,7 @@ def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows
 def columns(rows: Sequence[Row]) -> dict[str, str]:
     """The columns that some row fills, with their headings."""
     found = set().union(*rows)
-    hidden = {"subject_name"} if len({subject_of(row) for row in rows}) < 2 else set()
+    hidden = set() if several_subjects(rows) else {"subject_name"}
     if "colour_kl" in found:
         hidden |= set(LAW_UNKNOWN)
     own: dict[str, str] = {}
@@ -90,6 +90,11 @@ def judges(metric: str, keys: Iterable[str]) -> list[str]:
     endings = ("_floor", "_std", "_targets")
     own = (key.removeprefix(f"{metric}_") for key in keys if key.startswith(f"{metric}_"))
     return sorted(name for name in own if not f"_{name}".endswith(endings))
+
+
+def several_subjects(rows: Sequence[Row]) -> bool:
+    """Whether the results are of subjects with different weights."""
+    return len({row.get("subject") for row in rows}) > 1
 
 
 def subject_of(row: Row) -> str:
@@ -163,7 +168,7 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    across = len({subject_of(row) for row in rows}) > 1
+    across = several_subjects(rows)
     other = _consistency(rows)
     floors = [float(row[f"{other}_floor"]) for row in rows if f"{other}_floor" in row]
     excess = bool(floors) and max(floors) > 1.1 * min(floors)  # sample sizes differ, and with them the floors
@@ -207,7 +212,7 @@ def _consistency(rows: Sequence[Row]) -> str:
     found = set().union(*rows)
     others = [f"fid_{name}" for name in judges("fid", found)]
     known = [key for key in ("colour_kl", "fid") if key in found]
-    return (known or sorted(others, key=lambda key: -sum(key in row for row in rows)) or ["fid"])[0]
+    return (known + sorted(others, key=lambda key: -sum(key in row for row in rows)) + ["fid"])[0]
 
 
 def _curve(row: Row, across: bool) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fibermodels.core import FiberSamples, Subject
 from fibermodels.metrics.judges import ClassifierJudge, FeatureJudge
+from fibermodels.metrics.shape_texture import Categories
 
 RESERVED = ("floor", "std", "targets", "truth")
 """Last words of results' names, which no judge's name may have."""
@@ -23,7 +24,7 @@ class Images(Protocol):
         """Images `(B, C, H, W)` in [0, 1]."""
 
     def labels(self) -> Tensor | None:
-        """Classes `(N,)`, or `(N, K)` in {0, 1, NaN}; None where there are none."""
+        """Classes `(N,)`, several labels `(N, K)` in {0, 1, NaN}, or shape and texture `(N, 2)`; None without any."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ class Judges:
         self._classifiers("cpu", 1), self._features("cpu", 1)
 
     def _classifiers(self, device: str, batch_size: int) -> list[ClassifierJudge]:
-        named = {None: self.classifier, **self.others} if self.classifier else self.others
-        return [
-            ClassifierJudge(each, name, self.thresholds, device, batch_size) for name, each in named.items() if each
-        ]
+        named: list[tuple[str | None, Subject]] = [*self.others.items()]
+        if self.classifier:
+            named.insert(0, (None, self.classifier))
+        return [ClassifierJudge(each, name, self.thresholds, device, batch_size) for name, each in named]
 
     def _features(self, device: str, batch_size: int) -> list[FeatureJudge]:
         return [
@@ -64,7 +65,12 @@ class Judges:
         ]
 
     def scores(
-        self, samples: FiberSamples, targets: Images, device: str = "cpu", batch_size: int = 100
+        self,
+        samples: FiberSamples,
+        targets: Images,
+        device: str = "cpu",
+        batch_size: int = 100,
+        categories: Categories | None = None,
     ) -> dict[str, float]:
         """Figures by name; NaN where one does not apply.
 
@@ -73,6 +79,7 @@ class Judges:
             targets: the split; where it has as many images again, these set the floor of distances between sets.
             device: where to compute.
             batch_size: images at a time.
+            categories: the classes that make up each category of the labels; None where they are the same.
         """
         count, labels = len(samples.x), targets.labels()
         own = labels[:count] if labels is not None else None
@@ -82,7 +89,7 @@ class Judges:
 
         values: dict[str, float] = {}
         for classifier in self._classifiers(device, batch_size):
-            values |= classifier(samples, own)
+            values |= classifier(samples, own, categories)
         for features in self._features(device, batch_size):
             values |= features(samples, others if len(targets) >= 2 * count else None)
         return values
@@ -91,6 +98,6 @@ class Judges:
 def is_published(network: Subject) -> bool:
     """Whether these are the features of the published Frechet distance, as far as torchvision has them: the pooled
     features of its trained Inception v3."""
-    own = {"model": "inception_v3", "layer": "pooled"}
+    own = {"model": "inception_v3", "layer": "pooled", "units": None}
     given = type(network).__name__ == "Torchvision" and network.arguments.get("weights") is not None
     return given and all(network.arguments.get(key) == value for key, value in own.items())
