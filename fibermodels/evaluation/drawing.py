@@ -86,7 +86,7 @@ class Drawing:
     def share(self, rank: int, processes: int) -> None:
         """Draws and keeps every `processes`-th batch, from that of number `rank`; only the first process says so."""
         own = range(rank, len(self), processes)
-        for index in own if rank else track(own, f"sampling {self}"):
+        for index in own if rank else track(own, f"sampling {self}, with {processes - 1} more"):
             self[index]
 
     def gather(self) -> tuple[FiberSamples, float, dict[str, float]]:

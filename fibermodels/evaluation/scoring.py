@@ -124,7 +124,8 @@ def plan(
     x = targets.images(slice(choice.num_targets))
     if any(isinstance(module, Retrieval) for module in model.modules()):
         remember(model, subject, data, x, represent(subject, x))
-    size = choice.batch_size or (100 if model.network_calls >= LONG else 500)
+    usual = 100 if model.network_calls >= LONG else 500
+    size = usual if choice.batch_size is None else choice.batch_size
     own = (data.name, choice.split, choice.num_targets, choice.samples_per_target, choice.seed, size)
     partial = Partial(kept, model, fingerprint(subject), *own) if kept else None
     return Drawing(model, subject, x, choice.samples_per_target, choice.seed, size, device, partial)
