@@ -21,6 +21,7 @@ from fibermodels.evaluation.scoring import draw, evaluate, own_parameters, score
 from fibermodels.guidance import LatentDescent
 from fibermodels.latents import Identity
 from fibermodels.models import NearestNeighbour, Oracle
+from fibermodels.subjects import DecolorisedEncoder
 
 ABOUT = {"name", "family", "fiber_weight", "dataset", "num_targets", "samples_per_target", "seed", "device", "commit"}
 COST = {"num_parameters", "seconds_per_sample", "network_calls_per_sample"}
@@ -288,6 +289,9 @@ def test_comparison_across_subjects(tmp_path):
     with pytest.raises(ValueError, match="different subjects.*--across_subjects true"):
         read_results(folders)
     rows = read_results(folders, across_subjects=True)
+    layers = [written(tmp_path / "pooled", subject_name="Cut(b, pooled)"), folders[0]]
+    with pytest.raises(ValueError, match="different subjects"):
+        read_results(layers)
     assert [(r["subject_name"], r["family"]) for r in rows] == [
         ("Cut(a)", "A"), ("Cut(b)", "NearestNeighbour"), ("Cut(b)", "A"),
     ]  # fmt: skip
@@ -299,6 +303,12 @@ def test_comparison_across_subjects(tmp_path):
 
 def test_a_subject_in_words():
     assert subject_name(subject()) == "DecolorisedEncoder"
+
+    class Cut(DecolorisedEncoder):
+        def __init__(self, network, network_args, layer):
+            super().__init__(width=8, blocks=1)
+
+    assert subject_name(Cut("mine.nets.ResNet", {"depth": 3}, "layer3.2")) == "Cut(ResNet, depth=3, layer3.2)"
 
 
 MODEL = """\

@@ -172,8 +172,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from fibermodels.evaluation.figures import cells
 
     titles, lines = cells(rows)
+    if len(lines) == 1:  # a list reads better than a single line of many columns
+        titles, lines = [titles[0], lines[0][0]], [list(pair) for pair in zip(titles[1:], lines[0][1:], strict=True)]
     table = Table(*titles)
     for line in lines:
         table.add_row(*line)
     console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    (console if console.is_terminal else Console(width=400)).print(table)

@@ -93,19 +93,21 @@ def judges(metric: str, keys: Iterable[str]) -> list[str]:
 
 
 def several_subjects(rows: Sequence[Row]) -> bool:
-    """Whether the results are of subjects with different weights."""
-    return len({row.get("subject") for row in rows}) > 1
+    """Whether the results are of different subjects: of other weights, or other layers of the same network."""
+    weights = {row.get("subject") for row in rows}
+    names = {row["subject_name"] for row in rows if "subject_name" in row}
+    return len(weights) > 1 or len(names) > 1
 
 
 def subject_of(row: Row) -> str:
-    """The subject of a result: its name, or else what identifies its weights."""
-    return str(row.get("subject_name", row.get("subject")))
+    """The subject of a result: in words, and the first digits of what identifies its weights."""
+    return f"{row.get('subject_name', '')} {str(row.get('subject'))[:4]}".strip()
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and lines of the table, as text; a metric that does not apply stays empty."""
     used = columns(rows)
-    return list(used.values()), [[_cell(key, row.get(key, "")) for key in used] for row in rows]
+    return list(used.values()), [[_cell(row, key) for key in used] for row in rows]
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
@@ -115,7 +117,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return "".join("| " + " | ".join(part) + " |\n" for part in parts)
 
 
-def _cell(key: str, value: float | int | str) -> str:
+def _cell(row: Row, key: str) -> str:
+    value = subject_of(row) if key == "subject_name" else row.get(key, "")
     if isinstance(value, str):
         return value
     if key == "seconds_per_sample":

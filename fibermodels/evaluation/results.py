@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fibermodels.core import FiberSamples
-from fibermodels.evaluation.figures import Row, curve, sample_grid, strength, subject_of
+from fibermodels.evaluation.figures import Row, curve, sample_grid, several_subjects, strength, subject_of
 
 Metrics = Row
 
@@ -70,13 +70,14 @@ def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"'{file}' is not a result: {error!r}") from error
         rows.append(row)
-    for key in ("dataset",) if across_subjects else ("subject", "dataset"):
-        found = {str(row.get(key)) for row in rows}
-        if len(found) > 1:
-            hint = " (--across_subjects true compares what compares)" if key == "subject" else ""
-            raise ValueError(
-                f"these results have different {key}s, {sorted(found)}: their figures do not compare{hint}"
-            )
+    found = sorted({str(row.get("dataset")) for row in rows})
+    if len(found) > 1:
+        raise ValueError(f"these results have different datasets, {found}: their figures do not compare")
+    if several_subjects(rows) and not across_subjects:
+        raise ValueError(
+            f"these results have different subjects, {sorted({subject_of(row) for row in rows})}: their figures do not "
+            "compare (--across_subjects true compares what does)"
+        )
     subjects = sorted({subject_of(row) for row in rows}) if across_subjects else []
 
     def order(row: Row) -> tuple[int, int, str, float]:

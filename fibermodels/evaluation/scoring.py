@@ -1,5 +1,6 @@
 """Draw samples once, and score them."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fibermodels import metrics
+from fibermodels.config import describe
 from fibermodels.core import (
     FiberModel,
     FiberSamples,
@@ -127,7 +129,8 @@ def plan(
     usual = 100 if model.network_calls >= LONG else 500
     size = usual if choice.batch_size is None else choice.batch_size
     own = (data.name, choice.split, choice.num_targets, choice.samples_per_target, choice.seed, size)
-    partial = Partial(kept, model, fingerprint(subject), *own) if kept else None
+    read = json.dumps(describe(subject))  # which layer of it, say: the weights are the same
+    partial = Partial(kept, model, fingerprint(subject), read, *own) if kept else None
     return Drawing(model, subject, x, choice.samples_per_target, choice.seed, size, device, partial)
 
 
@@ -232,10 +235,13 @@ def own_parameters(model: FiberModel) -> int:
 
 
 def subject_name(subject: Subject) -> str:
-    """The subject in words: its class and the arguments that name something, such as a network and a layer."""
-    words = [value for key, value in subject.arguments.items() if isinstance(value, str) and key != "weights"]
-    parts = [type(value).__name__ for value in subject.arguments.values() if isinstance(value, torch.nn.Module)]
-    return type(subject).__name__ + (f"({', '.join([*parts, *words])})" if parts or words else "")
+    """The subject in words: its class, and the arguments that say which network and which layer of it."""
+    given = subject.arguments
+    words = [str(given[key]).rpartition(".")[2] for key in ("network", "model") if isinstance(given.get(key), str)]
+    words += [f"{key}={value}" for key, value in (given.get("network_args") or {}).items()]
+    words += [given["layer"]] if isinstance(given.get("layer"), str) else []
+    words += [f"units={given['units']}"] if given.get("units") is not None else []
+    return type(subject).__name__ + (f"({', '.join(words)})" if words else "")
 
 
 def device_name(device: str) -> str:

@@ -41,7 +41,7 @@ def probability_difference_sigmoid(samples: FiberSamples) -> float:
 
 
 def decisions(logits: Tensor, thresholds: Tensor) -> Tensor:
-    """What a classifier of several labels decides, `sigmoid(logits) > thresholds`, one threshold for each or for all.
+    """What a classifier of several labels decides, `sigmoid(logits) >= thresholds`, one threshold for each or for all.
 
     Raises:
         ValueError: another number of thresholds.
@@ -51,7 +51,7 @@ def decisions(logits: Tensor, thresholds: Tensor) -> Tensor:
             f"thresholds: expected 1 or {logits.shape[-1]}, one for each output of the classifier, "
             f"got {thresholds.numel()}"
         )
-    return logits.sigmoid() > thresholds
+    return logits.sigmoid() >= thresholds
 
 
 def decision_match(samples: FiberSamples, thresholds: Tensor) -> float:
