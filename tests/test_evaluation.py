@@ -332,6 +332,15 @@ def files(tmp_path):
     return tmp_path
 
 
+def test_another_subject_and_data_for_a_model_file(files):
+    options = ("--model", files / "model.yaml", "--subject", files / "network.yaml", "--subject.weights", "null")
+    more = ("--subject.dim=9", "--data.variant", "uncorrelated", "--num_targets", 3, "--device", "cpu")
+    done = run("evaluate.py", *options, *more, "--out", files / "out")
+    assert done.returncode == 0, done.stderr
+    assert load_samples(files / "out").h.shape == (3, 9)
+    assert json.loads((files / "out" / "metrics.json").read_text())["dataset"] == "colour_digits_uncorrelated"
+
+
 SIZE = ("--num_targets", 10, "--samples_per_target", 2, "--device", "cpu", "--batch_size", 3)
 
 

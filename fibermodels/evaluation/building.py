@@ -51,7 +51,7 @@ def judges(classifier: str | None, others: dict[str, str], features: dict[str, s
         _network("classifier", classifier) if classifier else None,
         {name: _network(f"judges.{name}", path) for name, path in others.items()},
         {name: _network(f"features.{name}", path) for name, path in features.items()},
-        tuple(thresholds),
+        tuple(thresholds) if thresholds else None,
     )
 
 

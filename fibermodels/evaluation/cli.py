@@ -10,7 +10,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from fibermodels.evaluation.building import guard_imports
 
-USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml [--model.KEY VALUE ...]) --out DIR [options]
+USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
+                          [--model.KEY VALUE | --subject FILE.yaml | --data.KEY VALUE ...]  of the --model file
                           [--classifier FILE.yaml] [--judges.NAME FILE.yaml ...] [--features.NAME FILE.yaml ...]
        python evaluate.py --compare DIR [DIR ...] --out DIR
        python evaluate.py --config FILE.yaml [options]"""
@@ -64,9 +65,10 @@ def parser() -> ArgumentParser:
     )
     own.add_argument(
         "--thresholds",
-        type=list[float],
-        default=[0.5],
-        help="probabilities from which a classifier of several labels decides for one: one for each, or one for all",
+        type=list[float] | None,
+        default=None,
+        help="probabilities from which a classifier of several labels decides for one: one for each, or one for all; "
+        "default: 0.5",
     )
     own.add_argument("--overwrite", type=bool, default=False, help="replace an earlier result")
     return own
@@ -87,11 +89,16 @@ def main() -> None:
         sys.exit(130)
 
 
+OVERRIDES = ("model", "subject", "data")
+"""Keys of a `--model` file that may be given on the command line: `--model.KEY VALUE`, `--subject FILE.yaml`, ..."""
+
+
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and those that override a `--model` file's keys (`--model.KEY VALUE`)."""
+    """The command's own arguments, and those that override a `--model` file's keys."""
     own, overrides, words = [], [], iter(arguments)
     for word in words:
-        if word.startswith("--model."):
+        key, _, part = word.partition("=")[0].removeprefix("--").partition(".")
+        if word.startswith("--") and key in OVERRIDES and (part or key != "model"):
             overrides += [word] if "=" in word else [word, *[value for value in [next(words, None)] if value]]
         else:
             own.append(word)

@@ -41,8 +41,8 @@ class Judges:
     """Classifiers that the model was not made for: `top1_match_NAME`, ..."""
     features: Mapping[str, Subject] = field(default_factory=dict)
     """Networks whose features images are compared in: `fid_NAME`, ..."""
-    thresholds: tuple[float, ...] = (0.5,)
-    """Probabilities from which a label is decided for, where an image has several."""
+    thresholds: tuple[float, ...] | None = None
+    """Probabilities from which a label is decided for, where an image has several; None: one half."""
 
     def __post_init__(self) -> None:
         for name in (*self.others, *self.features):
@@ -57,7 +57,8 @@ class Judges:
         named: list[tuple[str | None, Subject]] = [*self.others.items()]
         if self.classifier:
             named.insert(0, (None, self.classifier))
-        return [ClassifierJudge(each, name, self.thresholds, device, batch_size) for name, each in named]
+        thresholds = self.thresholds or (0.5,)
+        return [ClassifierJudge(each, name, thresholds, device, batch_size) for name, each in named]
 
     def _features(self, device: str, batch_size: int) -> list[FeatureJudge]:
         return [
