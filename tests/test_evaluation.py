@@ -196,6 +196,20 @@ class TestInterrupted:
         assert seconds > 0
         assert report == again == {"asked": pytest.approx(1.0)}
 
+    def test_shares_make_the_whole(self, tmp_path):
+        _, (whole, _, _) = self.drawn(tmp_path / "whole")
+        model = self.Stops()
+        drawings = [
+            Drawing(model, subject(), images(10), 2, 5, 4, partial=Partial(tmp_path / "shared", model, "choice", 5))
+            for _ in range(2)
+        ]
+        drawings[1].share(1, 2)
+        assert drawings[0].undone() == [0, 2]
+        drawings[0].share(0, 2)
+        assert drawings[1].undone() == []
+        assert torch.equal(drawings[1].gather()[0].x_hat, whole.x_hat)
+        assert model.asked == 3
+
     def test_it_starts_anew_with_another_seed_or_damaged_files(self, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             self.drawn(tmp_path, at=1)

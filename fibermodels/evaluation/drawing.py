@@ -89,6 +89,10 @@ class Drawing:
         for index in own if rank else track(own, f"sampling {self}, with {processes - 1} more"):
             self[index]
 
+    def undone(self) -> list[int]:
+        """The batches that are not kept yet."""
+        return [index for index in range(len(self)) if not (self.partial and self.partial.holds(index))]
+
     def gather(self) -> tuple[FiberSamples, float, dict[str, float]]:
         """All samples, the seconds that sampling took, and what a model that `Reports` said of them."""
         batches = [self[index] for index in track(range(len(self)), f"sampling {self}")]

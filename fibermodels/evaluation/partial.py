@@ -50,18 +50,20 @@ class Partial:
         text = json.dumps([describe(model), fingerprint(model), choice])
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def holds(self, index: int) -> bool:
+        """Whether the batch of this index is there, whole and of this evaluation."""
+        try:
+            with safe_open(self._path(index), "pt") as file:
+                return (file.metadata() or {}).get("key") == self.key
+        except (FileNotFoundError, SafetensorError):
+            return False
+
     def load(self, index: int) -> Batch | None:
         """The batch of this index if it is there, whole and of this evaluation."""
-        path = self._path(index)
-        if not path.is_file():
+        if not self.holds(index):
             return None
-        try:
-            with safe_open(path, "pt") as file:
-                about, found = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError:
-            return None
-        if about.get("key") != self.key:
-            return None
+        with safe_open(self._path(index), "pt") as file:
+            about, found = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Batch(**found, seconds=float(about["seconds"]), report=json.loads(about["report"]))
 
     def keep(self, index: int, batch: Batch) -> None:

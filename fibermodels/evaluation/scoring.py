@@ -1,6 +1,7 @@
 """Draw samples once, and score them."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -178,6 +179,12 @@ def evaluate(
             )
         with helped(work, processes):
             drawing.share(0, processes)
+        if left := drawing.undone():
+            warnings.warn(
+                f"{len(left)} of {len(drawing)} batches are drawn by the first process alone: the others built another "
+                "model, as they do where weights start at random, or failed",
+                stacklevel=2,
+            )
     samples, seconds, report = drawing.gather()
     x, exact = samples.x, None
     if isinstance(data, ColourDigits):  # whose law is known
