@@ -8,9 +8,11 @@ from torch import nn
 
 from fibermodels.core import FiberSamples, Subject
 from fibermodels.evaluation.judging import Judges, is_published
-from fibermodels.metrics import agreement, judges
+from fibermodels.metrics import agreement, features
+from fibermodels.metrics.classifiers import ClassifierJudge
+from fibermodels.metrics.features import FeatureJudge
 from fibermodels.metrics.frechet import Moments, first_channels, frechet_distance
-from fibermodels.metrics.judges import ClassifierJudge, FeatureJudge, seen_by
+from fibermodels.metrics.judges import seen_by
 from fibermodels.metrics.kid import kernel_distance
 from fibermodels.noise import seeded
 
@@ -76,7 +78,7 @@ def test_features_are_compared_slot_by_slot(samples, batch_size):
 
 
 def test_blocks_of_the_kernel_distance(samples, monkeypatch):
-    monkeypatch.setattr(judges, "BLOCK", 10)
+    monkeypatch.setattr(features, "BLOCK", 10)
     network = Maps()
     found = FeatureJudge(network, "maps", batch_size=4)(samples)
     parts = [

@@ -8,7 +8,8 @@ from typing import Protocol
 from torch import Tensor
 
 from fibermodels.core import FiberSamples, Subject
-from fibermodels.metrics.judges import ClassifierJudge, FeatureJudge
+from fibermodels.metrics.classifiers import ClassifierJudge
+from fibermodels.metrics.features import FeatureJudge
 from fibermodels.metrics.shape_texture import Categories
 
 RESERVED = ("floor", "std", "targets", "truth")

@@ -1,7 +1,7 @@
 """Metrics: pure functions of `FiberSamples`, each returning one float.
 
-Those that need a network beside the subject are in `judges`; what these compute is in `agreement`, `frechet`, `kid`
-and `shape_texture`.
+Those that need a network beside the subject are in `classifiers` and `features`; what these compute is in
+`agreement`, `shape_texture`, `frechet` and `kid`.
 """
 
 from fibermodels.metrics.consistency import colour_kl, colour_w1, contrast_error, pixel_error
