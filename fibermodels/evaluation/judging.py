@@ -99,7 +99,7 @@ class Judges:
 
 def is_published(network: Subject) -> bool:
     """Whether these are the features of the published Frechet distance, as far as torchvision has them: the pooled
-    features of its trained Inception v3."""
+    features of its trained Inception v3. Its transform crops the centre, where others stretch images to 299 x 299."""
     own = {"model": "inception_v3", "layer": "pooled", "units": None}
     given = type(network).__name__ == "Torchvision" and network.arguments.get("weights") is not None
     return given and all(network.arguments.get(key) == value for key, value in own.items())
