@@ -19,6 +19,11 @@ def target_generators(targets: int, generator: torch.Generator | None = None) ->
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
+def skip_targets(targets: int, generator: torch.Generator) -> None:
+    """Advances a generator as `target_generators` of so many targets does."""
+    torch.randint(2**63 - 1, (targets,), generator=generator)
+
+
 def target_noise(n: int, targets: int, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise `(n, targets, *shape)` on the CPU, from one seed per target."""
     rows = [torch.randn(n, *shape, generator=own) for own in target_generators(targets, generator)]

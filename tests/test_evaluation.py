@@ -2,20 +2,26 @@
 
 import csv
 import json
+from functools import partial
 
 import pytest
 import torch
 from cases import flow_matching, images, normalizing_flow, prepared, subject
+from scripts import run
 
 from fibermodels.core import FiberSamples, Pushforward, Reports, fingerprint
 from fibermodels.data.colour_digits import ColourDigits
-from fibermodels.evaluation.figures import markdown_table, write_comparison
+from fibermodels.evaluation.drawing import Drawing
+from fibermodels.evaluation.figures import columns, markdown_table, write_comparison
+from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.partial import Partial
+from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
-from fibermodels.evaluation.scoring import draw, evaluate, own_parameters, score
+from fibermodels.evaluation.scoring import draw, evaluate, own_parameters, score, subject_name
 from fibermodels.guidance import LatentDescent
 from fibermodels.latents import Identity
 from fibermodels.models import NearestNeighbour, Oracle
+from fibermodels.subjects import DecolorisedEncoder
 
 ABOUT = {"name", "family", "fiber_weight", "dataset", "num_targets", "samples_per_target", "seed", "device", "commit"}
 COST = {"num_parameters", "seconds_per_sample", "network_calls_per_sample"}
@@ -190,6 +196,20 @@ class TestInterrupted:
         assert seconds > 0
         assert report == again == {"asked": pytest.approx(1.0)}
 
+    def test_shares_make_the_whole(self, tmp_path):
+        _, (whole, _, _) = self.drawn(tmp_path / "whole")
+        model = self.Stops()
+        drawings = [
+            Drawing(model, subject(), images(10), 2, 5, 4, partial=Partial(tmp_path / "shared", model, "choice", 5))
+            for _ in range(2)
+        ]
+        drawings[1].share(1, 2)
+        assert drawings[0].undone() == [0, 2]
+        drawings[0].share(0, 2)
+        assert drawings[1].undone() == []
+        assert torch.equal(drawings[1].gather()[0].x_hat, whole.x_hat)
+        assert model.asked == 3
+
     def test_it_starts_anew_with_another_seed_or_damaged_files(self, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             self.drawn(tmp_path, at=1)
@@ -203,3 +223,202 @@ class TestInterrupted:
         assert not (tmp_path / "partial").exists()
         assert values["asked"] == 1
         assert samples.x_hat.shape[:2] == (2, 8)
+
+
+class Photographs:
+    """A data module of images with labels, of whose law nothing is known."""
+
+    name = "photographs"
+
+    def __init__(self, labels=None):
+        self._labels = labels
+
+    def split(self, split):
+        return self
+
+    def __len__(self):
+        return 60
+
+    def images(self, indices=slice(None)):
+        return images(60)[indices]
+
+    def labels(self):
+        return self._labels
+
+
+class TestUnknownLaw:
+    """Images whose fibers nobody knows: what the subject and other networks say is all there is."""
+
+    def test_nothing_is_said_of_colours(self):
+        _, values = evaluate(NearestNeighbour(), subject(), Photographs(), 20, 2)
+        assert not [name for name in values if "colour" in name or "contrast" in name or "truth" in name]
+        assert {"fiber_rms", "cosine", "mean_reciprocal_rank", "pairwise_distance"} <= set(values)
+
+    def test_judges(self):
+        labels = subject()(images(60)).argmax(1)
+        judges = Judges(subject(), {"other": subject(1)}, {"other": subject(1)})
+        _, values = evaluate(NearestNeighbour(), subject(), Photographs(labels), 20, 2, judges=judges)
+        assert values["top1_accuracy_targets"] == 1 > values["top1_accuracy_targets_other"]
+        assert values["top1_match"] == values["top1_accuracy"]
+        assert {"top1_match_other", "top5_match_other", "fid_other", "kid_other", "fid_other_floor"} <= set(values)
+        _, most = evaluate(NearestNeighbour(), subject(), Photographs(), 40, 2, judges=judges)
+        assert "top1_accuracy" not in most
+        assert "fid_other_floor" not in most, "there are not as many other images"
+
+
+def real(**changes):
+    own = {"name": "a", "family": "A", "fiber_weight": 0.0, "fiber_rms": 0.2, "cosine": 0.5, "subject": "s"}
+    return own | {"dataset": "d", "num_targets": 50, "fid_net": 3.0, "fid_net_floor": 1.0} | changes
+
+
+def test_columns_of_judges():
+    rows = [real(top1_match=0.5, top1_match_b=0.25, top1_accuracy_targets=0.8), real(fid_x=1.0, kid_x_std=1.0)]
+    assert list(columns(rows).values()) == [
+        "model", "lambda", "fiber RMS", "cosine", "top-1", "top-1 (b)", "of targets", "FID (net)", "floor", "FID (x)",
+        "targets",
+    ]  # fmt: skip
+    assert "| 50.0 % | 25.0 % | 80.0 % | 3.000 | 1.000 |" in markdown_table(rows)
+    assert "cosine" not in columns([row(cosine=0.5, num_targets=3)]), "the law is known and says more"
+
+
+def written(folder, **changes):
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(real(**changes)))
+    return folder
+
+
+def test_comparison_without_a_known_law(tmp_path):
+    rows = read_results([written(tmp_path / "1"), written(tmp_path / "2", fiber_weight=1.0, fid_net=2.0)])
+    write_comparison(rows, tmp_path)
+    assert (tmp_path / "comparison.png").stat().st_size > 5000
+    assert "| FID (net) | floor |" in (tmp_path / "comparison.md").read_text()
+
+
+def test_comparison_across_subjects(tmp_path):
+    folders = [
+        written(tmp_path / "1", subject_name="Cut(b)"),
+        written(tmp_path / "2", subject="t", subject_name="Cut(a)"),
+        written(tmp_path / "3", subject_name="Cut(b)", family="NearestNeighbour"),
+    ]
+    with pytest.raises(ValueError, match="different subjects.*--across_subjects true"):
+        read_results(folders)
+    rows = read_results(folders, across_subjects=True)
+    layers = [written(tmp_path / "pooled", subject_name="Cut(b, pooled)"), folders[0]]
+    with pytest.raises(ValueError, match="different subjects"):
+        read_results(layers)
+    assert [(r["subject_name"], r["family"]) for r in rows] == [
+        ("Cut(a)", "A"), ("Cut(b)", "NearestNeighbour"), ("Cut(b)", "A"),
+    ]  # fmt: skip
+    write_comparison(rows, tmp_path)
+    assert "| model | subject |" in (tmp_path / "comparison.md").read_text()
+    with pytest.raises(ValueError, match="different datasets"):
+        read_results([*folders, written(tmp_path / "4", dataset="e")], across_subjects=True)
+
+
+def test_a_subject_in_words():
+    assert subject_name(subject()) == "DecolorisedEncoder"
+
+    class Cut(DecolorisedEncoder):
+        def __init__(self, network, network_args, layer):
+            super().__init__(width=8, blocks=1)
+
+    assert subject_name(Cut("mine.nets.ResNet", {"depth": 3}, "layer3.2")) == "Cut(ResNet, depth=3, layer3.2)"
+
+
+MODEL = """\
+name: ascent
+subject: {class_path: fibermodels.subjects.DecolorisedEncoder, init_args: {weights: WEIGHTS}}
+data: {class_path: fibermodels.data.colour_digits.ColourDigits}
+model: {class_path: fibermodels.models.DecodedNoise, init_args: {latents: {class_path: fibermodels.latents.Identity,
+  init_args: {image_shape: [3, 28, 28]}}}}
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A model file of random images, and one that describes a network."""
+    from scripts import ROOT
+
+    weights = ROOT / "data" / "weights" / "colour_mnist" / "subject.safetensors"
+    (tmp_path / "model.yaml").write_text(MODEL.replace("WEIGHTS", str(weights)))
+    network = MODEL.splitlines()[1].removeprefix("subject: ").replace("WEIGHTS", str(weights))
+    (tmp_path / "network.yaml").write_text(network)
+    return tmp_path
+
+
+def test_another_subject_and_data_for_a_model_file(files):
+    options = ("--model", files / "model.yaml", "--subject", files / "network.yaml", "--subject.weights", "null")
+    more = ("--subject.dim=9", "--data.variant", "uncorrelated", "--num_targets", 3, "--device", "cpu")
+    done = run("evaluate.py", *options, *more, "--out", files / "out")
+    assert done.returncode == 0, done.stderr
+    assert load_samples(files / "out").h.shape == (3, 9)
+    assert json.loads((files / "out" / "metrics.json").read_text())["dataset"] == "colour_digits_uncorrelated"
+
+
+SIZE = ("--num_targets", 10, "--samples_per_target", 2, "--device", "cpu", "--batch_size", 3)
+
+
+def test_two_processes_draw_the_samples_of_one(files, monkeypatch):
+    drawn = []
+    draw_one = Drawing._draw
+    monkeypatch.setattr(Drawing, "_draw", lambda self, index: drawn.append(index) or draw_one(self, index))
+    for processes in (1, 2):
+        drawn.clear()
+        options = ("--model", files / "model.yaml", *SIZE, "--processes", processes)
+        done = run("evaluate.py", *options, "--out", files / str(processes))
+        assert done.returncode == 0, done.stderr
+        assert drawn == [*range(0, 4, processes), 0], "every batch, or every other one; and the oracle's"
+    one, two = ((files / name / "samples.safetensors").read_bytes() for name in "12")
+    assert one == two
+    scores = [json.loads((files / name / "metrics.json").read_text()) for name in "12"]
+    cost = {"seconds_per_sample", "processes", "device", "commit"}
+    assert {k: v for k, v in scores[0].items() if k not in cost} == {
+        k: v for k, v in scores[1].items() if k not in cost
+    }
+    assert not (files / "2" / "partial").exists()
+
+
+@pytest.mark.slow
+def test_what_a_failed_process_leaves_is_known():
+    with (
+        pytest.warns(UserWarning, match="process 1 ended with status 2; its work is done here"),
+        helped(partial(int, "x"), 2),
+    ):
+        pass
+
+
+def test_judges_from_the_command_line(files):
+    network = files / "network.yaml"
+    (files / "evaluation.yaml").write_text(f"features:\n  own: {network}\nnum_targets: 7\nthresholds: [0.4]\n")
+    options = ("--config", files / "evaluation.yaml", "--model", files / "model.yaml", "--samples_per_target", 2)
+    judges = ("--classifier", network, "--judges.a", network, "--judges.b-2", network, "--device", "cpu")
+    done = run("evaluate.py", *options, *judges, "--out", files / "out")
+    assert done.returncode == 0, done.stderr
+    values = json.loads((files / "out" / "metrics.json").read_text())
+    assert values["num_targets"] == 7
+    assert values["top1_match"] == values["top1_match_a"] == values["top1_match_b-2"]
+    assert values["fid_own"] > values["fid_own_floor"] > 0
+    assert {"top1_match_b-2", "fid_own"} <= set(columns([values]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--judges.a", "nowhere.yaml"], "--judges.a: no file at 'nowhere.yaml'"),
+        (["--classifier", "configs/parts/vae.yaml"], "--classifier 'configs/parts/vae.yaml'"),
+        (["--judges", "a.yaml"], "--judges"),
+        (["--processes", "0"], "processes: expected at least 1, got 0"),
+        (["--processes", "5"], "processes: 5 share 4 batches of 3 targets"),
+        (["--batch_size", "0"], "batch_size: expected at least 1, got 0"),
+        (["--thresholds", "[0.1, 0.2]"], None),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_what_is_wrong_with_judges_and_processes(options, message, files):
+    done = run("evaluate.py", "--model", files / "model.yaml", *SIZE, *options, "--out", files / "out")
+    if message is None:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -55,6 +55,9 @@ class ColouredDigits(Dataset[dict[str, Tensor]]):
         for start in range(0, len(self), size):
             yield {"x": self.images(slice(start, start + size))}
 
+    def labels(self) -> None:
+        """None: the suite asks for fibers, not for classes."""
+
     def images(self, indices: Tensor | slice = slice(None)) -> Tensor:
         """Coloured images `(B, 3, H, W)` of the current epoch."""
         return colour.colourise(self.digits[indices], self.backgrounds[indices], self.foregrounds[indices])

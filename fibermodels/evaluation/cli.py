@@ -1,25 +1,32 @@
 """The command line of `evaluate.py`."""
 
 import sys
-from itertools import takewhile
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace
 
-from fibermodels.config import allowed_imports
+from fibermodels.evaluation.building import guard_imports
 
-USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml [--model.KEY VALUE ...]) --out DIR [options]
-       python evaluate.py --compare DIR [DIR ...] --out DIR"""
+USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
+                          [--model.KEY VALUE | --subject FILE.yaml | --data.KEY VALUE ...]  of the --model file
+                          [--classifier FILE.yaml] [--judges.NAME FILE.yaml ...] [--features.NAME FILE.yaml ...]
+       python evaluate.py --compare DIR [DIR ...] --out DIR
+       python evaluate.py --config FILE.yaml [options]"""
 
 
 def parser() -> ArgumentParser:
     """The options of `evaluate.py`."""
     own = ArgumentParser(prog="evaluate.py", description="Draws samples once and scores them.", usage=USAGE)
+    own.add_argument("--config", action="config", help="a YAML file of any of these options")
     own.add_argument("--checkpoint", type=str | None, default=None, help="runs/NAME/checkpoints/best.ckpt")
     own.add_argument("--model", type=str | None, default=None, help="a YAML file of a model that needs no training")
     own.add_argument("--compare", type=str, nargs="+", help="result folders to put into one table and figure")
+    own.add_argument(
+        "--across_subjects", type=bool, default=False, help="compare results of different subjects on the same data"
+    )
     own.add_argument("--out", type=str, required=True, help="folder for the result")
     own.add_argument("--name", type=str | None, default=None, help="the result's name; default: the run's")
     own.add_argument("--num_targets", type=int, default=1000, help="images to sample the fibers of")
@@ -27,29 +34,49 @@ def parser() -> ArgumentParser:
     own.add_argument("--samples_per_target", type=int, default=10, help="samples of each fiber")
     own.add_argument("--seed", type=int, default=0, help="of the samples")
     own.add_argument("--device", type=str, default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    own.add_argument(
+        "--batch_size", type=int | None, default=None, help="targets at a time; default: 500, of long samplers 100"
+    )
+    own.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        help="share the batches: with --device cuda a GPU each, else the CPU's cores",
+    )
+    own.add_argument(
+        "--classifier",
+        type=str | None,
+        default=None,
+        help="the subject's own classifier, a Subject that returns logits: top1_match, and accuracy where labels exist",
+    )
+    own.add_argument(
+        "--judges",
+        type=dict[str, str],
+        default={},
+        metavar="{NAME: FILE.yaml}",
+        help="other classifiers, --judges.NAME FILE.yaml for each: top1_match_NAME, ...",
+    )
+    own.add_argument(
+        "--features",
+        type=dict[str, str],
+        default={},
+        metavar="{NAME: FILE.yaml}",
+        help="networks in whose features images are compared, --features.NAME FILE.yaml for each: fid_NAME, ...",
+    )
+    own.add_argument(
+        "--thresholds",
+        type=list[float] | None,
+        default=None,
+        help="probabilities from which a classifier of several labels decides for one: one for each, or one for all; "
+        "default: the classifier's own, else 0.5",
+    )
     own.add_argument("--overwrite", type=bool, default=False, help="replace an earlier result")
-    return own
-
-
-def model_parser() -> ArgumentParser:
-    """What a `--model` file says: name, subject, data, model."""
-    from lightning.pytorch import LightningDataModule
-
-    from fibermodels.core import FiberModel, Subject
-
-    own = ArgumentParser(prog="evaluate.py --model", exit_on_error=False)
-    own.add_argument("--config", action="config")
-    own.add_argument("--name", type=str, required=True)
-    own.add_subclass_arguments(Subject, "subject", required=True)
-    own.add_subclass_arguments(LightningDataModule, "data", required=True)
-    own.add_subclass_arguments(FiberModel, "model", required=True)
-    own.link_arguments("subject", "model.init_args.subject", apply_on="instantiate")
     return own
 
 
 def main() -> None:
     """Runs `evaluate.py`. Errors that a user can mend are one message and exit status 2."""
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
+    guard_imports()
     arguments, overrides = split_overrides(sys.argv[1:])
     options = parser().parse_args(arguments)
     try:
@@ -62,11 +89,16 @@ def main() -> None:
         sys.exit(130)
 
 
+OVERRIDES = ("model", "subject", "data")
+"""Keys of a `--model` file that may be given on the command line: `--model.KEY VALUE`, `--subject FILE.yaml`, ..."""
+
+
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and those that override a `--model` file's keys (`--model.KEY VALUE`)."""
+    """The command's own arguments, and those that override a `--model` file's keys."""
     own, overrides, words = [], [], iter(arguments)
     for word in words:
-        if word.startswith("--model."):
+        key, _, part = word.partition("=")[0].removeprefix("--").partition(".")
+        if word.startswith("--") and key in OVERRIDES and (part or key != "model"):
             overrides += [word] if "=" in word else [word, *[value for value in [next(words, None)] if value]]
         else:
             own.append(word)
@@ -85,70 +117,56 @@ def run(options: Namespace, overrides: list[str]) -> None:
     if (out / mark).exists() and not options.overwrite:
         raise FileExistsError(f"'{out / mark}' exists: choose another --out, or say --overwrite true")
     if options.compare:
-        _compare(options.compare, out)
+        _compare(options.compare, out, options.across_subjects)
         return
+    _evaluate(options, overrides, out)
+
+
+def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
+    from fibermodels.evaluation import building
     from fibermodels.evaluation.results import save
     from fibermodels.evaluation.scoring import evaluate
 
-    model, subject, data, about = (
-        _from_checkpoint(options.checkpoint) if options.checkpoint else _from_yaml(options.model, overrides)
-    )
+    if options.processes < 1:
+        raise ValueError(f"processes: expected at least 1, got {options.processes}")
+    judges = building.judges(options.classifier, options.judges, options.features, options.thresholds)
+    source = options.checkpoint, options.model, overrides
+    model, subject, data, about = building.build(*source)
     if options.name:
         about["name"] = options.name
     if options.split != "test":
         about["split"] = options.split
-    size = options.num_targets, options.samples_per_target
+    choice: dict[str, Any] = {key: options[key] for key in CHOICE}
+    work = partial(_share, source, choice, options.device, out / "partial", options.processes)
     samples, values = evaluate(
-        model, subject, data, *size, options.seed, options.device, about, options.split, out / "partial"
-    )
+        model, subject, data, **choice, device=options.device, about=about, unfinished=out / "partial", judges=judges,
+        processes=options.processes, work=work,
+    )  # fmt: skip
     save(out, samples, values)
     _print_table([values])
     print(f"{out}/metrics.json\n{out}/samples.png")
 
 
-def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-    from fibermodels.core import FiberModel, TrainableFiberModel
-    from fibermodels.training import load
-
-    run = load(path)
-    if not isinstance(run.model, FiberModel):
-        raise ValueError(f"'{path}' holds a {type(run.model).__name__}, which samples no fibers")
-    if run.data is None:
-        raise ValueError(f"'{path}' does not say on which data it was trained")
-    about = {
-        "name": Path(path).resolve().parents[1].name,
-        "fiber_weight": float(run.training.fiber.weight),
-        "training_seconds": round(run.training.seconds, 1),
-    }
-    model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # no teacher
-    return model.eval(), run.subject, run.data, about
+CHOICE = ("num_targets", "samples_per_target", "seed", "split", "batch_size")
+"""The options that say what is drawn."""
 
 
-def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
-    from jsonargparse import ArgumentError
+def _share(source: Any, choice: dict[str, Any], device: str, kept: Path, processes: int, rank: int) -> None:
+    """What another process of the evaluation does: builds the same, and draws its share."""
+    from fibermodels.evaluation import building
+    from fibermodels.evaluation.processes import device_of
+    from fibermodels.evaluation.scoring import Choice, plan
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no model file at '{path}' (from {Path.cwd()})")
-    own = model_parser()
-    try:
-        built = own.instantiate_classes(own.parse_args(["--config", path, *overrides]))
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(f"'{path}': {_reason(str(error))}") from error
-    return built.model.eval(), built.subject, built.data, {"name": built.name}
+    building.guard_imports()
+    model, subject, data, _ = building.build(*source)
+    plan(model, subject, data, Choice(**choice), device_of(device, rank), kept).share(rank, processes)
 
 
-def _reason(report: str) -> str:
-    """What is wrong, of jsonargparse's report: without the alternatives that it tried and the values it was given."""
-    _, _, tried = report.rpartition("Errors:\n")
-    lines = takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines())
-    return "\n".join(lines).strip().removeprefix("- ")
-
-
-def _compare(folders: list[str], out: Path) -> None:
+def _compare(folders: list[str], out: Path, across_subjects: bool) -> None:
     from fibermodels.evaluation.figures import write_comparison
     from fibermodels.evaluation.results import read_results
 
-    rows = read_results(folders)
+    rows = read_results(folders, across_subjects)
     write_comparison(rows, out)
     _print_table(rows)
     print(f"{out}/comparison.md\n{out}/comparison.png")
@@ -161,8 +179,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from fibermodels.evaluation.figures import cells
 
     titles, lines = cells(rows)
+    if len(lines) == 1:  # a list reads better than a single line of many columns
+        titles, lines = [titles[0], lines[0][0]], [list(pair) for pair in zip(titles[1:], lines[0][1:], strict=True)]
     table = Table(*titles)
     for line in lines:
         table.add_row(*line)
     console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    (console if console.is_terminal else Console(width=400)).print(table)

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,21 @@ Row = dict[str, float | int | str]
 
 COLUMNS = {
     "name": "model",
+    "subject_name": "subject",
     "fiber_weight": "lambda",
     "fiber_rms": "fiber RMS",
     "fiber_rms_shuffled": "shuffled",
+    "cosine": "cosine",
+    "cosine_per_location": "cosine per location",
+    "top1_match": "top-1",
+    "top5_match": "top-5",
+    "decision_match": "decisions",
+    "top1_accuracy": "accuracy",
+    "top1_accuracy_targets": "of targets",
+    "shape_preference": "shape preference",
+    "fid": "FID",
+    "sfid": "sFID",
+    "kid": "KID",
     "colour_kl": "colour KL",
     "colour_kl_floor": "floor",
     "colour_w1": "colour W1",
@@ -25,12 +37,22 @@ COLUMNS = {
     "pixel_error": "pixel error",
     "pairwise_distance": "diversity",
     "mean_reciprocal_rank": "MRR",
+    "num_targets": "targets",
     "network_calls_per_sample": "calls",
     "seconds_per_sample": "s / sample",
     "num_parameters": "parameters",
     "training_seconds": "training, min",
 }
 """The table's columns: the metric's name and its heading."""
+
+JUDGED = ("top1_match", "top5_match", "decision_match", "fid", "sfid", "kid")
+"""Columns that come again for each judge, under its name: `top1_match_NAME`, `fid_NAME`."""
+
+FLOORED = ("fid", "sfid", "kid")
+"""Those of them that have a floor beside them."""
+
+LAW_UNKNOWN = ("cosine", "cosine_per_location", "num_targets")
+"""Columns of data whose law is unknown; where it is known, others say more."""
 
 
 def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows: int = 8) -> None:
@@ -43,10 +65,49 @@ def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows
     save_image(torch.nn.functional.interpolate(grid[None], scale_factor=2), path)
 
 
+def columns(rows: Sequence[Row]) -> dict[str, str]:
+    """The columns that some row fills, with their headings."""
+    found = set().union(*rows)
+    hidden = set() if several_subjects(rows) else {"subject_name"}
+    if "colour_kl" in found:
+        hidden |= set(LAW_UNKNOWN)
+    own: dict[str, str] = {}
+    for key, heading in COLUMNS.items():
+        if key not in hidden:
+            own[key] = heading
+        if key in JUDGED:
+            own |= {f"{key}_{name}": f"{heading} ({name})" for name in judges(key, found)}
+    with_floors = {}
+    for key, heading in own.items():
+        with_floors[key] = heading
+        if key.split("_")[0] in FLOORED:
+            with_floors[f"{key}_floor"] = "floor"
+    return {key: heading for key, heading in with_floors.items() if key in found}
+
+
+def judges(metric: str, keys: Iterable[str]) -> list[str]:
+    """The names under which judges scored a metric, of the names of results."""
+    endings = ("_floor", "_std", "_targets")
+    own = (key.removeprefix(f"{metric}_") for key in keys if key.startswith(f"{metric}_"))
+    return sorted(name for name in own if not f"_{name}".endswith(endings))
+
+
+def several_subjects(rows: Sequence[Row]) -> bool:
+    """Whether the results are of different subjects: of other weights, or other layers of the same network."""
+    weights = {row.get("subject") for row in rows}
+    names = {row["subject_name"] for row in rows if "subject_name" in row}
+    return len(weights) > 1 or len(names) > 1
+
+
+def subject_of(row: Row) -> str:
+    """The subject of a result: in words, and the first digits of what identifies its weights."""
+    return f"{row.get('subject_name', '')} {str(row.get('subject'))[:4]}".strip()
+
+
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and lines of the table, as text; a metric that does not apply stays empty."""
-    used = [key for key in COLUMNS if any(key in row for row in rows)]
-    return [COLUMNS[key] for key in used], [[_cell(key, row.get(key, "")) for key in used] for row in rows]
+    used = columns(rows)
+    return list(used.values()), [[_cell(row, key) for key in used] for row in rows]
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
@@ -56,7 +117,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return "".join("| " + " | ".join(part) + " |\n" for part in parts)
 
 
-def _cell(key: str, value: float | int | str) -> str:
+def _cell(row: Row, key: str) -> str:
+    value = subject_of(row) if key == "subject_name" else row.get(key, "")
     if isinstance(value, str):
         return value
     if key == "seconds_per_sample":
@@ -65,9 +127,14 @@ def _cell(key: str, value: float | int | str) -> str:
         return f"{value / 1e6:.2f} M"
     if key == "training_seconds":
         return f"{value / 60:.0f}"
-    if key in ("fiber_weight", "network_calls_per_sample"):
+    if key in ("fiber_weight", "network_calls_per_sample", "num_targets"):
         return f"{value:g}"
-    return f"{value:.3f}" if key in ("fiber_rms_shuffled", "mean_reciprocal_rank") else f"{value:.4f}"
+    if key.startswith(("top", "decision", "shape")):
+        return f"{100 * value:.1f} %"
+    return f"{value:.3f}" if key in THREE_DIGITS or key.startswith(("fid", "sfid")) else f"{value:.4f}"
+
+
+THREE_DIGITS = ("fiber_rms_shuffled", "mean_reciprocal_rank", "cosine", "cosine_per_location")
 
 
 def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
@@ -95,29 +162,33 @@ def curve(row: Row) -> str:
 
 
 def _plot(rows: Sequence[Row], path: Path) -> None:
-    """Fidelity against consistency, and against cost: one point per result, one line for all strengths of a model."""
+    """Fidelity against consistency, and against cost: one point per result, one line for all strengths of a model.
+
+    Representations of different subjects have no common unit; fidelity is then what is left of the cosine to 1.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    other = "colour_kl" if any("colour_kl" in row for row in rows) else "fid"
+    across = several_subjects(rows)
+    other = _consistency(rows)
     floors = [float(row[f"{other}_floor"]) for row in rows if f"{other}_floor" in row]
     excess = bool(floors) and max(floors) > 1.1 * min(floors)  # sample sizes differ, and with them the floors
-    curves = list(dict.fromkeys(curve(row) for row in rows))
+    curves = list(dict.fromkeys(_curve(row, across) for row in rows))
     size = (16, max(6.5, 0.21 * len(curves)))  # the legend has a line for each
     figure, (plane, cost) = plt.subplots(1, 2, figsize=size, layout="constrained", sharex=True)
     small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
     palette = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
     side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # neighbours' labels keep out of each other's way
     for i, (label, marker) in enumerate(zip(curves, "o*sDv^<>PXhd" * 9, strict=False)):
-        own = [row for row in rows if curve(row) == label and other in row]
+        own = [row for row in rows if _curve(row, across) == label and other in row]
         style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": palette[i % 20]}
         for axes, values in (
             (plane, [_height(row, other, excess) for row in own]),
             (cost, [_seconds(row) for row in own]),
         ):
-            points = [(float(row["fiber_rms"]), value) for row, value in zip(own, values, strict=True)]
+            points = [(_distance(row, across), value) for row, value in zip(own, values, strict=True)]
             if not points:
                 continue
             axes.plot(*zip(*points, strict=True), **style, label=label if axes is plane else None)
@@ -127,16 +198,32 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
     if floors and not excess:
         plane.axhline(min(floors), color="grey", linestyle=":", label="floor: exact samples")
     plane.set_xscale("symlog", linthresh=0.02)
-    plane.set_xlim(-0.002, 1.4 * max(float(row["fiber_rms"]) for row in rows) + 0.002)
+    plane.set_xlim(-0.002, 1.4 * max(_distance(row, across) for row in rows) + 0.002)
     plane.set_ylabel(f"consistency: {other.replace('_', ' ')}{' above its floor' if excess else ''} (lower is better)")
     cost.set_ylabel("cost: seconds per sample")
     for axes in (plane, cost):
-        axes.set_xlabel("fidelity: fiber RMS (lower is better)")
+        axes.set_xlabel(f"fidelity: {'1 - cosine' if across else 'fiber RMS'} (lower is better)")
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _consistency(rows: Sequence[Row]) -> str:
+    """The metric of consistency that most rows have: of the colours' law, else the published FID, else another's."""
+    found = set().union(*rows)
+    others = [f"fid_{name}" for name in judges("fid", found)]
+    known = [key for key in ("colour_kl", "fid") if key in found]
+    return (known + sorted(others, key=lambda key: -sum(key in row for row in rows)) + ["fid"])[0]
+
+
+def _curve(row: Row, across: bool) -> str:
+    return f"{curve(row)}, {subject_of(row)}" if across else curve(row)
+
+
+def _distance(row: Row, across: bool) -> float:
+    return 1 - float(row["cosine"]) if across else float(row["fiber_rms"])
 
 
 def _height(row: Row, metric: str, excess: bool) -> float:

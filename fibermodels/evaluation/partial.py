@@ -1,8 +1,9 @@
-"""Samples of an evaluation that is not finished: an interrupted one goes on where it was.
+"""Samples of an evaluation that is not finished: an interrupted one goes on where it was, and processes that share
+the work find each other's batches.
 
-Each batch is a file, `OUT/partial/NNNN.safetensors`, with its samples, what they took, what the model said of
-them, and the state of the random numbers after it. The files belong to one model, with these weights, and to one
-choice of targets and seed; those of any other are not read.
+Each batch is a file, `OUT/partial/NNNN.safetensors`, with its samples, what they took and what the model said of
+them. The files belong to one model, with these weights, and to one choice of targets and seed; those of any other are
+not read.
 """
 
 import hashlib
@@ -11,7 +12,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -50,25 +50,26 @@ class Partial:
         text = json.dumps([describe(model), fingerprint(model), choice])
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def load(self, index: int, generator: torch.Generator) -> Batch | None:
-        """The batch of this index if it is there, whole and of this evaluation; the generator then goes on after it."""
-        path = self._path(index)
-        if not path.is_file():
-            return None
+    def holds(self, index: int) -> bool:
+        """Whether the batch of this index is there, whole and of this evaluation."""
         try:
-            with safe_open(path, "pt") as file:
-                about, found = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError:
+            with safe_open(self._path(index), "pt") as file:
+                return (file.metadata() or {}).get("key") == self.key
+        except (FileNotFoundError, SafetensorError):
+            return False
+
+    def load(self, index: int) -> Batch | None:
+        """The batch of this index if it is there, whole and of this evaluation."""
+        if not self.holds(index):
             return None
-        if about.get("key") != self.key:
-            return None
-        generator.set_state(found.pop("state"))
+        with safe_open(self._path(index), "pt") as file:
+            about, found = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Batch(**found, seconds=float(about["seconds"]), report=json.loads(about["report"]))
 
-    def keep(self, index: int, batch: Batch, generator: torch.Generator) -> None:
+    def keep(self, index: int, batch: Batch) -> None:
         """Writes a batch, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"h": batch.h, "x_hat": batch.x_hat, "h_hat": batch.h_hat, "state": generator.get_state()}
+        tensors = {"h": batch.h, "x_hat": batch.x_hat, "h_hat": batch.h_hat}
         about = {"key": self.key, "seconds": str(batch.seconds), "report": json.dumps(batch.report)}
         unfinished = self._path(index).with_suffix(".unfinished")
         save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, about)

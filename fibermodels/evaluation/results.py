@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fibermodels.core import FiberSamples
-from fibermodels.evaluation.figures import Row, curve, sample_grid, strength
+from fibermodels.evaluation.figures import Row, curve, sample_grid, several_subjects, strength, subject_of
 
 Metrics = Row
 
@@ -46,8 +46,13 @@ def load_samples(folder: str | Path) -> FiberSamples:
     return FiberSamples(**load_file(Path(folder) / "samples.safetensors"))
 
 
-def read_results(folders: Sequence[str | Path]) -> list[Row]:
+def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -> list[Row]:
     """The metrics of result folders, references first, every curve in the order of its lambdas.
+
+    Args:
+        folders: the results.
+        across_subjects: they may be of different subjects, whose rows then stand together; each says its own, since
+            distances between representations compare within a subject alone.
 
     Raises:
         FileNotFoundError: a folder without `metrics.json`.
@@ -65,12 +70,22 @@ def read_results(folders: Sequence[str | Path]) -> list[Row]:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"'{file}' is not a result: {error!r}") from error
         rows.append(row)
-    for key in ("subject", "dataset"):
-        found = {str(row.get(key)) for row in rows}
-        if len(found) > 1:
-            raise ValueError(f"these results have different {key}s, {sorted(found)}: their figures do not compare")
-    return sorted(rows, key=lambda row: (_RANK.get(str(row["family"]), 9), curve(row), strength(row)))
+    found = sorted({str(row.get("dataset")) for row in rows})
+    if len(found) > 1:
+        raise ValueError(f"these results have different datasets, {found}: their figures do not compare")
+    if several_subjects(rows) and not across_subjects:
+        raise ValueError(
+            f"these results have different subjects, {sorted({subject_of(row) for row in rows})}: their figures do not "
+            "compare (--across_subjects true compares what does)"
+        )
+    subjects = sorted({subject_of(row) for row in rows}) if across_subjects else []
+
+    def order(row: Row) -> tuple[int, int, str, float]:
+        group = subjects.index(subject_of(row)) if subjects else 0
+        return group, _RANK.get(str(row["family"]), 9), curve(row), strength(row)
+
+    return sorted(rows, key=order)
 
 
-_RANK = {"Oracle": 0, "Reconstruction": 1, "NearestNeighbour": 2, "Augmented": 3, "DecodedNoise": 4}
+_RANK = {"Oracle": 0, "Reconstruction": 1, "NearestNeighbour": 2, "Augmented": 3, "RandomViews": 3, "DecodedNoise": 4}
 """References come first."""

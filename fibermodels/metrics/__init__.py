@@ -1,9 +1,14 @@
-"""Metrics: pure functions of `FiberSamples`, each returning one float."""
+"""Metrics: pure functions of `FiberSamples`, each returning one float.
+
+Those that need a network beside the subject are in `classifiers` and `features`; what these compute is in
+`agreement`, `shape_texture`, `frechet` and `kid`.
+"""
 
 from fibermodels.metrics.consistency import colour_kl, colour_w1, contrast_error, pixel_error
 from fibermodels.metrics.diversity import pairwise_distance
 from fibermodels.metrics.fidelity import (
     cosine,
+    cosine_per_location,
     fiber_l2_squared,
     fiber_rms,
     fiber_rms_shuffled,
@@ -17,6 +22,7 @@ __all__ = [
     "colour_w1",
     "contrast_error",
     "cosine",
+    "cosine_per_location",
     "fiber_l2_squared",
     "fiber_rms",
     "fiber_rms_shuffled",

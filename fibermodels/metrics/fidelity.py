@@ -12,7 +12,7 @@ from fibermodels.core import FiberSamples
 
 
 def _pairs(samples: FiberSamples) -> Tensor:
-    return distances.rms(samples.h, samples.h_hat, batch_dims=2)
+    return torch.stack([distances.rms(samples.h, slot) for slot in samples.h_hat])  # maps are large: slot by slot
 
 
 def fiber_rms(samples: FiberSamples) -> float:
@@ -27,7 +27,7 @@ def fiber_rms_std(samples: FiberSamples) -> float:
 
 def fiber_l2_squared(samples: FiberSamples) -> float:
     """`||h_hat - h||_2^2`, summed over dimensions (the unit of the same paper's ImageNet tables)."""
-    return (samples.h_hat - samples.h).flatten(2).square().sum(-1).mean().item()
+    return torch.stack([(slot - samples.h).flatten(1).square().sum(-1) for slot in samples.h_hat]).mean().item()
 
 
 def fiber_rms_shuffled(samples: FiberSamples) -> float:
@@ -37,12 +37,25 @@ def fiber_rms_shuffled(samples: FiberSamples) -> float:
     """
     if len(samples.h) < 2:
         return float("nan")
-    return distances.rms(samples.h.roll(1, 0), samples.h_hat, batch_dims=2).mean().item()
+    others = samples.h.roll(1, 0)
+    return torch.stack([distances.rms(others, slot) for slot in samples.h_hat]).mean().item()
 
 
 def cosine(samples: FiberSamples) -> float:
     """`cos(h, h_hat)`, in [-1, 1]; 1 is best."""
-    return 1 - distances.cosine(samples.h, samples.h_hat, batch_dims=2).mean().item()
+    return 1 - torch.stack([distances.cosine(samples.h, slot) for slot in samples.h_hat]).mean().item()
+
+
+def cosine_per_location(samples: FiberSamples) -> float:
+    """The cosine along the channels of maps `(B, C, h, w)`, averaged over locations, in [-1, 1]; 1 is best.
+
+    Where `cosine` is that of the whole map, this lets every location count the same: it is the similarity of FeatInv's
+    tables. NaN for representations that are no maps.
+    """
+    if samples.h.ndim != 4:
+        return float("nan")
+    cosines = [torch.nn.functional.cosine_similarity(samples.h, slot, dim=1) for slot in samples.h_hat]
+    return torch.stack([one.flatten(1).mean(1) for one in cosines]).mean().item()
 
 
 def mean_reciprocal_rank(samples: FiberSamples) -> float:
@@ -51,13 +64,21 @@ def mean_reciprocal_rank(samples: FiberSamples) -> float:
     1 means that every sample is nearer to its own target than to any other.
     """
     targets = samples.h.flatten(1)
+    rows = max(32, min(1000, ELEMENTS // targets.shape[1]))
     total = 0.0
-    for slot in samples.h_hat.flatten(2):
-        for start in range(0, len(slot), 1000):
-            part = slot[start : start + 1000]
-            distance = torch.cdist(part, targets)
-            own = (part - targets[start : start + 1000]).norm(dim=1)  # exact where cdist has rounded
-            rows = torch.arange(len(part))
-            distance[rows, start + rows] = own
-            total += (1 / (distance < own[:, None]).sum(1).add(1)).sum().item()
+    for slot in samples.h_hat:
+        for start in range(0, len(slot), rows):
+            part = slot[start : start + rows].flatten(1)
+            own = (part - targets[start : start + rows]).norm(dim=1)  # exact where cdist has rounded
+            nearer = torch.zeros(len(part))
+            for low in range(0, len(targets), rows):
+                distance = torch.cdist(part, targets[low : low + rows])
+                if low == start:
+                    distance.diagonal().copy_(own)
+                nearer += (distance < own[:, None]).sum(1)
+            total += (1 / (nearer + 1)).sum().item()
     return total / samples.h_hat.shape[:2].numel()
+
+
+ELEMENTS = 2**24
+"""Numbers in a block of representations whose distances are computed at once."""

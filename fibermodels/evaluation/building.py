@@ -1,0 +1,101 @@
+"""From files to what is evaluated: a model with its subject and data, and the networks that judge it."""
+
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from fibermodels.config import allowed_imports
+from fibermodels.core import FiberModel, Subject, TrainableFiberModel
+from fibermodels.evaluation.judging import Judges
+
+
+def guard_imports() -> None:
+    """Files may name classes of ours, and of what `$FIBERMODELS_IMPORTS` allows."""
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
+
+
+def build(checkpoint: str | None, model: str | None, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Model, subject, data and what is known of the run, from a checkpoint or a YAML file with overrides.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that does not say what is expected.
+    """
+    return _from_checkpoint(checkpoint) if checkpoint else _from_yaml(str(model), overrides)
+
+
+def model_parser() -> ArgumentParser:
+    """What a `--model` file says: name, subject, data, model."""
+    from lightning.pytorch import LightningDataModule
+
+    own = ArgumentParser(prog="evaluate.py --model", exit_on_error=False)
+    own.add_argument("--config", action="config")
+    own.add_argument("--name", type=str, required=True)
+    own.add_subclass_arguments(Subject, "subject", required=True)
+    own.add_subclass_arguments(LightningDataModule, "data", required=True)
+    own.add_subclass_arguments(FiberModel, "model", required=True)
+    own.link_arguments("subject", "model.init_args.subject", apply_on="instantiate")
+    return own
+
+
+def judges(classifier: str | None, others: dict[str, str], features: dict[str, str], thresholds: list[float]) -> Judges:
+    """The networks that YAML files say (`class_path`, `init_args`, as a model's `subject`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that describes no subject, or one that is not fit to judge.
+    """
+    return Judges(
+        _network("classifier", classifier) if classifier else None,
+        {name: _network(f"judges.{name}", path) for name, path in others.items()},
+        {name: _network(f"features.{name}", path) for name, path in features.items()},
+        tuple(thresholds) if thresholds else None,
+    )
+
+
+def _network(option: str, path: str) -> Subject:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--{option}: no file at '{path}' (from {Path.cwd()})")
+    own = ArgumentParser(prog="evaluate.py", exit_on_error=False)
+    own.add_subclass_arguments(Subject, "network", required=True)
+    return _instantiated(own, ["--network", path], f"--{option} '{path}'").network
+
+
+def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    from fibermodels.training import load
+
+    run = load(path)
+    if not isinstance(run.model, FiberModel):
+        raise ValueError(f"'{path}' holds a {type(run.model).__name__}, which samples no fibers")
+    if run.data is None:
+        raise ValueError(f"'{path}' does not say on which data it was trained")
+    about = {
+        "name": Path(path).resolve().parents[1].name,
+        "fiber_weight": float(run.training.fiber.weight),
+        "training_seconds": round(run.training.seconds, 1),
+    }
+    model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # no teacher
+    return model.eval(), run.subject, run.data, about
+
+
+def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no model file at '{path}' (from {Path.cwd()})")
+    built = _instantiated(model_parser(), ["--config", path, *overrides], f"'{path}'")
+    return built.model.eval(), built.subject, built.data, {"name": built.name}
+
+
+def _instantiated(parser: ArgumentParser, arguments: list[str], what: str) -> Namespace:
+    try:
+        return parser.instantiate_classes(parser.parse_args(arguments))
+    except (ArgumentError, ValueError) as error:
+        raise ValueError(f"{what}: {_reason(str(error))}") from error
+
+
+def _reason(report: str) -> str:
+    """What is wrong, of jsonargparse's report: without the alternatives that it tried and the values it was given."""
+    _, _, tried = report.rpartition("Errors:\n")
+    lines = takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines())
+    return "\n".join(lines).strip().removeprefix("- ")

@@ -1,0 +1,110 @@
+"""Draws samples once, batch by batch, in one process or in several that share the batches.
+
+The random numbers of a batch follow from the seed and its place alone, so it does not matter which process draws it,
+nor which batches were drawn before.
+"""
+
+import time
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from fibermodels.core import FiberModel, FiberSamples, Reports, Subject, check_images
+from fibermodels.evaluation.partial import Batch, Partial
+from fibermodels.noise import seeded, skip_targets
+
+
+class Drawing:
+    """The samples of some targets, as batches that can be drawn in any order.
+
+    Args:
+        model: any FiberModel; a `Retrieval` must remember its images already.
+        subject: the network whose fibers are sampled.
+        x: target images `(B, C, H, W)`.
+        samples_per_target: n.
+        seed: of the samples; a target's samples do not depend on `batch_size`.
+        batch_size: targets at a time.
+        device: where to compute; the samples come back to the CPU.
+        partial: keeps every batch as soon as it is drawn, and has those of other processes or an interrupted call.
+
+    Raises:
+        ValueError: fewer than one sample or target at a time, or targets that are no images of the subject's.
+    """
+
+    def __init__(
+        self,
+        model: FiberModel,
+        subject: Subject,
+        x: Tensor,
+        samples_per_target: int,
+        seed: int = 0,
+        batch_size: int = 500,
+        device: str | torch.device = "cpu",
+        partial: Partial | None = None,
+    ) -> None:
+        for name, value in (("samples_per_target", samples_per_target), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        check_images(x, subject.image_shape, "targets")
+        self.model, self.subject = model.to(device), subject.to(device)
+        self.x, self.n, self.seed, self.batch_size = x, samples_per_target, seed, batch_size
+        self.device, self.partial = device, partial
+
+    def __len__(self) -> int:
+        return -(-len(self.x) // self.batch_size)
+
+    def __str__(self) -> str:
+        return type(self.model).__name__
+
+    def __getitem__(self, index: int) -> Batch:
+        """The batch of this index: kept before, or drawn now."""
+        batch = self.partial.load(index) if self.partial else None
+        if batch is None:
+            batch = self._draw(index)
+            if self.partial:
+                self.partial.keep(index, batch)
+        return batch
+
+    @torch.no_grad()
+    def _draw(self, index: int) -> Batch:
+        start = index * self.batch_size
+        x = self.x[start : start + self.batch_size].to(self.device)
+        generator = seeded("samples", self.seed)
+        skip_targets(start, generator)
+        h = self.subject(x)
+        begin = time.perf_counter()
+        x_hat = self.model.sample(h, self.n, generator)
+        if x.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - begin
+        check_images(x_hat[0], self.subject.image_shape, f"samples of {self}")
+        h_hat = torch.stack([self.subject(slot) for slot in x_hat])
+        report = self.model.report() if isinstance(self.model, Reports) else {}
+        return Batch(h.cpu(), x_hat.cpu(), h_hat.cpu(), seconds, report)
+
+    def share(self, rank: int, processes: int) -> None:
+        """Draws and keeps every `processes`-th batch, from that of number `rank`; only the first process says so."""
+        own = range(rank, len(self), processes)
+        for index in own if rank else track(own, f"sampling {self}, with {processes - 1} more"):
+            self[index]
+
+    def undone(self) -> list[int]:
+        """The batches that are not kept yet."""
+        return [index for index in range(len(self)) if not (self.partial and self.partial.holds(index))]
+
+    def gather(self) -> tuple[FiberSamples, float, dict[str, float]]:
+        """All samples, the seconds that sampling took, and what a model that `Reports` said of them."""
+        batches = [self[index] for index in track(range(len(self)), f"sampling {self}")]
+        samples = FiberSamples(
+            self.x,
+            torch.cat([batch.h for batch in batches]),
+            torch.cat([batch.x_hat for batch in batches], 1),
+            torch.cat([batch.h_hat for batch in batches], 1),
+        )
+        share = [len(batch.h) / len(self.x) for batch in batches]
+        report = {
+            name: sum(part * batch.report[name] for part, batch in zip(share, batches, strict=True))
+            for name in batches[0].report
+        }
+        return samples, sum(batch.seconds for batch in batches), report

@@ -1,0 +1,114 @@
+"""What networks beside the subject say of samples."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from fibermodels.core import FiberSamples, Subject
+from fibermodels.metrics.classifiers import ClassifierJudge
+from fibermodels.metrics.features import FeatureJudge
+from fibermodels.metrics.shape_texture import Categories
+from fibermodels.subjects import Classifier
+
+RESERVED = ("floor", "std", "targets", "truth")
+"""Last words of results' names, which no judge's name may have."""
+
+
+class Images(Protocol):
+    """A split of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: slice) -> Tensor:
+        """Images `(B, C, H, W)` in [0, 1]."""
+
+    def labels(self) -> Tensor | None:
+        """Classes `(N,)`, several labels `(N, K)` in {0, 1, NaN}, or shape and texture `(N, 2)`; None without any."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Networks that look at samples.
+
+    Raises:
+        ValueError: a name that would hide another result, or a network that does not return what is asked of it.
+    """
+
+    classifier: Subject | None = None
+    """The subject's own classifier: `top1_match`, `top1_accuracy`, ..."""
+    others: Mapping[str, Subject] = field(default_factory=dict)
+    """Classifiers that the model was not made for: `top1_match_NAME`, ..."""
+    features: Mapping[str, Subject] = field(default_factory=dict)
+    """Networks whose features images are compared in: `fid_NAME`, ..."""
+    thresholds: tuple[float, ...] | None = None
+    """Probabilities from which a label is decided for, where an image has several; None: the classifier's own, else
+    one half."""
+
+    def __post_init__(self) -> None:
+        for name in (*self.others, *self.features):
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name.split("_")[-1] in RESERVED:
+                raise ValueError(
+                    f"judge '{name}': expected a name of letters, digits, '.', '-' and '_' that does not end in one of "
+                    f"{list(RESERVED)}"
+                )
+        self._classifiers("cpu", 1), self._features("cpu", 1)
+
+    def _classifiers(self, device: str, batch_size: int) -> list[ClassifierJudge]:
+        named: list[tuple[str | None, Subject]] = [*self.others.items()]
+        if self.classifier:
+            named.insert(0, (None, self.classifier))
+        return [
+            ClassifierJudge(each, name, self.thresholds or thresholds_of(each), device, batch_size)
+            for name, each in named
+        ]
+
+    def _features(self, device: str, batch_size: int) -> list[FeatureJudge]:
+        return [
+            FeatureJudge(each, name, is_published(each), device, batch_size) for name, each in self.features.items()
+        ]
+
+    def scores(
+        self,
+        samples: FiberSamples,
+        targets: Images,
+        device: str = "cpu",
+        batch_size: int = 100,
+        categories: Categories | None = None,
+    ) -> dict[str, float]:
+        """Figures by name; NaN where one does not apply.
+
+        Args:
+            samples: of the first targets of a split.
+            targets: the split; where it has as many images again, these set the floor of distances between sets.
+            device: where to compute.
+            batch_size: images at a time.
+            categories: the classes that make up each category of the labels; None where they are the same.
+        """
+        count, labels = len(samples.x), targets.labels()
+        own = labels[:count] if labels is not None else None
+
+        def others(part: slice) -> Tensor:
+            return targets.images(slice(count + part.start, count + part.stop))
+
+        values: dict[str, float] = {}
+        for classifier in self._classifiers(device, batch_size):
+            values |= classifier(samples, own, categories)
+        for features in self._features(device, batch_size):
+            values |= features(samples, others if len(targets) >= 2 * count else None)
+        return values
+
+
+def thresholds_of(network: Subject) -> tuple[float, ...]:
+    """Those that a fine-tuned classifier was calibrated to, else one half."""
+    return tuple(network.threshold.tolist()) if isinstance(network, Classifier) else (0.5,)
+
+
+def is_published(network: Subject) -> bool:
+    """Whether these are the features of the published Frechet distance, as far as torchvision has them: the pooled
+    features of its trained Inception v3. Its transform crops the centre, where others stretch images to 299 x 299."""
+    own = {"model": "inception_v3", "layer": "pooled", "units": None}
+    given = type(network).__name__ == "Torchvision" and network.arguments.get("weights") is not None
+    return given and all(network.arguments.get(key) == value for key, value in own.items())

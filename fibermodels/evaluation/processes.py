@@ -1,0 +1,63 @@
+"""Processes that share the batches of an evaluation: one for each GPU, or some on the cores of a CPU.
+
+Each builds model and data for itself and leaves its batches in the evaluation's folder (`evaluation.partial`), from
+which the first process gathers them; nothing else passes between them.
+"""
+
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import multiprocessing
+
+Work = Callable[[int], None]
+"""What the process of a rank does; it is sent there, so it is a function of a module, or a `partial` of one."""
+
+
+def device_of(device: str, rank: int) -> str:
+    """Where the process of a rank computes: each has a GPU of its own, as far as there are enough."""
+    if device != "cuda" or not torch.cuda.is_available():
+        return device
+    return f"cuda:{rank % torch.cuda.device_count()}"
+
+
+@contextmanager
+def helped(work: Work, processes: int) -> Iterator[None]:
+    """Runs `work(rank)` in processes of ranks 1 to `processes - 1` beside the body, which is rank 0.
+
+    It leaves when all are done. What a process that failed has not done is left to the caller, with a warning. An
+    error in the body, Ctrl-C among them, ends the processes.
+    """
+    threads = torch.get_num_threads()
+    own = max(1, threads // processes)
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=_run, args=(work, rank, own), daemon=True) for rank in range(1, processes)]
+    torch.set_num_threads(own)
+    try:
+        for process in others:
+            process.start()
+        yield
+        for rank, process in enumerate(others, 1):
+            process.join()
+            if process.exitcode:
+                warnings.warn(
+                    f"process {rank} ended with status {process.exitcode}; its work is done here", stacklevel=3
+                )
+    finally:
+        for process in others:
+            if process.is_alive():
+                process.terminate()
+        torch.set_num_threads(threads)
+
+
+def _run(work: Work, rank: int, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends this one
+    torch.set_num_threads(threads)
+    try:
+        work(rank)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"process {rank}: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,82 @@
+"""Agreement: does a classifier say of the samples what it says of their targets?
+
+Functions of `FiberSamples` whose representations are a classifier's logits `(B, K)`: those of a subject that returns
+logits, or of another network (`judges.seen_by`). Every one averages over all pairs of a target and its sample.
+
+Reference: FeatInv (Neukirch et al., 2025), tables 1 and 2: the target's most likely class is the truth.
+"""
+
+import torch
+from torch import Tensor
+
+from fibermodels.core import FiberSamples
+
+
+def top_accuracy(logits: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Share of `logits` `(..., B, K)` whose `k` largest hold the label `(B,)`; NaN unless there are more classes."""
+    if k >= logits.shape[-1]:
+        return float("nan")
+    largest = logits.topk(k, dim=-1).indices
+    return (largest == labels[:, None]).any(-1).double().mean().item()
+
+
+def top1_match(samples: FiberSamples) -> float:
+    """Share of samples whose most likely class is that of their target."""
+    return top_accuracy(samples.h_hat, samples.h.argmax(-1), 1)
+
+
+def top5_match(samples: FiberSamples) -> float:
+    """Share of samples with the most likely class of their target among their five most likely."""
+    return top_accuracy(samples.h_hat, samples.h.argmax(-1), 5)
+
+
+def probability_difference(samples: FiberSamples) -> float:
+    """`100 sum_c |p_c(x) - p_c(x_hat)|` with `p = softmax(logits)`, in [0, 200] (arXiv 2603.21782, on CheXpert)."""
+    return 100 * (samples.h_hat.softmax(-1) - samples.h.softmax(-1)).abs().sum(-1).mean().item()
+
+
+def probability_difference_sigmoid(samples: FiberSamples) -> float:
+    """The same with `p = sigmoid(logits)`, for labels that do not exclude each other: in [0, 100 K]."""
+    return 100 * (samples.h_hat.sigmoid() - samples.h.sigmoid()).abs().sum(-1).mean().item()
+
+
+def decisions(logits: Tensor, thresholds: Tensor) -> Tensor:
+    """What a classifier of several labels decides, `sigmoid(logits) >= thresholds`, one threshold for each or for all.
+
+    Raises:
+        ValueError: another number of thresholds.
+    """
+    if thresholds.numel() not in (1, logits.shape[-1]):
+        raise ValueError(
+            f"thresholds: expected 1 or {logits.shape[-1]}, one for each output of the classifier, "
+            f"got {thresholds.numel()}"
+        )
+    return logits.sigmoid() >= thresholds
+
+
+def decision_match(samples: FiberSamples, thresholds: Tensor) -> float:
+    """Share of decisions on samples, over all labels, that are those on their targets."""
+    return (decisions(samples.h_hat, thresholds) == decisions(samples.h, thresholds)).double().mean().item()
+
+
+def decision_accuracy(logits: Tensor, labels: Tensor, thresholds: Tensor) -> float:
+    """Share of decisions on `logits` `(..., B, K)` that are right; labels `(B, K)` that are NaN do not count."""
+    right = decisions(logits, thresholds) == (labels > 0.5)
+    known = (~labels.isnan()).expand_as(right)
+    return right[known].double().mean().item() if known.any() else float("nan")
+
+
+def check_labels(logits: Tensor, labels: Tensor, what: str) -> None:
+    """Refuses labels that are not of the classifier's classes.
+
+    Raises:
+        ValueError: naming both.
+    """
+    outputs = logits.shape[-1]
+    if labels.ndim == 2 and labels.shape[1] != outputs:
+        raise ValueError(f"{what}: the data has {labels.shape[1]} labels per image, the classifier {outputs} outputs")
+    if labels.ndim == 1 and int(torch.max(labels)) >= outputs:
+        raise ValueError(
+            f"{what}: the data's labels go up to {int(torch.max(labels))}, the classifier has {outputs} outputs: "
+            "expected one of the data's classes, in their order"
+        )

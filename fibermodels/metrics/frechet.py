@@ -1,0 +1,78 @@
+"""The Frechet distance between two sets of images, in the features of some network.
+
+Both sets of features are taken for Gaussian. Only their means and covariances are needed, so features are streamed
+and never kept. Finite sets do not score 0, and the fewer images the higher the score (it is biased in their number):
+compare scores of equal numbers, and read each beside its floor, the score of as many other real images.
+
+Reference: Heusel et al., NeurIPS 2017 (FID, with Inception's pooled features); Nash et al., arXiv 2103.03841 (sFID).
+"""
+
+import torch
+from torch import Tensor
+
+SPATIAL_DIMENSIONS = 2048
+"""At most so many numbers of a feature map enter the spatial distance (2023 of Inception's in the reference)."""
+
+
+class Moments:
+    """Number, mean and covariance of vectors that come in batches, in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = self._scatter = torch.zeros(0, dtype=torch.double)
+        self._root: Tensor | None = None
+
+    def update(self, features: Tensor) -> None:
+        """Takes in features `(B, D)`.
+
+        The scatter about the mean is merged batch by batch (Chan, Golub & LeVeque, 1979), which keeps its digits
+        where the mean is large beside the spread.
+        """
+        own = features.detach().double()
+        mean, count = own.mean(0), len(own)
+        scatter, self._root = (own - mean).T @ (own - mean), None
+        if not self.count:
+            self.count, self.mean, self._scatter = count, mean, scatter
+            return
+        total, step = self.count + count, mean - self.mean
+        self._scatter = self._scatter + scatter + torch.outer(step, step) * (self.count * count / total)
+        self.mean = self.mean + step * (count / total)
+        self.count = total
+
+    @property
+    def covariance(self) -> Tensor:
+        """The unbiased covariance `(D, D)`.
+
+        Raises:
+            ValueError: fewer than two vectors so far.
+        """
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least 2 vectors, got {self.count}")
+        return self._scatter / (self.count - 1)
+
+    @property
+    def root(self) -> Tensor:
+        """The symmetric root of the covariance, computed once."""
+        if self._root is None:
+            values, vectors = torch.linalg.eigh(self.covariance)
+            self._root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        return self._root
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+    """`|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^(1/2) S2 S1^(1/2))^(1/2))`, at least 0.
+
+    The trace of the root comes from two symmetric eigendecompositions, which are stable where the covariances
+    are singular, as they are of fewer vectors than dimensions.
+    """
+    middle = torch.linalg.eigvalsh(first.root @ second.covariance @ first.root).clamp(min=0)
+    spread = first.covariance.trace() + second.covariance.trace() - 2 * middle.sqrt().sum()
+    distance = (first.mean - second.mean).square().sum() + spread
+    return max(0.0, distance.item())
+
+
+def first_channels(maps: Tensor) -> Tensor:
+    """What the spatial distance sees of feature maps `(B, C, h, w)`: the first channels, flattened, as many as fit
+    into `SPATIAL_DIMENSIONS` (at least one)."""
+    channels = max(1, SPATIAL_DIMENSIONS // maps[0, 0].numel())
+    return maps[:, :channels].flatten(1)

@@ -1,0 +1,187 @@
+"""Judges: in batches as in one piece, right names, and floors."""
+
+import pytest
+import torch
+from cases import images
+from cases import subject as decoloriser
+from torch import nn
+
+from fibermodels.core import FiberSamples, Subject
+from fibermodels.evaluation.judging import Judges, is_published
+from fibermodels.metrics import agreement, features
+from fibermodels.metrics.classifiers import ClassifierJudge
+from fibermodels.metrics.features import FeatureJudge
+from fibermodels.metrics.frechet import Moments, first_channels, frechet_distance
+from fibermodels.metrics.judges import seen_by
+from fibermodels.metrics.kid import kernel_distance
+from fibermodels.noise import seeded
+
+
+class Maps(Subject):
+    """A small convolution: maps, or what is left of them when they are flattened."""
+
+    def __init__(self, channels: int = 5, layer: str = "spatial", seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = layer
+        self.image_shape = (3, 28, 28)
+        self.convolution = nn.Conv2d(3, channels, 7, 7)
+        self.feature_shape = {"spatial": (channels, 4, 4), "logits": (channels,), "unit": ()}[layer]
+        self.freeze()
+
+    def forward(self, x):
+        maps = self.convolution(x)
+        return {"spatial": maps, "logits": maps.mean((2, 3)), "unit": maps.mean((1, 2, 3))}[self.layer]
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """30 targets, 3 noisy copies each."""
+    x, phi = images(30), decoloriser()
+    x_hat = (x + 0.2 * torch.randn(3, *x.shape, generator=seeded("noisy"))).clamp(0, 1)
+    return FiberSamples(x, phi(x), x_hat, torch.stack([phi(slot) for slot in x_hat]))
+
+
+OTHERS = images(60)[30:]
+
+
+def law(features):
+    own = Moments()
+    own.update(features)
+    return own
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("batch_size", [4, 100])
+def test_features_are_compared_slot_by_slot(samples, batch_size):
+    network = Maps()
+    found = FeatureJudge(network, "maps", batch_size=batch_size)(samples, lambda part: OTHERS[part])
+    x, slots, others = network(samples.x), [network(slot) for slot in samples.x_hat], network(OTHERS)
+    pooled = {id(maps): maps.mean((2, 3)) for maps in (x, *slots, others)}
+
+    def fid(maps):
+        return frechet_distance(law(pooled[id(x)]), law(pooled[id(maps)]))
+
+    assert found["fid_maps"] == pytest.approx(mean([fid(slot) for slot in slots]), rel=1e-6)
+    assert found["fid_maps_floor"] == pytest.approx(fid(others), rel=1e-6)
+    flat = law(first_channels(x))
+    expected = mean([frechet_distance(flat, law(first_channels(slot))) for slot in slots])
+    assert found["sfid_maps"] == pytest.approx(expected, rel=1e-5)
+    kernels = [kernel_distance(pooled[id(x)], pooled[id(slot)], paired=True) for slot in slots]
+    assert found["kid_maps"] == pytest.approx(mean(kernels), rel=1e-4)
+    assert found["kid_maps_std"] == pytest.approx(torch.tensor(kernels).std(correction=0).item(), rel=1e-3)
+    assert found["kid_maps_floor"] == pytest.approx(kernel_distance(pooled[id(x)], pooled[id(others)]), rel=1e-4)
+    assert 0 < found["pairwise_distance_maps"] < 2
+
+
+def test_blocks_of_the_kernel_distance(samples, monkeypatch):
+    monkeypatch.setattr(features, "BLOCK", 10)
+    network = Maps()
+    found = FeatureJudge(network, "maps", batch_size=4)(samples)
+    parts = [
+        kernel_distance(network(x).mean((2, 3)), network(y).mean((2, 3)), paired=True)
+        for slot in samples.x_hat
+        for x, y in zip(samples.x.split(10), slot.split(10), strict=True)
+    ]
+    assert found["kid_maps"] == pytest.approx(mean(parts), rel=1e-4)
+    whole = FeatureJudge(network, "maps")(samples)
+    assert found["fid_maps"] == pytest.approx(whole["fid_maps"], rel=1e-6), "blocks are of the kernel alone"
+
+
+def test_more_noise_is_further_away(samples):
+    network = FeatureJudge(Maps(), "maps")
+    more = (samples.x + 0.5 * torch.randn(3, *samples.x.shape, generator=seeded("more"))).clamp(0, 1)
+    less, more = network(samples), network(FiberSamples(samples.x, samples.h, more, samples.h_hat))
+    for name in ("fid_maps", "sfid_maps", "kid_maps", "pairwise_distance_maps"):
+        assert more[name] > less[name]
+
+
+def test_a_single_target_has_only_diversity(samples):
+    one = FiberSamples(samples.x[:1], samples.h[:1], samples.x_hat[:, :1], samples.h_hat[:, :1])
+    assert set(FeatureJudge(Maps(), "maps")(one)) == {"pairwise_distance_maps"}
+
+
+def test_a_classifier_sees_what_it_would_see_itself(samples):
+    network = Maps(8, "logits")
+    seen = seen_by(network, samples, batch_size=7)
+    torch.testing.assert_close(seen.h, network(samples.x))
+    torch.testing.assert_close(seen.h_hat[1], network(samples.x_hat[1]))
+    labels = network(samples.x).argmax(1)
+    found = ClassifierJudge(network, batch_size=7)(samples, labels)
+    assert found["top1_match"] == found["top1_accuracy"] == agreement.top1_match(seen)
+    assert found["top1_accuracy_targets"] == found["top5_accuracy_targets"] == 1
+    assert 0 < found["top1_match"] < found["top5_match"]
+
+
+def test_several_labels(samples):
+    labels = (Maps(4, "logits")(samples.x).sigmoid() > 0.4).float()
+    labels[0, 0] = float("nan")
+    found = ClassifierJudge(Maps(4, "logits"), "chest", (0.4,))(samples, labels)
+    assert found["decision_accuracy_targets_chest"] == 1
+    assert found["decision_match_chest"] == pytest.approx(found["decision_accuracy_chest"], abs=0.02)
+    assert "top1_match_chest" not in found
+
+
+def test_cues(samples):
+    network = Maps(8, "logits")
+    categories = [[0, 1], [2, 3, 4], [5], [6, 7]]
+    decided = network(samples.x).softmax(1)
+    decided = torch.stack([decided[:, own].mean(1) for own in categories], 1).argmax(1)
+    cues = torch.stack((decided, (decided + 1) % 4), 1)
+    found = ClassifierJudge(network)(samples, cues, categories)
+    assert found["shape_preference_targets"] == 1
+    assert found["shape_accuracy"] < 1
+    swapped = ClassifierJudge(network)(samples, cues.flip(1), categories)
+    assert swapped["texture_accuracy"] == found["shape_accuracy"]
+    assert ClassifierJudge(network)(samples, decided, categories)["top1_accuracy_targets"] == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Judges(Maps()), "expected a network that returns logits"),
+        (lambda: Judges(others={"a": Maps()}), "classifier a: expected a network that returns logits"),
+        (lambda: Judges(features={"a": Maps(layer="unit")}), r"features a: expected a network that returns vectors"),
+        (lambda: Judges(features={"a_floor": Maps()}), "judge 'a_floor': expected a name"),
+        (lambda: Judges(others={"my net": Maps(layer="logits")}), "judge 'my net': expected a name"),
+    ],
+)
+def test_networks_that_are_not_fit_to_judge(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_images_of_another_size(samples):
+    small = FiberSamples(samples.x[..., :9], samples.h, samples.x_hat[..., :9], samples.h_hat)
+    with pytest.raises(ValueError, match=r"Maps, as a judge: expected shape \(B, 3, 28, 28\)"):
+        FeatureJudge(Maps(), "maps")(small)
+
+
+def test_only_the_features_of_the_published_distance_are_called_fid(samples):
+    class Torchvision(Maps):
+        def __init__(self, model="inception_v3", layer="pooled", weights="pretrained", units=None):
+            super().__init__(layer="logits")
+
+    assert is_published(Torchvision())
+    for other in ({"weights": None}, {"model": "resnet50"}, {"layer": "logits"}, {"units": [1]}):
+        assert not is_published(Torchvision(**other))
+    assert not is_published(Maps())
+    found = Judges(features={"inception": Torchvision()}).scores(samples, Split())
+    assert {"fid", "kid", "pairwise_distance_inception"} <= set(found)
+    assert not {"fid_inception", "fid_floor"} & set(found), "no floor: there are no other images"
+
+
+class Split:
+    """A split of 30 images, without labels."""
+
+    def __len__(self):
+        return 30
+
+    def images(self, indices):
+        return images(30)[indices]
+
+    def labels(self):
+        return None
