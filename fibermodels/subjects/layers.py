@@ -177,7 +177,9 @@ def at_layer(
     if layer == "pooled":
         linear = [name for name in calls if isinstance(network.get_submodule(name), nn.Linear)]
         if not linear:
-            raise ValueError(f"layer: {type(network).__name__} has no linear layer, so 'pooled' means nothing; name one")
+            raise ValueError(
+                f"layer: {type(network).__name__} has no linear layer, so 'pooled' means nothing; name one"
+            )
         return AtLayer(linear[-1], calls.count(linear[-1]), given=True)
     if layer == "spatial":
         size = (example.shape[-2], example.shape[-1])

@@ -46,6 +46,9 @@ class Preprocess(nn.Module):
         ValueError: a crop larger than the resized image, or channels that do not fit.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         image_shape: list[int],

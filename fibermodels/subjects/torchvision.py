@@ -65,7 +65,8 @@ def _weights(model: str, tag: str | None) -> Any:
     if model not in names:
         near = difflib.get_close_matches(model, names, n=5)
         raise ValueError(
-            f"model: torchvision.models has no '{model}'; " + (f"did you mean {near}?" if near else f"expected of {names}")
+            f"model: torchvision.models has no '{model}'; "
+            + (f"did you mean {near}?" if near else f"expected of {names}")
         )
     known = models.get_model_weights(model).__members__
     if tag is not None and tag not in known:
@@ -85,8 +86,8 @@ def _network(model: str, chosen: Any, weights: str | None, num_classes: int | No
             state = chosen.get_state_dict(progress=False, check_hash=True)
         except OSError as error:
             raise FileNotFoundError(
-                f"weights: nothing to be had from {chosen.url} ({error}); download it where there is a network and give "
-                "the file: weights: FILE.pth"
+                f"weights: nothing to be had from {chosen.url} ({error}); download it where there is a network and "
+                "give the file: weights: FILE.pth"
             ) from error
         fit_state(network, state, weights, "; give no num_classes with pretrained weights")
     elif weights is not None:
