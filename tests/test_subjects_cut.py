@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from brought import Convolutional, Tokens
+from brought import Convolutional
 from cases import images
 from safetensors.torch import save_file
 
