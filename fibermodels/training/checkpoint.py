@@ -161,7 +161,8 @@ def _round(model: Trainable) -> None:
 
 def _batches(run: Run, split: str) -> Iterator[dict[str, torch.Tensor]]:
     """A split's images with their representations, where there is a subject."""
-    for batch in run.data.split(split).batches(1000):
+    size = run.data.batch_size if isinstance(run.model, Supervised) else 1000  # of large images for large networks
+    for batch in run.data.split(split).batches(size):
         if run.subject is not None:
             with torch.no_grad():
                 batch["h"] = run.subject(batch["x"])
