@@ -166,7 +166,7 @@ def test_foreign_files_are_refused(tmp_path):
         ("stem", {"interpolation": "nearest"}, "interpolation: expected bilinear or bicubic"),
         ("stem", {"input_size": [32]}, r"input_size: expected \[height, width\]"),
         ("stem", {"network": "Convolutionl"}, r"no class 'brought.Convolutionl'; did you mean \['Convolutional'\]"),
-        ("stem", {"network": "Labelled"}, "'brought.Labelled' is not an nn.Module"),
+        ("stem", {"network": "Labelled"}, "no class 'brought.Labelled': that is not an nn.Module"),
     ],
 )
 def test_bad_arguments_are_named(layer, options, message):

@@ -1,15 +1,18 @@
 """The subjects that work by name: each file of `configs/parts/subjects`, at its real size with random weights."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from fibermodels.config import build, describe
+from fibermodels.core import Subject
 from fibermodels.subjects import Timm, Torchvision
 
 PARTS = Path(__file__).parents[1] / "configs" / "parts" / "subjects"
@@ -72,6 +75,27 @@ def published(phi):
 def test_every_file_is_in_the_table():
     assert {path.stem for path in PARTS.glob("*.yaml")} == set(SHAPES)
     assert all(path.read_text().startswith("# ") for path in PARTS.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_command_line_reads_every_file(name):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Subject, "subject")
+    read = parser.parse_args(["--subject", str(PARTS / f"{name}.yaml")]).subject
+    assert read.class_path.startswith("fibermodels.subjects.")
+    assert read.init_args.weights is None
+
+
+def test_the_command_line_reads_a_configuration_and_a_users_network():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Subject, "subject")
+    given = {"class_path": "Transformers", "init_args": {"source": {"model_type": "dinov2", "image_size": 56}}}
+    given["init_args"] |= {"layer": "spatial", "mean": [0.5], "std": [0.5]}
+    read = parser.parse_args(["--subject", json.dumps(given)]).subject
+    assert read.init_args.source == {"model_type": "dinov2", "image_size": 56}
+    statistics = {"mean": [0.5], "std": [0.5], "image_shape": [1, 8, 8], "layer": "conv"}
+    given = {"class_path": "Cut", "init_args": {"network": "brought.Tokens", "network_args": {"width": 3}} | statistics}
+    assert parser.parse_args(["--subject", json.dumps(given)]).subject.init_args.network_args == {"width": 3}
 
 
 @pytest.mark.parametrize("name", NAMES)
