@@ -124,6 +124,6 @@ def import_class(path: str, accepts: Callable[[Any], bool], what: str) -> Any:
     found = getattr(module, name, None)
     if not accepts(found):
         near = difflib.get_close_matches(name, [n for n, v in vars(module).items() if accepts(v)])
-        reason = f"no class '{path}'" if found is None else f"'{path}' is not {what}"
-        raise ValueError(reason + (f"; did you mean {near}?" if near else ""))
+        reason = "" if found is None else f": that is not {what}"
+        raise ValueError(f"no class '{path}'{reason}" + (f"; did you mean {near}?" if near else ""))
     return found

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, Self, final
+from typing import Any, Literal, Protocol, Self, final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -175,8 +175,11 @@ class Trainable(Component, ABC):
         """Figures that validation reports beside the loss, each `(B,)`."""
         return {}
 
+    product_split: Literal["train", "val"] = "train"
+    """The split that `product` gets."""
+
     def product(self, batches: Iterable[dict[str, Tensor]]) -> Component:
-        """What is kept of the trained object, finished on batches of the training set: itself."""
+        """What is kept of the trained object, finished on batches of `product_split`: itself."""
         return self
 
 
@@ -187,8 +190,16 @@ class Supervised(Trainable, ABC):
     def loss(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """As in `Trainable`, with labels `(B,)` or `(B, K)`."""
 
-    def scores(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-        return {}
+    product_split: Literal["train", "val"] = "val"
+    """Calibration on what a network was trained on would call it too sure."""
+
+    @abstractmethod
+    def predict(self, x: Tensor) -> Tensor:
+        """What is compared with labels, `(B, K)`."""
+
+    @abstractmethod
+    def split_scores(self, predictions: Tensor, y: Tensor) -> dict[str, float]:
+        """Figures of a whole split, which no mean over batches gives: its predictions `(N, K)` against its labels."""
 
 
 class LatentSpace(Component, ABC):

@@ -12,7 +12,7 @@ from cases import write_mnist
 from scripts import run
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = [path for path in sorted(ROOT.glob("configs/**/*.yaml")) if path.parent.name != "parts"]
+CONFIGS = [path for path in sorted(ROOT.glob("configs/**/*.yaml")) if "parts" not in path.relative_to(ROOT).parts]
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,20 @@
 """Networks under study."""
 
+from fibermodels.subjects.classifier import Classifier
 from fibermodels.subjects.cut import Cut
 from fibermodels.subjects.decolorise import DecolorisedAutoencoder, DecolorisedEncoder
+from fibermodels.subjects.finetuned import FinetunedClassifier
 from fibermodels.subjects.timm import Timm
 from fibermodels.subjects.torchvision import Torchvision
+from fibermodels.subjects.transformers import Transformers
 
-__all__ = ["Cut", "DecolorisedAutoencoder", "DecolorisedEncoder", "Timm", "Torchvision"]
+__all__ = [
+    "Classifier",
+    "Cut",
+    "DecolorisedAutoencoder",
+    "DecolorisedEncoder",
+    "FinetunedClassifier",
+    "Timm",
+    "Torchvision",
+    "Transformers",
+]

@@ -1,7 +1,6 @@
 """What all subjects made of somebody's network share: preprocess, read, choose."""
 
 from abc import ABC
-from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,6 @@ class Networked(Subject, ABC):
             shape = torch.Size((len(units), *shape[1:]))
         self.feature_shape = tuple(shape)
 
-    @final
     def forward(self, images: Tensor) -> Tensor:
         h = self.reading(self.network, self.preprocess(images))
         return h if self.units is None else h[:, self.units]

@@ -14,12 +14,14 @@ Interpolation = Literal["bilinear", "bicubic"]
 def resized(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
     """Images `(B, C, *size)`, low-passed before they shrink, as Pillow resizes.
 
-    Bicubic weights overshoot at edges; like Pillow's, what leaves [0, 1] is cut off.
+    Bicubic weights overshoot at edges; what leaves [0, 1] is cut off, as Pillow does after it has resized the rows and
+    again after the columns.
     """
-    if tuple(images.shape[-2:]) == size:
-        return images
-    output = nn.functional.interpolate(images, size, mode=interpolation, antialias=True, align_corners=False)
-    return output.clamp(0, 1) if interpolation == "bicubic" else output
+    for target in ((images.shape[-2], size[1]), size):
+        if tuple(images.shape[-2:]) != target:
+            images = nn.functional.interpolate(images, target, mode=interpolation, antialias=True, align_corners=False)
+            images = images.clamp(0, 1) if interpolation == "bicubic" else images
+    return images
 
 
 def centre_cropped(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -45,6 +47,9 @@ class Preprocess(nn.Module):
     Raises:
         ValueError: a crop larger than the resized image, or channels that do not fit.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,

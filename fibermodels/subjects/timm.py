@@ -33,8 +33,8 @@ class Timm(Networked):
             vector before the classifier), `logits`, or the name of a module.
         image_shape: `[C, H, W]` of the images; one channel is repeated. The network's own input size is another matter.
         weights: None starts at random; `pretrained` takes timm's from the hub or its cache; else a safetensors or torch
-            file, from here or below the data root: timm's, OpenCLIP's with a tower of timm, or what `export.py` wrote of
-            a fine-tuned classifier.
+            file, from here or below the data root: timm's, OpenCLIP's with a tower of timm, or what `export.py` wrote
+            of a fine-tuned classifier.
         units: channels of the map, or entries of the vector, in this order; None takes all.
         num_classes: outputs of the classifier; 0 has none and drops the one in a file. None is the network's own.
         input_size: pixels per side that the network takes; None is its own. Transformers then resample their position
@@ -79,7 +79,7 @@ class Timm(Networked):
         self.licence = licence
 
 
-def _network(model: str, weights: str | None, num_classes: int | None, input_size: int | None) -> nn.Module:
+def _network(model: str, weights: str | None, num_classes: int | None, input_size: int | None) -> Any:
     import timm
 
     cfg = _config(model)
@@ -99,18 +99,18 @@ def _network(model: str, weights: str | None, num_classes: int | None, input_siz
         own = cfg["num_classes"] if num_classes is None else num_classes  # equal numbers make timm load strictly
         options["pretrained_cfg_overlay"] = {"state_dict": state, "num_classes": own}
     try:
-        network: nn.Module = timm.create_model(model, pretrained=True, **options)
+        network = timm.create_model(model, pretrained=True, **options)
     except OSError as error:
         raise FileNotFoundError(
-            f"weights: the hub gives no weights for '{model}' ({str(error).splitlines()[0]}); download them where there "
-            "is a network and give the file: weights: FILE.safetensors"
+            f"weights: the hub gives none for '{model}' ({str(error).splitlines()[0]}); download them where there is "
+            "a network and give the file: weights: FILE.safetensors"
         ) from error
     except RuntimeError as error:
         reason = " ".join(line.strip()[:200] for line in str(error).splitlines()[:3])
         raise ValueError(
             f"weights: '{weights}' does not fit {model}: {reason}; if it is the classifier, give its num_classes, or 0"
         ) from error
-    network.pretrained_cfg.pop("state_dict", None)  # type: ignore[operator, union-attr]
+    network.pretrained_cfg.pop("state_dict", None)
     return network.eval()
 
 

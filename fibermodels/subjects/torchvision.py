@@ -86,8 +86,8 @@ def _network(model: str, chosen: Any, weights: str | None, num_classes: int | No
             state = chosen.get_state_dict(progress=False, check_hash=True)
         except OSError as error:
             raise FileNotFoundError(
-                f"weights: nothing to be had from {chosen.url} ({error}); download it where there is a network and give "
-                "the file: weights: FILE.pth"
+                f"weights: nothing to be had from {chosen.url} ({error}); download it where there is a network and "
+                "give the file: weights: FILE.pth"
             ) from error
         fit_state(network, state, weights, "; give no num_classes with pretrained weights")
     elif weights is not None:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from fibermodels.config import build, describe
-from fibermodels.core import Subject, Trainable, TrainableFiberModel
-from fibermodels.training.module import Training, own_part
+from fibermodels.core import Subject, Supervised, Trainable, TrainableFiberModel
+from fibermodels.training.module import Training, labels_of, own_part
 
 
 class Run(NamedTuple):
@@ -113,12 +113,8 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
         raise ValueError(f"'{path}' does not say on which data it was trained")
     if half:
         _round(run.model)
-    product = run.model.product(_batches(run, "train"))
-    scores: dict[str, list[torch.Tensor]] = {}
-    with torch.no_grad():
-        for batch in _batches(run, "test"):
-            for name, value in run.model.scores(batch["x"], batch.get("h")).items():
-                scores.setdefault(name, []).append(value)
+    product = run.model.product(_batches(run, run.model.product_split))
+    scores = _test_scores(run)
     out.parent.mkdir(parents=True, exist_ok=True)
     kind = torch.float16 if half else torch.float32
     state, metadata = product.density() if isinstance(product, TrainableFiberModel) else (product.state_dict(), {})
@@ -126,13 +122,33 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
     content: dict[str, object] = {
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "dataset": run.data.name,
-        "test_scores": {name: round(float(torch.cat(parts).mean()), 6) for name, parts in scores.items()},
+        "test_scores": {name: round(value, 6) for name, value in scores.items()},
         "component": describe(product),
         "training": describe(run.training),
         "data": describe(run.data),
     }
     card.write_text(json.dumps(content, indent=2) + "\n")
     return content
+
+
+@torch.no_grad()
+def _test_scores(run: Run) -> dict[str, float]:
+    """Figures of the test split: means over images, and a supervised learner's figures of the whole."""
+    model = run.model
+    supervised = isinstance(model, Supervised)
+    scores: dict[str, list[torch.Tensor]] = {}
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for batch in _batches(run, "test"):
+        given = labels_of(batch, model) if supervised else batch.get("h")
+        for name, value in model.scores(batch["x"], given).items():
+            scores.setdefault(name, []).append(value)
+        if isinstance(model, Supervised):
+            found.append((model.predict(batch["x"]), labels_of(batch, model)))
+    means = {name: float(torch.cat(parts).mean()) for name, parts in scores.items()}
+    if isinstance(model, Supervised) and found:
+        predictions, y = (torch.cat(parts) for parts in zip(*found, strict=True))
+        means |= model.split_scores(predictions, y)
+    return means
 
 
 def _round(model: Trainable) -> None:
@@ -145,7 +161,8 @@ def _round(model: Trainable) -> None:
 
 def _batches(run: Run, split: str) -> Iterator[dict[str, torch.Tensor]]:
     """A split's images with their representations, where there is a subject."""
-    for batch in run.data.split(split).batches(1000):
+    size = run.data.batch_size if isinstance(run.model, Supervised) else 1000  # of large images for large networks
+    for batch in run.data.split(split).batches(size):
         if run.subject is not None:
             with torch.no_grad():
                 batch["h"] = run.subject(batch["x"])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.config import Recorded, describe
-from fibermodels.core import FiberModel, Pushforward, Subject, Trainable, TrainableFiberModel, fingerprint
+from fibermodels.core import FiberModel, Pushforward, Subject, Supervised, Trainable, TrainableFiberModel, fingerprint
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
 
@@ -64,12 +64,25 @@ def one_cycle(progress: float, rise: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - rise) / (1 - rise))))
 
 
+def labels_of(batch: dict[str, Tensor], learner: Trainable) -> Tensor:
+    """The labels `y` of a batch.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if "y" not in batch:
+        raise ValueError(
+            f"a {type(learner).__name__} trains on labels 'y'; the data's batches hold {sorted(batch)} alone"
+        )
+    return batch["y"]
+
+
 class Training(LightningModule, metaclass=Recorded):
     """Minimises the mean of the summed loss terms with AdamW under a one-cycle schedule.
 
     Args:
         learner: what is trained.
-        subject: the frozen network under study; None only where the subject itself is trained.
+        subject: the frozen network under study; None only where the subject itself is trained, with labels or without.
         fiber: the fiber loss, for a learner that can push noise to images.
         lr: peak learning rate.
         weight_decay: AdamW's decoupled weight decay.
@@ -98,6 +111,8 @@ class Training(LightningModule, metaclass=Recorded):
             raise ValueError(f"rise: expected a share in (0, 1), got {rise}")
         if subject is None and isinstance(learner, FiberModel):
             raise ValueError(f"a {type(learner).__name__} needs the subject whose fibers it samples")
+        if subject is not None and isinstance(learner, Supervised):
+            raise ValueError(f"subject: a {type(learner).__name__} trains on labels and takes none")
         if subject is not None and subject.image_shape != learner.image_shape:
             raise ValueError(f"the subject takes images {subject.image_shape}, the learner {learner.image_shape}")
         if fiber.weight and not isinstance(learner, Pushforward):
@@ -151,6 +166,8 @@ class Training(LightningModule, metaclass=Recorded):
         self._check_finite("val", means)
         for name, value in means.items():
             self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=len(batch["x"]), sync_dist=True)
+        if isinstance(self.learner, Supervised):
+            self._predictions.append((self.learner.predict(batch["x"]), labels_of(batch, self.learner)))
         h = self._represent(batch)
         for name, value in self.learner.scores(batch["x"], h).items():
             self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True)
@@ -166,10 +183,32 @@ class Training(LightningModule, metaclass=Recorded):
         if isinstance(self.learner, TrainableFiberModel):
             self._log_energy(self.learner, batch["x"][rows], h[rows])
 
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the predictions of an earlier epoch."""
+        self._predictions: list[tuple[Tensor, Tensor]] = []
+
+    def on_validation_epoch_end(self) -> None:
+        """A supervised learner's figures of the whole split, over all processes."""
+        if isinstance(self.learner, Supervised) and self._predictions:
+            found = (torch.cat(parts) for parts in zip(*self._predictions, strict=True))
+            predictions, y = (self._from_all(part) for part in found)
+            for name, value in self.learner.split_scores(predictions.float(), y).items():
+                self.log(f"val/{name}", value)
+
+    def _from_all(self, part: Tensor) -> Tensor:
+        """The rows of every process, each of which has as many."""
+        if self.trainer.world_size == 1:
+            return part
+        gathered = self.all_gather(part)
+        return torch.as_tensor(gathered).flatten(0, 1)
+
     def _reseed(self, stage: str, *where: int) -> None:
         reseed(seeded(stage, self.seed, *where, self.global_rank).initial_seed(), self.device)
 
     def _represent(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """What the loss is given beside the images: representations, or a supervised learner's labels."""
+        if isinstance(self.learner, Supervised):
+            return labels_of(batch, self.learner)
         if "h" in batch or self.subject is None:
             return batch.get("h")
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # a condition that is not rounded

@@ -1,0 +1,86 @@
+"""A fine-tuned network as a subject: an encoder, a head, and calibrated logits."""
+
+import torch
+from torch import Tensor, nn
+
+from fibermodels.core import Subject
+from fibermodels.nn import ResidualMLP
+
+
+def head(features: int, classes: int, blocks: int, width: int | None) -> nn.Module:
+    """A linear layer for 0 blocks, else a residual perceptron: `(B, features)` to `(B, classes)`."""
+    if not blocks:
+        return nn.Linear(features, classes)
+    return ResidualMLP(features, classes, width or features, blocks, hidden=4 * (width or features))
+
+
+def check_encoder(encoder: Subject, classes: list[str]) -> int:
+    """The number of features.
+
+    Raises:
+        ValueError: an encoder that gives no vector, or classes that are no names.
+    """
+    if len(encoder.feature_shape) != 1:
+        raise ValueError(
+            f"encoder: a classifier reads a vector, this encoder gives {list(encoder.feature_shape)}; "
+            "give it layer: pooled"
+        )
+    if not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"classes: expected different names, got {classes}")
+    return encoder.feature_shape[0]
+
+
+class Classifier(Subject):
+    """Calibrated logits `head(encoder(x)) / T`, one per class; what `FinetunedClassifier` becomes.
+
+    `sigmoid` of them, or `softmax` with `exclusive`, are probabilities. To look at the fine-tuned network elsewhere,
+    give `Timm` the exported file as its weights and name the layer.
+
+    Args:
+        encoder: images to vectors `(B, D)`.
+        classes: names, in the order of the logits.
+        blocks: residual blocks before the last linear layer of the head; 0 for none.
+        width: of those blocks; None takes the encoder's features.
+        exclusive: an image has one class, not any number of them.
+        weights: a safetensors file that `export.py` wrote; None keeps the encoder's and a random head.
+
+    Raises:
+        FileNotFoundError, ValueError: as `Component.load_weights`, and for an encoder that gives maps.
+    """
+
+    temperature: Tensor
+    threshold: Tensor
+
+    def __init__(
+        self,
+        encoder: Subject,
+        classes: list[str],
+        blocks: int = 0,
+        width: int | None = None,
+        exclusive: bool = False,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.head = head(check_encoder(encoder, classes), len(classes), blocks, width)
+        self.encoder, self.classes, self.exclusive = encoder, list(classes), exclusive
+        self.image_shape, self.feature_shape = encoder.image_shape, (len(classes),)
+        self.register_buffer("temperature", torch.ones(len(classes)))
+        self.register_buffer("threshold", torch.full((len(classes),), 0.5))
+        self.load_weights(weights)
+        self.freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.encoder(images))
+        return logits / self.temperature
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """`(B, K)`."""
+        logits = self(images)
+        return logits.softmax(1) if self.exclusive else logits.sigmoid()
+
+    def decide(self, images: Tensor) -> Tensor:
+        """Yes or no per class, `(B, K)`: the most probable class alone, or each that reaches its threshold."""
+        p = self.probabilities(images)
+        if self.exclusive:
+            return nn.functional.one_hot(p.argmax(1), p.shape[1]).bool()
+        return p >= self.threshold

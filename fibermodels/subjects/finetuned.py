@@ -1,0 +1,146 @@
+"""Training a classifier on labelled images, so that it can become a subject: head alone or the whole network.
+
+Reference: arXiv 2603.21782, whose chest X-ray classifiers are trained this way.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from fibermodels.config import build, describe
+from fibermodels.core import Subject, Supervised
+from fibermodels.subjects.classifier import Classifier, check_encoder, head
+from fibermodels.subjects.multilabel import (
+    asymmetric_loss,
+    auroc,
+    f1_thresholds,
+    fitted_temperature,
+    fitted_temperatures,
+)
+
+
+class FinetunedClassifier(Supervised):
+    """An encoder with a new head, trained on labels, then calibrated: its product is a `Classifier`.
+
+    Labels are `(B, K)` in {0, 1, NaN} under a masked asymmetric loss, or classes `(B,)` under cross entropy with
+    `exclusive`. Being a subject, the encoder stays in evaluation mode: no dropout, no new batch statistics.
+
+    Args:
+        encoder: images to vectors `(B, D)`, such as `Timm(layer="pooled", num_classes=0)`.
+        classes: names, in the order of the labels.
+        train_encoder: fine-tune the encoder, too; False trains the head on frozen features.
+        blocks: residual blocks before the last linear layer of the head; 0 for none.
+        width: of those blocks; None takes the encoder's features.
+        exclusive: an image has one class, not any number of them.
+        gamma_pos, gamma_neg, margin: of the asymmetric loss.
+        rotate: training images are turned by up to so many degrees, either way; what comes in is black.
+        flip: chance that a training image is mirrored.
+
+    Raises:
+        ValueError: an encoder that gives maps, or options out of range.
+    """
+
+    def __init__(
+        self,
+        encoder: Subject,
+        classes: list[str],
+        train_encoder: bool = True,
+        blocks: int = 0,
+        width: int | None = None,
+        exclusive: bool = False,
+        gamma_pos: float = 0.0,
+        gamma_neg: float = 3.0,
+        margin: float = 0.0,
+        rotate: float = 0.0,
+        flip: float = 0.0,
+    ) -> None:
+        super().__init__()
+        features = check_encoder(encoder, classes)
+        if min(gamma_pos, gamma_neg) < 0 or not 0 <= margin < 1:
+            raise ValueError(
+                f"gamma_pos, gamma_neg, margin: expected 0 or more, margin below 1, got {gamma_pos, gamma_neg, margin}"
+            )
+        if not 0 <= rotate <= 180 or not 0 <= flip <= 1:
+            raise ValueError(f"rotate, flip: expected degrees up to 180 and a chance, got {rotate} and {flip}")
+        self.encoder = encoder.requires_grad_(train_encoder)
+        self.head = head(features, len(classes), blocks, width)
+        self.image_shape, self.classes, self.exclusive = encoder.image_shape, list(classes), exclusive
+        self.blocks, self.width = blocks, width
+        self.gamma_pos, self.gamma_neg, self.margin = gamma_pos, gamma_neg, margin
+        self.rotate, self.flip = rotate, flip
+
+    def predict(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.encoder(x))
+        return logits
+
+    def loss(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        y = self._checked(x, y)
+        logits = self.predict(augmented(x, self.rotate, self.flip) if self.training else x)
+        if self.exclusive:
+            return {"cross_entropy": nn.functional.cross_entropy(logits, y, reduction="none")}
+        return {"asymmetric": asymmetric_loss(logits, y, self.gamma_pos, self.gamma_neg, self.margin)}
+
+    def split_scores(self, predictions: Tensor, y: Tensor) -> dict[str, float]:
+        """AUROC of every class that has examples of both kinds, and their mean; or the accuracy."""
+        if self.exclusive:
+            return {"accuracy": float((predictions.argmax(1) == y).double().mean())}
+        areas = {
+            f"auroc_{name.lower().replace(' ', '_')}": float(area)
+            for name, area in zip(self.classes, auroc(predictions, y), strict=True)
+            if not area.isnan()
+        }
+        return {**areas, "auroc": math.fsum(areas.values()) / len(areas)} if areas else {}
+
+    @torch.no_grad()
+    def product(self, batches: Iterable[dict[str, Tensor]]) -> Classifier:
+        """The frozen subject, with temperatures and thresholds fitted on labelled batches it was not trained on.
+
+        A class has a temperature of its own under yes-or-no labels; exclusive classes share one.
+
+        Raises:
+            ValueError: no batches, or some without labels.
+        """
+        found = [(self.predict(batch["x"]), self._checked(batch["x"], batch.get("y"))) for batch in batches]
+        if not found:
+            raise ValueError("FinetunedClassifier: calibration needs images")
+        logits, y = (torch.cat(parts) for parts in zip(*found, strict=True))
+        bare = build(describe(self.encoder), weights=False)  # its weights are this one's from here on
+        classifier = Classifier(bare, self.classes, self.blocks, self.width, self.exclusive)
+        classifier.encoder.load_state_dict(self.encoder.state_dict())
+        classifier.head.load_state_dict(self.head.state_dict())
+        if self.exclusive:
+            classifier.temperature.copy_(fitted_temperature(logits, y).expand(len(self.classes)))
+        else:
+            classifier.temperature.copy_(fitted_temperatures(logits, y))
+            classifier.threshold.copy_(f1_thresholds((logits / classifier.temperature).sigmoid(), y))
+        return classifier
+
+    def _checked(self, x: Tensor, y: Tensor | None) -> Tensor:
+        shape = (len(x),) if self.exclusive else (len(x), len(self.classes))
+        if y is None or tuple(y.shape) != shape or y.is_floating_point() == self.exclusive:
+            given = "none" if y is None else f"{y.dtype} {tuple(y.shape)}"
+            expected = "integers" if self.exclusive else "floats in {0, 1, nan}"
+            raise ValueError(
+                f"FinetunedClassifier: for {len(self.classes)} classes expected labels {shape}, {expected}, got {given}"
+            )
+        return y
+
+
+def augmented(images: Tensor, rotate: float, flip: float) -> Tensor:
+    """Images turned by a uniform angle in `[-rotate, rotate]` degrees about their middle and mirrored by chance, each
+    by its own draw; bilinear, with black from outside."""
+    if not rotate and not flip:
+        return images
+    height, width = images.shape[-2:]
+    angle = math.radians(rotate) * (2 * torch.rand(len(images), device=images.device) - 1)
+    mirror = 1 - 2 * (torch.rand(len(images), device=images.device) < flip).to(images)
+    aspect = height / width  # the grid's sides are both of length 2
+    cosine, sine, zero = angle.cos().to(images), angle.sin().to(images), torch.zeros_like(mirror)
+    rows = [
+        torch.stack([mirror * cosine, -aspect * sine, zero], 1),
+        torch.stack([mirror * sine / aspect, cosine, zero], 1),
+    ]
+    grid = nn.functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return nn.functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
