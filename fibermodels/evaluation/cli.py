@@ -10,7 +10,8 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from fibermodels.config import allowed_imports
 
-USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml [--model.KEY VALUE ...]) --out DIR [options]
+USAGE = """python evaluate.py (--checkpoint FILE.ckpt [--model.ARGUMENT VALUE ...]
+                           | --model FILE.yaml [--model.KEY VALUE ...]) --out DIR [options]
        python evaluate.py --compare DIR [DIR ...] --out DIR"""
 
 
@@ -63,7 +64,8 @@ def main() -> None:
 
 
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and those that override a `--model` file's keys (`--model.KEY VALUE`)."""
+    """The command's own arguments, and those that override a `--model` file's keys, or what the trained model of a
+    `--checkpoint` was built with (`--model.KEY VALUE`)."""
     own, overrides, words = [], [], iter(arguments)
     for word in words:
         if word.startswith("--model."):
@@ -73,13 +75,24 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
     return own, overrides
 
 
+def changes(overrides: list[str]) -> dict[str, Any]:
+    """Arguments and values of `--model.ARGUMENT VALUE`, the values as YAML reads them."""
+    import yaml
+
+    words = [part for word in overrides for part in (word.split("=", 1) if word.startswith("--model.") else [word])]
+    names, values = words[::2], words[1::2]
+    if len(names) != len(values):
+        raise ValueError(f"{names[-1]}: expected a value")
+    return {name.removeprefix("--model."): yaml.safe_load(value) for name, value in zip(names, values, strict=True)}
+
+
 def run(options: Namespace, overrides: list[str]) -> None:
     """Scores or compares, and prints where the result is."""
     chosen = [key for key in ("checkpoint", "model", "compare") if options[key]]
     if len(chosen) != 1:
         raise ValueError(f"give one of --checkpoint, --model and --compare; got {chosen or 'none'}")
-    if overrides and not options.model:
-        raise ValueError(f"{overrides[0]}: such options go with a --model file")
+    if overrides and options.compare:
+        raise ValueError(f"{overrides[0]}: such options go with a --model file or a --checkpoint")
     out = Path(options.out)
     mark = "comparison.csv" if options.compare else "metrics.json"
     if (out / mark).exists() and not options.overwrite:
@@ -91,7 +104,9 @@ def run(options: Namespace, overrides: list[str]) -> None:
     from fibermodels.evaluation.scoring import evaluate
 
     model, subject, data, about = (
-        _from_checkpoint(options.checkpoint) if options.checkpoint else _from_yaml(options.model, overrides)
+        _from_checkpoint(options.checkpoint, changes(overrides))
+        if options.checkpoint
+        else _from_yaml(options.model, overrides)
     )
     if options.name:
         about["name"] = options.name
@@ -106,11 +121,11 @@ def run(options: Namespace, overrides: list[str]) -> None:
     print(f"{out}/metrics.json\n{out}/samples.png")
 
 
-def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
     from fibermodels.core import FiberModel, TrainableFiberModel
     from fibermodels.training import load
 
-    run = load(path)
+    run = load(path, changed)
     if not isinstance(run.model, FiberModel):
         raise ValueError(f"'{path}' holds a {type(run.model).__name__}, which samples no fibers")
     if run.data is None:
@@ -119,6 +134,7 @@ def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         "name": Path(path).resolve().parents[1].name,
         "fiber_weight": float(run.training.fiber.weight),
         "training_seconds": round(run.training.seconds, 1),
+        **{f"model_{name}": v for name, v in changed.items() if isinstance(v, (int, float, str))},
     }
     model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # no teacher
     return model.eval(), run.subject, run.data, about

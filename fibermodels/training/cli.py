@@ -18,7 +18,7 @@ from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
 from fibermodels.training.callbacks import AveragedWeights, EpochLine, InterruptNote, MetricsCSV, SampleGrid
-from fibermodels.training.checkpoint import start_from
+from fibermodels.training.checkpoint import adapt_from, start_from
 from fibermodels.training.module import NonFiniteLoss, Training
 
 USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last] | --help | --print_config"
@@ -41,6 +41,12 @@ class TrainCLI(LightningCLI):
         )
         parser.add_argument(
             "--start_from", type=str | None, default=None, help="a checkpoint whose weights the learner starts with"
+        )
+        parser.add_argument(
+            "--adapt_from",
+            type=str | None,
+            default=None,
+            help="a checkpoint of another subject or layer, whose weights the learner starts with wherever they fit",
         )
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
         parser.link_arguments("subject", "model.subject", apply_on="instantiate")
@@ -72,12 +78,25 @@ class TrainCLI(LightningCLI):
         """Builds everything; a fiber model trains on cached latents unless told otherwise."""
         super().instantiate_classes()
         draws, learner = self.config["fit"]["cache_draws"], self.model.learner
-        if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
-            start_from(self.model, self.config["fit"]["start_from"])
+        self._start()
         if draws < 0:
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
             self.datamodule = CachedLatents(self.datamodule, learner.latents, self.model.subject, draws)
+
+    def _start(self) -> None:
+        """Takes over the weights of another run, where this one starts with them; a resumed one has its own."""
+        config = self.config["fit"]
+        if config["start_from"] and config["adapt_from"]:
+            raise ValueError("give one of --start_from (the same subject) and --adapt_from (another one), got both")
+        if config["ckpt_path"]:
+            return
+        if config["start_from"]:
+            start_from(self.model, config["start_from"])
+        if config["adapt_from"]:
+            anew = adapt_from(self.model, config["adapt_from"])
+            if _first_process():
+                print(f"adapt_from: {len(anew)} tensors start anew: {', '.join(anew) or 'none'}", file=sys.stderr)
 
     def before_fit(self) -> None:
         """Removes what an earlier run left, if told to start anew: nothing else in the folder."""

@@ -5,6 +5,7 @@ seeds all random numbers from the run's seed, the epoch and the batch's number, 
 continues exactly as if it had never stopped.
 """
 
+import difflib
 import math
 import time
 from typing import Any
@@ -39,6 +40,22 @@ def own_part(checkpoint: Any, what: str) -> dict[str, Any]:
 
 class NonFiniteLoss(RuntimeError):
     """A loss term became NaN or infinite."""
+
+
+def freeze_others(learner: Trainable, names: list[str]) -> None:
+    """Leaves gradients to those parameters alone whose names begin with one of `names`.
+
+    Raises:
+        ValueError: a name with which no trainable parameter's name begins.
+    """
+    trained = {name: p for name, p in learner.named_parameters() if p.requires_grad}
+    for start in names:
+        if not any(name.startswith(start) for name in trained):
+            known = sorted({".".join(name.split(".")[: start.count(".") + 1]) for name in trained})
+            near = difflib.get_close_matches(start, known) or known
+            raise ValueError(f"train_only: no trainable parameter's name begins with '{start}'; there are {near[:12]}")
+    for name, parameter in trained.items():
+        parameter.requires_grad_(name.startswith(tuple(names)))
 
 
 def reseed(seed: int, device: torch.device) -> None:
@@ -77,6 +94,8 @@ class Training(LightningModule, metaclass=Recorded):
         seed: of all that is random in training.
         preview: validation targets sampled and scored by their energy after each epoch; those in the first
             batch are scored by their fiber loss, too, and shown.
+        train_only: how the names of the learner's parameters begin that are trained, the others staying as they
+            are: an encoder, say, on an inverter of another subject. None trains all.
     """
 
     def __init__(
@@ -89,6 +108,7 @@ class Training(LightningModule, metaclass=Recorded):
         rise: float = 0.1,
         seed: int = 0,
         preview: int = 256,
+        train_only: list[str] | None = None,
     ) -> None:
         super().__init__()
         fiber = fiber or FiberLoss()
@@ -106,6 +126,8 @@ class Training(LightningModule, metaclass=Recorded):
         self.lr, self.weight_decay, self.rise = lr, weight_decay, rise
         self.seed, self.preview = seed, preview
         self.seconds = 0.0
+        if train_only is not None:
+            freeze_others(learner, train_only)
 
     def configure_optimizers(self) -> Any:
         """AdamW over the parameters that need gradients, stepped by the schedule."""
@@ -258,25 +280,32 @@ class Training(LightningModule, metaclass=Recorded):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume on another subject or latent space than the checkpoint's."""
+        """Refuses to resume on another subject, latent space or prior than the checkpoint's."""
         self.check_frozen(checkpoint)
         self.seconds = own_part(checkpoint, "the checkpoint").get("seconds", 0.0)
 
-    def check_frozen(self, checkpoint: dict[str, Any]) -> None:
+    def check_frozen(self, checkpoint: dict[str, Any], but: str | None = None) -> None:
         """Compares what both depend on and do not train.
 
+        Args:
+            checkpoint: of the other run.
+            but: the name of what may differ.
+
         Raises:
-            ValueError: the checkpoint was trained with another subject or latent space.
+            ValueError: the checkpoint was trained with another subject, latent space or prior.
         """
         theirs = own_part(checkpoint, "the checkpoint")["frozen"]
         for name, mine in self.frozen().items():
-            if theirs.get(name) != mine:
+            if name != but and theirs.get(name) != mine:
                 raise ValueError(
                     f"the checkpoint was trained with another {name} (fingerprint {theirs.get(name)}) than this "
-                    f"configuration names ({mine}): use the configuration it was started with"
+                    f"configuration names ({mine}): use the configuration, and the files, it was started with"
                 )
 
     def frozen(self) -> dict[str, str]:
         """Fingerprints of what the run depends on and does not train."""
-        parts = {"subject": self.subject, "latent space": getattr(self.learner, "latents", None)}
+        parts: dict[str, torch.nn.Module | None] = {"subject": self.subject}
+        if isinstance(self.learner, TrainableFiberModel):
+            titles = {"latents": "latent space"}
+            parts |= {titles.get(name, name): part for name, part in self.learner.frozen_parts().items()}
         return {name: fingerprint(part) for name, part in parts.items() if part is not None}

@@ -1,0 +1,140 @@
+"""A trained model for another subject, parts that stay frozen, and frozen parts that live in files of their own."""
+
+import copy
+
+import pytest
+import torch
+from cases import controlnet, flow_matching, images, subject
+from controllable import StoredPrior, TinyPrior
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from fibermodels.core import fingerprint
+from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.models import ControlNetInverter
+from fibermodels.subjects import DecolorisedEncoder
+from fibermodels.training import Training, load
+from fibermodels.training.callbacks import AveragedWeights
+from fibermodels.training.checkpoint import adapt_from
+
+
+def fitted(training, folder, steps=2):
+    saved = ModelCheckpoint(str(folder), "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=steps,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        callbacks=[AveragedWeights(0.5), saved],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(training, datamodule=ColourDigits("digits", batch_size=8))
+    return folder / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """An inverter of a subject with 6 features, whose prior has files of its own."""
+    training = Training(controlnet(StoredPrior()), subject(), preview=2)
+    return fitted(training, tmp_path_factory.mktemp("trained"))
+
+
+class TestFromFiles:
+    def test_states_of_what_contains_it_leave_it_out_and_load(self):
+        inner = StoredPrior()
+        outer, twin = (nn.ModuleDict({"prior": each, "own": nn.Linear(1, 1)}) for each in (inner, StoredPrior(seed=1)))
+        assert set(outer.state_dict()) == {"own.weight", "own.bias"}
+        before = fingerprint(twin["prior"])
+        twin.load_state_dict(outer.state_dict())
+        assert fingerprint(twin["prior"]) == before != fingerprint(inner)
+        assert set(inner.state_dict()) == set(TinyPrior().state_dict())
+        assert fingerprint(inner) == fingerprint(TinyPrior())
+        with pytest.raises(RuntimeError, match="own.bias"):
+            twin.load_state_dict({"own.weight": torch.zeros(1, 1)})
+
+    def test_copies_share_it(self):
+        outer = nn.ModuleDict({"prior": StoredPrior(), "own": nn.Linear(1, 1)})
+        twin = copy.deepcopy(outer)
+        assert twin["prior"] is outer["prior"]
+        assert twin["own"] is not outer["own"]
+
+    def test_a_checkpoint_holds_its_fingerprint_and_not_its_weights(self, trained):
+        checkpoint = torch.load(trained, weights_only=True)
+        for part in ("state_dict", "current_model_state"):
+            assert not [name for name in checkpoint[part] if "prior" in name]
+        assert checkpoint["fibermodels"]["frozen"]["prior"] == fingerprint(StoredPrior())
+        run = load(trained)
+        assert fingerprint(run.model.prior) == fingerprint(StoredPrior())
+        assert run.model.sample(torch.zeros(1, 6)).shape == (1, 1, 3, 28, 28)
+
+    def test_other_files_than_it_was_trained_with_are_refused(self, trained, monkeypatch):
+        monkeypatch.setattr("controllable.SEED", 7)
+        with pytest.raises(ValueError, match="trained with another prior"):
+            load(trained)
+
+
+class TestLoadChanged:
+    def test_a_sampler_with_other_steps(self, trained):
+        run = load(trained, {"steps": 3, "guidance_scale": 2.0})
+        assert (run.model.steps, run.model.network_calls) == (3, 6)
+        with pytest.raises(ValueError, match=r"no argument 'guidance_scal'.*guidance_scale"):
+            load(trained, {"guidance_scal": 2.0})
+
+
+class TestTrainOnly:
+    def test_the_others_stay_as_they_are(self, tmp_path):
+        training = Training(controlnet(), subject(), preview=2, train_only=["encoder"])
+        before = {name: p.detach().clone() for name, p in training.learner.named_parameters()}
+        fitted(training, tmp_path)
+        changed = {name.split(".")[0] for name, p in training.learner.named_parameters() if (p != before[name]).any()}
+        assert changed == {"encoder"}
+
+    def test_wrong_names_list_close_ones(self):
+        with pytest.raises(ValueError, match=r"begins with 'encoders'; there are \['encoder'\]"):
+            Training(controlnet(), subject(), train_only=["encoders"])
+
+
+class TestAdaptFrom:
+    """From 6 features to 4: all fits but the encoder's first convolution."""
+
+    def other(self, **options):
+        torch.manual_seed(8)
+        model = ControlNetInverter(StoredPrior(), [4], width=8, steps=2)
+        return Training(model, DecolorisedEncoder(dim=4, width=16, blocks=1), preview=2, **options)
+
+    def test_what_fits_is_taken_over(self, trained):
+        training, theirs = self.other(), torch.load(trained, weights_only=True)["state_dict"]
+        start = training.learner.encoder.layers[0].weight.clone()
+        assert adapt_from(training, trained) == ["encoder.layers.0.weight"]
+        assert torch.equal(training.learner.encoder.layers[0].weight, start)
+        own = training.learner.state_dict(prefix="learner.")
+        assert [name for name in own if own[name].shape != theirs[name].shape] == ["learner.encoder.layers.0.weight"]
+        assert all(torch.equal(own[name], theirs[name]) for name in own if own[name].shape == theirs[name].shape)
+
+    def test_the_encoder_alone_is_trained_for_the_new_subject(self, trained, tmp_path):
+        training = self.other(train_only=["encoder"])
+        adapt_from(training, trained)
+        before = training.learner.control.network.conv_in.weight.clone()
+        fitted(training, tmp_path)
+        assert torch.equal(training.learner.control.network.conv_in.weight, before)
+
+    def test_it_works_for_other_families(self, tmp_path):
+        path = fitted(Training(flow_matching(), subject(), preview=2), tmp_path)
+        training = Training(flow_matching(), subject(seed=3), preview=2)
+        assert adapt_from(training, path) == []
+        x, h = images(2), torch.zeros(2, 6)
+        torch.testing.assert_close(
+            training.learner.push(x.new_zeros(2, 6), h), load(path).model.push(x.new_zeros(2, 6), h)
+        )
+
+    def test_what_does_not_fit_is_refused(self, trained):
+        with pytest.raises(ValueError, match=r"train_only leaves them untrained: \['encoder.layers.0.weight'\]"):
+            adapt_from(self.other(train_only=["control"]), trained)
+        with pytest.raises(ValueError, match="another latent space"):
+            adapt_from(Training(flow_matching(), subject()), trained)
+        with pytest.raises(ValueError, match="another prior"):
+            adapt_from(Training(ControlNetInverter(StoredPrior(seed=5), [6], width=8), subject()), trained)
