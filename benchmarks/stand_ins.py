@@ -104,7 +104,7 @@ def write_weights(file: Path, classes: int) -> None:
     save_file({name: value.contiguous() for name, value in floating.items()}, file)
 
 
-def write_image(path: Path, colours: int = 3, size: int = 64) -> None:
+def write_image(path: Path, colours: int = 3, size: int = 32) -> None:
     """An image of noise, as the ending of its name says; another one for another name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = torch.Generator().manual_seed(sum(map(ord, str(path.name))))
@@ -150,7 +150,7 @@ def write(out: Path, subjects: dict[str, int] = SUBJECTS) -> Path:
 
     Args:
         out: the folder; what is there already stays.
-        subjects: of `SUBJECTS`; large ones take seconds and hundreds of megabytes.
+        subjects: of `SUBJECTS`; together they take a minute and half a gigabyte.
     """
     (out / "weights").mkdir(parents=True, exist_ok=True)
     for name, side in PIPELINES.items():
@@ -160,9 +160,10 @@ def write(out: Path, subjects: dict[str, int] = SUBJECTS) -> Path:
         file = out / "weights" / f"{name}.safetensors"
         if not file.is_file():
             write_weights(file, classes)
-    write_imagenet(out / "imagenet", classes=2, images=4)
-    write_chexpert(out / "CheXpert-v1.0-small", patients=6)
-    write_cue_conflict(out / "cue_conflict")
+    if not (out / "imagenet").is_dir():
+        write_imagenet(out / "imagenet", classes=2, images=50)  # a hundredth of which is one for validation
+        write_chexpert(out / "CheXpert-v1.0-small", patients=10)
+        write_cue_conflict(out / "cue_conflict")
     return out
 
 
