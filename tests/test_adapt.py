@@ -1,6 +1,9 @@
 """A trained model for another subject, parts that stay frozen, and frozen parts that live in files of their own."""
 
 import copy
+import csv
+import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from cases import controlnet, flow_matching, images, subject
 from controllable import StoredPrior, TinyPrior
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from scripts import run
 from torch import nn
 
 from fibermodels.core import fingerprint
@@ -17,6 +21,8 @@ from fibermodels.subjects import DecolorisedEncoder
 from fibermodels.training import Training, load
 from fibermodels.training.callbacks import AveragedWeights
 from fibermodels.training.checkpoint import adapt_from
+
+ROOT = Path(__file__).parents[1]
 
 
 def fitted(training, folder, steps=2):
@@ -83,6 +89,52 @@ class TestLoadChanged:
         assert (run.model.steps, run.model.network_calls) == (3, 6)
         with pytest.raises(ValueError, match=r"no argument 'guidance_scal'.*guidance_scale"):
             load(trained, {"guidance_scal": 2.0})
+
+
+class TestChoice:
+    """Of strength and scale, on the validation split."""
+
+    @pytest.fixture
+    def script(self, monkeypatch):
+        spec = importlib.util.spec_from_file_location("choose_control", ROOT / "benchmarks" / "choose_control.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+
+        def call(name, *arguments):
+            done = run(name, *arguments, "--device", "cpu")
+            assert done.returncode == 0, done.stderr
+
+        monkeypatch.setattr(module, "call", call)
+        return module
+
+    def test_the_best_pair_is_found(self, script, trained, tmp_path, capsys):
+        script.main(trained, tmp_path, [0.0, 1.0], [1.0, 2.0], "fiber_rms", num_targets=3)
+        with (tmp_path / "choice.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        pairs = [(float(row["model_control_strength"]), float(row["model_guidance_scale"])) for row in rows]
+        assert pairs == [(0, 1), (0, 2), (1, 1), (1, 2)]
+        assert {row["split"] for row in rows} == {"val"}
+        assert [int(row["network_calls_per_sample"]) for row in rows] == [2, 4, 2, 4]
+        # without strength the prior alone is left, whatever the scale
+        assert float(rows[0]["fiber_rms"]) == pytest.approx(float(rows[1]["fiber_rms"]), rel=1e-4)
+        assert rows[2]["fiber_rms"] != rows[3]["fiber_rms"] != rows[0]["fiber_rms"]
+        least = min(rows, key=lambda row: float(row["fiber_rms"]))
+        said = f"--model.control_strength {float(least['model_control_strength']):g} --model.guidance_scale "
+        assert said + f"{float(least['model_guidance_scale']):g} --out" in capsys.readouterr().out
+
+    def test_larger_is_better_for_some(self, script):
+        rows = [{"cosine": 0.1, "fid": 3.0}, {"cosine": 0.2, "fid": 4.0}]
+        assert script.best(rows, "cosine") is rows[1]
+        assert script.best(rows, "fid") is rows[0]
+        with pytest.raises(ValueError, match=r"no 'fidd', but \['cosine', 'fid'\]"):
+            script.best(rows, "fidd")
+
+    def test_a_wrong_argument_of_a_checkpoint(self, trained, tmp_path):
+        done = run("evaluate.py", "--checkpoint", trained, "--model.step", "3", "--out", tmp_path)
+        assert done.returncode == 2
+        assert "did you mean one of ['steps']" in done.stderr
+        done = run("evaluate.py", "--checkpoint", trained, "--model.steps", "0", "--out", tmp_path)
+        assert "steps must be at least 1" in done.stderr
 
 
 class TestTrainOnly:
