@@ -25,20 +25,28 @@ from fibermodels.training.checkpoint import adapt_from
 ROOT = Path(__file__).parents[1]
 
 
-def fitted(training, folder, steps=2):
-    saved = ModelCheckpoint(str(folder), "last", enable_version_counter=False, save_on_train_epoch_end=True)
-    trainer = Trainer(
+def digits():
+    return ColourDigits("digits", batch_size=8)
+
+
+def short(epochs, *callbacks):
+    """A trainer for two batches an epoch."""
+    return Trainer(
         accelerator="cpu",
-        max_epochs=1,
-        limit_train_batches=steps,
+        max_epochs=epochs,
+        limit_train_batches=2,
         limit_val_batches=1,
         num_sanity_val_steps=0,
         logger=False,
-        callbacks=[AveragedWeights(0.5), saved],
+        callbacks=list(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(training, datamodule=ColourDigits("digits", batch_size=8))
+
+
+def fitted(training, folder):
+    saved = ModelCheckpoint(str(folder), "last", enable_version_counter=False, save_on_train_epoch_end=True)
+    short(1, AveragedWeights(0.5), saved).fit(training, datamodule=digits())
     return folder / "last.ckpt"
 
 
@@ -81,6 +89,21 @@ class TestFromFiles:
         monkeypatch.setattr("controllable.SEED", 7)
         with pytest.raises(ValueError, match="trained with another prior"):
             load(trained)
+
+    def test_a_run_resumes_exactly_without_it(self, tmp_path):
+        def training():
+            return Training(controlnet(StoredPrior()), subject(), preview=2)
+
+        def fit(start=None):
+            options = {"save_top_k": -1, "save_on_train_epoch_end": True, "enable_version_counter": False}
+            trainer = short(2, AveragedWeights(0.5), ModelCheckpoint(str(tmp_path), "{epoch}", **options))
+            trainer.fit(training(), datamodule=digits(), ckpt_path=start, weights_only=True)
+            return torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)
+
+        first, second = fit(), fit(tmp_path / "epoch=0.ckpt")
+        for part in ("state_dict", "current_model_state"):
+            assert list(first[part]) == list(second[part])
+            assert all(torch.equal(value, second[part][name]) for name, value in first[part].items())
 
 
 class TestLoadChanged:
@@ -190,3 +213,24 @@ class TestAdaptFrom:
             adapt_from(Training(flow_matching(), subject()), trained)
         with pytest.raises(ValueError, match="another prior"):
             adapt_from(Training(ControlNetInverter(StoredPrior(seed=5), [6], width=8), subject()), trained)
+
+    def test_from_the_command_line(self, tmp_path):
+        quick = ("--config", "configs/quickstart.yaml", "--trainer.limit_train_batches", "2", "--cache_draws", "0")
+        quick = (*quick, "--trainer.max_epochs", "1", "--runs", tmp_path, "--trainer.accelerator", "cpu")
+        first = run("train.py", *quick, "--name", "first")
+        assert first.returncode == 0, first.stderr
+        checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
+        only = ("--model.train_only", "[network.leave]")
+        second = run("train.py", *quick, "--name", "second", "--adapt_from", checkpoint, *only)
+        assert second.returncode == 0, second.stderr
+        assert "adapt_from: 0 tensors start anew: none" in second.stderr
+        own, theirs = (
+            load(path).model.state_dict() for path in (tmp_path / "second" / "checkpoints" / "last.ckpt", checkpoint)
+        )
+        changed = {
+            name.split(".")[1] for name in own if name.startswith("network") and (own[name] != theirs[name]).any()
+        }
+        assert changed == {"leave"}
+        both = run("train.py", *quick, "--name", "third", "--adapt_from", checkpoint, "--start_from", checkpoint)
+        assert both.returncode == 2
+        assert "one of --start_from" in both.stderr
