@@ -1,6 +1,5 @@
 """A trained model for another subject, parts that stay frozen, and frozen parts that live in files of their own."""
 
-import copy
 import csv
 import importlib.util
 from pathlib import Path
@@ -69,12 +68,6 @@ class TestFromFiles:
         assert fingerprint(inner) == fingerprint(TinyPrior())
         with pytest.raises(RuntimeError, match="own.bias"):
             twin.load_state_dict({"own.weight": torch.zeros(1, 1)})
-
-    def test_copies_share_it(self):
-        outer = nn.ModuleDict({"prior": StoredPrior(), "own": nn.Linear(1, 1)})
-        twin = copy.deepcopy(outer)
-        assert twin["prior"] is outer["prior"]
-        assert twin["own"] is not outer["own"]
 
     def test_a_checkpoint_holds_its_fingerprint_and_not_its_weights(self, trained):
         checkpoint = torch.load(trained, weights_only=True)

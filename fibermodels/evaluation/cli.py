@@ -75,17 +75,6 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
     return own, overrides
 
 
-def changes(overrides: list[str]) -> dict[str, Any]:
-    """Arguments and values of `--model.ARGUMENT VALUE`, the values as YAML reads them."""
-    import yaml
-
-    words = [part for word in overrides for part in (word.split("=", 1) if word.startswith("--model.") else [word])]
-    names, values = words[::2], words[1::2]
-    if len(names) != len(values):
-        raise ValueError(f"{names[-1]}: expected a value")
-    return {name.removeprefix("--model."): yaml.safe_load(value) for name, value in zip(names, values, strict=True)}
-
-
 def run(options: Namespace, overrides: list[str]) -> None:
     """Scores or compares, and prints where the result is."""
     chosen = [key for key in ("checkpoint", "model", "compare") if options[key]]
@@ -100,6 +89,7 @@ def run(options: Namespace, overrides: list[str]) -> None:
     if options.compare:
         _compare(options.compare, out)
         return
+    from fibermodels.evaluation.overrides import changes
     from fibermodels.evaluation.results import save
     from fibermodels.evaluation.scoring import evaluate
 

@@ -29,6 +29,12 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a run needs beside model, data and trainer."""
+        parser.add_argument(
+            "--adapt_from",
+            type=str | None,
+            default=None,
+            help="a checkpoint of another subject or layer, whose weights the learner starts with wherever they fit",
+        )
         parser.add_argument("--name", type=str, default="unnamed", help="the run's name: results go to RUNS/NAME")
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
         parser.add_argument("--overwrite", type=bool, default=False, help="start anew in an existing run folder")
@@ -41,12 +47,6 @@ class TrainCLI(LightningCLI):
         )
         parser.add_argument(
             "--start_from", type=str | None, default=None, help="a checkpoint whose weights the learner starts with"
-        )
-        parser.add_argument(
-            "--adapt_from",
-            type=str | None,
-            default=None,
-            help="a checkpoint of another subject or layer, whose weights the learner starts with wherever they fit",
         )
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
         parser.link_arguments("subject", "model.subject", apply_on="instantiate")
@@ -77,26 +77,14 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds everything; a fiber model trains on cached latents unless told otherwise."""
         super().instantiate_classes()
+        self._adapt()
         draws, learner = self.config["fit"]["cache_draws"], self.model.learner
-        self._start()
+        if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
+            start_from(self.model, self.config["fit"]["start_from"])
         if draws < 0:
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
             self.datamodule = CachedLatents(self.datamodule, learner.latents, self.model.subject, draws)
-
-    def _start(self) -> None:
-        """Takes over the weights of another run, where this one starts with them; a resumed one has its own."""
-        config = self.config["fit"]
-        if config["start_from"] and config["adapt_from"]:
-            raise ValueError("give one of --start_from (the same subject) and --adapt_from (another one), got both")
-        if config["ckpt_path"]:
-            return
-        if config["start_from"]:
-            start_from(self.model, config["start_from"])
-        if config["adapt_from"]:
-            anew = adapt_from(self.model, config["adapt_from"])
-            if _first_process():
-                print(f"adapt_from: {len(anew)} tensors start anew: {', '.join(anew) or 'none'}", file=sys.stderr)
 
     def before_fit(self) -> None:
         """Removes what an earlier run left, if told to start anew: nothing else in the folder."""
@@ -106,6 +94,16 @@ class TrainCLI(LightningCLI):
             for pattern in ("checkpoints/*.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png"):
                 for file in self.folder.glob(pattern):
                     file.unlink()
+
+    def _adapt(self) -> None:
+        """Takes over what fits of another subject's run; one that resumes has it already."""
+        config = self.config["fit"]
+        if config["start_from"] and config["adapt_from"]:
+            raise ValueError("give one of --start_from (the same subject) and --adapt_from (another one), got both")
+        if config["adapt_from"] and not config["ckpt_path"]:
+            anew = adapt_from(self.model, config["adapt_from"])
+            if _first_process():
+                print(f"adapt_from: {len(anew)} tensors start anew: {', '.join(anew) or 'none'}", file=sys.stderr)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's trainer with our folder, checkpoints and logs."""

@@ -88,14 +88,14 @@ class Training(LightningModule, metaclass=Recorded):
         learner: what is trained.
         subject: the frozen network under study; None only where the subject itself is trained.
         fiber: the fiber loss, for a learner that can push noise to images.
+        train_only: how the names of the learner's parameters begin that are trained, the others staying as they
+            are: an encoder, say, on an inverter of another subject. None trains all.
         lr: peak learning rate.
         weight_decay: AdamW's decoupled weight decay.
         rise: share of the steps over which the learning rate rises; then it falls as a cosine.
         seed: of all that is random in training.
         preview: validation targets sampled and scored by their energy after each epoch; those in the first
             batch are scored by their fiber loss, too, and shown.
-        train_only: how the names of the learner's parameters begin that are trained, the others staying as they
-            are: an encoder, say, on an inverter of another subject. None trains all.
     """
 
     def __init__(
@@ -103,12 +103,12 @@ class Training(LightningModule, metaclass=Recorded):
         learner: Trainable,
         subject: Subject | None = None,
         fiber: FiberLoss | None = None,
+        train_only: list[str] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         rise: float = 0.1,
         seed: int = 0,
         preview: int = 256,
-        train_only: list[str] | None = None,
     ) -> None:
         super().__init__()
         fiber = fiber or FiberLoss()
@@ -122,12 +122,12 @@ class Training(LightningModule, metaclass=Recorded):
             raise ValueError(f"the subject takes images {subject.image_shape}, the learner {learner.image_shape}")
         if fiber.weight and not isinstance(learner, Pushforward):
             raise ValueError(f"fiber.weight {fiber.weight}: a {type(learner).__name__} pushes no noise to images")
+        if train_only is not None:
+            freeze_others(learner, train_only)
         self.learner, self.subject, self.fiber = learner, subject, fiber
         self.lr, self.weight_decay, self.rise = lr, weight_decay, rise
         self.seed, self.preview = seed, preview
         self.seconds = 0.0
-        if train_only is not None:
-            freeze_others(learner, train_only)
 
     def configure_optimizers(self) -> Any:
         """AdamW over the parameters that need gradients, stepped by the schedule."""
