@@ -13,11 +13,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from scripts import run
 from torch import nn
 
+from fibermodels.config import build
 from fibermodels.core import fingerprint
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import ControlNetInverter
 from fibermodels.subjects import DecolorisedEncoder
-from fibermodels.training import Training, load
+from fibermodels.training import Training, export, load
 from fibermodels.training.callbacks import AveragedWeights
 from fibermodels.training.checkpoint import adapt_from
 
@@ -105,6 +106,15 @@ class TestLoadChanged:
         assert (run.model.steps, run.model.network_calls) == (3, 6)
         with pytest.raises(ValueError, match=r"no argument 'guidance_scal'.*guidance_scale"):
             load(trained, {"guidance_scal": 2.0})
+
+
+class TestExport:
+    def test_what_was_trained_is_published_without_its_prior(self, trained, tmp_path):
+        card = export(trained, tmp_path / "inverter")
+        model = build(card["component"], weights=False)
+        arguments = model.arguments | {"weights": str(tmp_path / "inverter.safetensors")}
+        twin, noise, h = type(model)(**arguments), torch.randn(1, 2352), torch.randn(1, 6)
+        torch.testing.assert_close(twin.eval().push(noise, h), load(trained).model.push(noise, h))
 
 
 class TestChoice:
