@@ -24,9 +24,9 @@ SUBJECTS = {
     "resnet50.tv_in1k": 1000,
     "convnext_base.fb_in22k_ft_in1k": 1000,
     "swinv2_base_window12to24_192to384.ms_in22k_ft_in1k": 1000,
-    "convnext_tiny.chexpert": 5,
+    "convnext_tiny.chexpert": 0,
 }
-"""Files in `weights`, whose names begin with timm's architecture, and their number of classes."""
+"""Files in `weights`, whose names begin with timm's architecture, and their number of classes; 0 has no classifier."""
 
 PIPELINES = {"minisd-diffusers": 32, "chexpert-diffusers": 32}
 """Pipelines in `weights`, and the sides of their latents; an image is eight times as large."""
