@@ -64,18 +64,14 @@ class Component(nn.Module, metaclass=Recorded):
 class FromFiles(Component):
     """A frozen component that reads its weights from files which its arguments name, whenever it is built.
 
-    The state of what contains it leaves it out and loads without it, and copies of what contains it share it: a
-    checkpoint, or an average of weights, does not hold a large network once more that never changes. Its own
-    `state_dict`, and so its fingerprint, is complete.
+    The state of what contains it leaves it out and loads without it: a checkpoint does not hold a large network once
+    more that never changes. Its own `state_dict`, and so its fingerprint, is complete.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.register_state_dict_post_hook(_leave_out)
         self.register_load_state_dict_pre_hook(_fill_in)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
 
 
 def _leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -3,20 +3,24 @@
 import torch
 from torch import Tensor
 
+from fibermodels.core import FromFiles
 from fibermodels.diffusion import SCHEDULES, Control, Controllable, Denoiser, ScheduleName
 from fibermodels.latents import Identity
+
+SEED = 0
+"""Of the weights, as if they lay in a file."""
 
 
 class TinyPrior(Controllable):
     """The network's output is `F` of `NoisePrediction`; the prompt is a number added to its input, or nothing."""
 
-    def __init__(self, schedule: ScheduleName = "cosine", prompt: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, schedule: ScheduleName = "cosine", prompt: float = 0.0, seed: int | None = None) -> None:
         super().__init__()
         from diffusers import UNet2DConditionModel
 
         self.latents = Identity((3, 28, 28), 2.0)
         self.schedule, self.prompt = SCHEDULES[schedule], prompt
-        torch.manual_seed(seed)
+        torch.manual_seed(SEED if seed is None else seed)
         self.unet = UNet2DConditionModel(
             sample_size=28,
             in_channels=3,
@@ -52,3 +56,7 @@ class TinyPrior(Controllable):
         )[0].flatten(1)
         alpha, sigma = self.schedule.alpha(t)[:, None], self.schedule.sigma(t)[:, None]
         return alpha * z - sigma * output, sigma * z + alpha * output
+
+
+class StoredPrior(TinyPrior, FromFiles):
+    """One whose weights lie in a file, so to speak."""

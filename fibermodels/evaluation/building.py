@@ -9,6 +9,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from fibermodels.config import allowed_imports
 from fibermodels.core import FiberModel, Subject, TrainableFiberModel
 from fibermodels.evaluation.judging import Judges
+from fibermodels.evaluation.overrides import changes
 
 
 def guard_imports() -> None:
@@ -23,7 +24,7 @@ def build(checkpoint: str | None, model: str | None, overrides: list[str]) -> tu
         FileNotFoundError: no such file.
         ValueError: a file that does not say what is expected.
     """
-    return _from_checkpoint(checkpoint) if checkpoint else _from_yaml(str(model), overrides)
+    return _from_checkpoint(checkpoint, changes(overrides)) if checkpoint else _from_yaml(str(model), overrides)
 
 
 def model_parser() -> ArgumentParser:
@@ -63,10 +64,10 @@ def _network(option: str, path: str) -> Subject:
     return _instantiated(own, ["--network", path], f"--{option} '{path}'").network
 
 
-def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
     from fibermodels.training import load
 
-    run = load(path)
+    run = load(path, changed)
     if not isinstance(run.model, FiberModel):
         raise ValueError(f"'{path}' holds a {type(run.model).__name__}, which samples no fibers")
     if run.data is None:
@@ -75,6 +76,7 @@ def _from_checkpoint(path: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         "name": Path(path).resolve().parents[1].name,
         "fiber_weight": float(run.training.fiber.weight),
         "training_seconds": round(run.training.seconds, 1),
+        **{f"model_{name}": value for name, value in changed.items() if isinstance(value, (int, float, str))},
     }
     model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # no teacher
     return model.eval(), run.subject, run.data, about

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from fibermodels.evaluation.building import guard_imports
 
 USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
+                          [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
                           [--model.KEY VALUE | --subject FILE.yaml | --data.KEY VALUE ...]  of the --model file
                           [--classifier FILE.yaml] [--judges.NAME FILE.yaml ...] [--features.NAME FILE.yaml ...]
        python evaluate.py --compare DIR [DIR ...] --out DIR
@@ -94,7 +95,8 @@ OVERRIDES = ("model", "subject", "data")
 
 
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and those that override a `--model` file's keys."""
+    """The command's own arguments, and those that override a `--model` file's keys, or what the trained model of a
+    `--checkpoint` was built with."""
     own, overrides, words = [], [], iter(arguments)
     for word in words:
         key, _, part = word.partition("=")[0].removeprefix("--").partition(".")
@@ -110,8 +112,8 @@ def run(options: Namespace, overrides: list[str]) -> None:
     chosen = [key for key in ("checkpoint", "model", "compare") if options[key]]
     if len(chosen) != 1:
         raise ValueError(f"give one of --checkpoint, --model and --compare; got {chosen or 'none'}")
-    if overrides and not options.model:
-        raise ValueError(f"{overrides[0]}: such options go with a --model file")
+    if overrides and options.compare:
+        raise ValueError(f"{overrides[0]}: such options go with a --model file or a --checkpoint")
     out = Path(options.out)
     mark = "comparison.csv" if options.compare else "metrics.json"
     if (out / mark).exists() and not options.overwrite:

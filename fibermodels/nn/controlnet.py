@@ -24,16 +24,12 @@ class ControlNet(nn.Module):
 
     def __init__(self, unet: Any, checkpointing: bool = False) -> None:
         super().__init__()
-        from diffusers import ControlNetModel
-
         if unet.config.addition_embed_type is not None:
             raise ValueError(
                 "ControlNet: a UNet with further embeddings beside time and prompt "
                 f"(addition_embed_type '{unet.config.addition_embed_type}', as in SDXL) is not supported"
             )
-        network = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16,))
-        network.controlnet_cond_embedding = nn.Identity()  # the condition comes as it is added
-        network.class_embedding = None
+        network = _copied(unet)
         if checkpointing:
             for each in (unet, network):
                 each.enable_gradient_checkpointing()
@@ -50,6 +46,15 @@ class ControlNet(nn.Module):
         """
         down, middle = self.network(sample, times, prompt, condition, strength, return_dict=False)
         return tuple(down), middle
+
+
+def _copied(unet: Any) -> Any:
+    from diffusers import ControlNetModel
+
+    network = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16,))
+    network.controlnet_cond_embedding = nn.Identity()  # the condition comes as it is added
+    network.class_embedding = None
+    return network
 
 
 def input_size(unet: Any, map_shape: tuple[int, int, int]) -> tuple[int, int]:

@@ -67,7 +67,7 @@ class FeatureMap(nn.Module):
                 f"FeatureMap: expected representations (B, {', '.join(map(str, self.feature_shape))}), "
                 f"got {tuple(h.shape)}"
             )
-        maps = h if h.ndim == 4 else h[:, :, None, None]
+        maps = (h if h.ndim == 4 else h[:, :, None, None]).to(next(self.parameters()).dtype)  # for the squares
         square = maps.square().mean((1, 2, 3), keepdim=True) + FLOOR
         scale = 0.5 * square.log().expand(-1, 1, *maps.shape[2:])
         given = torch.cat((maps * square.rsqrt(), scale), 1)

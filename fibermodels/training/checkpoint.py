@@ -1,5 +1,6 @@
 """From a checkpoint to the objects it was made of, and to the files that are published."""
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -50,22 +51,35 @@ def read(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load(path: str | Path) -> Run:
-    """Rebuilds a run from a checkpoint: classes, arguments and weights, the frozen parts included.
+def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
+    """Rebuilds a run from a checkpoint: classes, arguments and weights, the frozen parts included; those that are
+    read from files of their own (`core.FromFiles`) have to be the same files.
 
     Classes are built from the allowed import paths alone (see `fibermodels.config`).
 
+    Args:
+        path: the checkpoint.
+        changed: arguments of what was trained, by name, in place of those it was trained with: a sampler's steps,
+            say. The weights have to fit.
+
     Raises:
         FileNotFoundError: no such file.
-        ValueError: truncated, or not a checkpoint of this project.
+        ValueError: truncated, or not a checkpoint of this project; an argument that there is not; other files.
     """
     checkpoint = read(path)
     own = own_part(checkpoint, f"'{path}'")
+    arguments = own["training"]["init_args"]["learner"]["init_args"]
+    for name in changed or {}:
+        if name not in arguments:
+            near = difflib.get_close_matches(name, arguments) or list(arguments)
+            raise ValueError(f"no argument '{name}' of what '{path}' holds; did you mean one of {near}?")
+    arguments |= changed or {}
     training: Training = build(own["training"], weights=False)
     try:
         training.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"the weights in '{path}' do not fit the classes it names: {error}") from error
+    training.check_frozen(checkpoint)
     training.seconds = own.get("seconds", 0.0)
     return Run(training.eval().requires_grad_(False), build(own["data"]))
 
@@ -88,6 +102,35 @@ def start_from(training: Training, path: str | Path) -> None:
         training.seconds = own_part(checkpoint, f"'{path}'").get("seconds", 0.0)  # what the weights cost so far
     except RuntimeError as error:
         raise ValueError(f"start_from: the weights in '{path}' do not fit this learner: {error}") from error
+
+
+def adapt_from(training: Training, path: str | Path) -> list[str]:
+    """Gives a learner what another run trained for another subject or layer, wherever names and shapes fit.
+
+    Returns:
+        The names of the parameters and buffers that start anew, for nothing fits them: of the condition encoder.
+
+    Raises:
+        ValueError: nothing fits, or the checkpoint belongs to another latent space or prior.
+    """
+    checkpoint = read(path)
+    training.check_frozen(checkpoint, but="subject")
+    learner, theirs = training.learner, checkpoint["state_dict"]
+    frozen = learner.frozen_parts() if isinstance(learner, TrainableFiberModel) else {}
+    own = {
+        f"learner.{name}": value
+        for name, value in learner.state_dict().items()
+        if not name.startswith(tuple(f"{part}." for part in frozen))
+    }
+    fitting = {name: theirs[name] for name in own if name in theirs and theirs[name].shape == own[name].shape}
+    if not fitting:
+        raise ValueError(f"adapt_from: nothing of '{path}' fits a {type(learner).__name__} of these sizes")
+    training.load_state_dict(fitting, strict=False)
+    anew = [name.removeprefix("learner.") for name in own if name not in fitting]
+    trained = {name: p.requires_grad for name, p in learner.named_parameters()}
+    if left := [name for name in anew if not trained.get(name, True)]:
+        raise ValueError(f"adapt_from: these parameters start anew, and train_only leaves them untrained: {left}")
+    return anew
 
 
 def export(path: str | Path, out: str | Path, overwrite: bool = False, half: bool = False) -> dict[str, object]:

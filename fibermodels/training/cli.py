@@ -18,7 +18,7 @@ from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
 from fibermodels.training.callbacks import AveragedWeights, EpochLine, InterruptNote, MetricsCSV, SampleGrid
-from fibermodels.training.checkpoint import start_from
+from fibermodels.training.checkpoint import adapt_from, start_from
 from fibermodels.training.module import NonFiniteLoss, Training
 
 USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last] | --help | --print_config"
@@ -29,6 +29,12 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a run needs beside model, data and trainer."""
+        parser.add_argument(
+            "--adapt_from",
+            type=str | None,
+            default=None,
+            help="a checkpoint of another subject or layer, whose weights the learner starts with wherever they fit",
+        )
         parser.add_argument("--name", type=str, default="unnamed", help="the run's name: results go to RUNS/NAME")
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
         parser.add_argument("--overwrite", type=bool, default=False, help="start anew in an existing run folder")
@@ -71,6 +77,7 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds everything; a fiber model trains on cached latents unless told otherwise."""
         super().instantiate_classes()
+        self._adapt()
         draws, learner = self.config["fit"]["cache_draws"], self.model.learner
         if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
             start_from(self.model, self.config["fit"]["start_from"])
@@ -87,6 +94,16 @@ class TrainCLI(LightningCLI):
             for pattern in ("checkpoints/*.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png"):
                 for file in self.folder.glob(pattern):
                     file.unlink()
+
+    def _adapt(self) -> None:
+        """Takes over what fits of another subject's run; one that resumes has it already."""
+        config = self.config["fit"]
+        if config["start_from"] and config["adapt_from"]:
+            raise ValueError("give one of --start_from (the same subject) and --adapt_from (another one), got both")
+        if config["adapt_from"] and not config["ckpt_path"]:
+            anew = adapt_from(self.model, config["adapt_from"])
+            if _first_process():
+                print(f"adapt_from: {len(anew)} tensors start anew: {', '.join(anew) or 'none'}", file=sys.stderr)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's trainer with our folder, checkpoints and logs."""

@@ -5,6 +5,7 @@ seeds all random numbers from the run's seed, the epoch and the batch's number, 
 continues exactly as if it had never stopped.
 """
 
+import difflib
 import math
 import time
 from typing import Any
@@ -39,6 +40,22 @@ def own_part(checkpoint: Any, what: str) -> dict[str, Any]:
 
 class NonFiniteLoss(RuntimeError):
     """A loss term became NaN or infinite."""
+
+
+def freeze_others(learner: Trainable, names: list[str]) -> None:
+    """Leaves gradients to those parameters alone whose names begin with one of `names`.
+
+    Raises:
+        ValueError: a name with which no trainable parameter's name begins.
+    """
+    trained = {name: p for name, p in learner.named_parameters() if p.requires_grad}
+    for start in names:
+        if not any(name.startswith(start) for name in trained):
+            known = sorted({".".join(name.split(".")[: start.count(".") + 1]) for name in trained})
+            near = difflib.get_close_matches(start, known) or known
+            raise ValueError(f"train_only: no trainable parameter's name begins with '{start}'; there are {near[:12]}")
+    for name, parameter in trained.items():
+        parameter.requires_grad_(name.startswith(tuple(names)))
 
 
 def reseed(seed: int, device: torch.device) -> None:
@@ -84,6 +101,8 @@ class Training(LightningModule, metaclass=Recorded):
         learner: what is trained.
         subject: the frozen network under study; None only where the subject itself is trained, with labels or without.
         fiber: the fiber loss, for a learner that can push noise to images.
+        train_only: how the names of the learner's parameters begin that are trained, the others staying as they
+            are: an encoder, say, on an inverter of another subject. None trains all.
         lr: peak learning rate.
         weight_decay: AdamW's decoupled weight decay.
         rise: share of the steps over which the learning rate rises; then it falls as a cosine.
@@ -97,6 +116,7 @@ class Training(LightningModule, metaclass=Recorded):
         learner: Trainable,
         subject: Subject | None = None,
         fiber: FiberLoss | None = None,
+        train_only: list[str] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         rise: float = 0.1,
@@ -117,6 +137,8 @@ class Training(LightningModule, metaclass=Recorded):
             raise ValueError(f"the subject takes images {subject.image_shape}, the learner {learner.image_shape}")
         if fiber.weight and not isinstance(learner, Pushforward):
             raise ValueError(f"fiber.weight {fiber.weight}: a {type(learner).__name__} pushes no noise to images")
+        if train_only is not None:
+            freeze_others(learner, train_only)
         self.learner, self.subject, self.fiber = learner, subject, fiber
         self.lr, self.weight_decay, self.rise = lr, weight_decay, rise
         self.seed, self.preview = seed, preview
@@ -297,25 +319,32 @@ class Training(LightningModule, metaclass=Recorded):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume on another subject or latent space than the checkpoint's."""
+        """Refuses to resume on another subject, latent space or prior than the checkpoint's."""
         self.check_frozen(checkpoint)
         self.seconds = own_part(checkpoint, "the checkpoint").get("seconds", 0.0)
 
-    def check_frozen(self, checkpoint: dict[str, Any]) -> None:
+    def check_frozen(self, checkpoint: dict[str, Any], but: str | None = None) -> None:
         """Compares what both depend on and do not train.
 
+        Args:
+            checkpoint: of the other run.
+            but: the name of what may differ.
+
         Raises:
-            ValueError: the checkpoint was trained with another subject or latent space.
+            ValueError: the checkpoint was trained with another subject, latent space or prior.
         """
         theirs = own_part(checkpoint, "the checkpoint")["frozen"]
         for name, mine in self.frozen().items():
-            if theirs.get(name) != mine:
+            if name != but and theirs.get(name) != mine:
                 raise ValueError(
                     f"the checkpoint was trained with another {name} (fingerprint {theirs.get(name)}) than this "
-                    f"configuration names ({mine}): use the configuration it was started with"
+                    f"configuration names ({mine}): use the configuration, and the files, it was started with"
                 )
 
     def frozen(self) -> dict[str, str]:
         """Fingerprints of what the run depends on and does not train."""
-        parts = {"subject": self.subject, "latent space": getattr(self.learner, "latents", None)}
+        parts: dict[str, torch.nn.Module | None] = {"subject": self.subject}
+        if isinstance(self.learner, TrainableFiberModel):
+            titles = {"latents": "latent space"}
+            parts |= {titles.get(name, name): part for name, part in self.learner.frozen_parts().items()}
         return {name: fingerprint(part) for name, part in parts.items() if part is not None}

@@ -1,0 +1,179 @@
+"""A data root of stand-ins: what the configs for real systems name, tiny and random, in the real layouts.
+
+    python benchmarks/stand_ins.py --out DIR
+    FIBERMODELS_DATA=DIR python train.py --config configs/imagenet/controlnet_resnet50.yaml --trainer.fast_dev_run true
+
+shows that a config runs end to end, offline; the scores of such a run mean nothing. Real files in the same places are
+all that the same commands need to run in earnest. Written are:
+
+- `weights/minisd-diffusers`, `weights/chexpert-diffusers`: text-conditional latent diffusion pipelines as diffusers
+  saves them, of the real ones' kinds of parts, image and latent sizes, some channels wide;
+- `weights/NAME.safetensors` for the networks in `SUBJECTS`: random weights of the real architecture, in 16 bits;
+- `imagenet`, `CheXpert-v1.0-small`, `cue_conflict`: a few images of noise in each data set's layout.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torchvision.io import write_jpeg, write_png
+
+SUBJECTS = {
+    "resnet50.tv_in1k": 1000,
+    "convnext_base.fb_in22k_ft_in1k": 1000,
+    "swinv2_base_window12to24_192to384.ms_in22k_ft_in1k": 1000,
+    "convnext_tiny.chexpert": 0,
+}
+"""Files in `weights`, whose names begin with timm's architecture, and their number of classes; 0 has no classifier."""
+
+PIPELINES = {"minisd-diffusers": 32, "chexpert-diffusers": 32}
+"""Pipelines in `weights`, and the sides of their latents; an image is eight times as large."""
+
+OBSERVATIONS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+"""CheXpert's columns."""
+
+SHAPES = ("airplane", "bear", "bicycle", "bird", "boat", "bottle", "car", "cat")
+"""Some of the sixteen categories of cue conflict."""
+
+
+def write_pipeline(folder: Path, side: int) -> None:
+    """A tiny random Stable Diffusion: UNet with cross attention, autoencoder, CLIP text encoder, scheduler."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    UNet2DConditionModel(
+        sample_size=side,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        cross_attention_dim=8,
+    ).save_pretrained(folder / "unet")
+    AutoencoderKL(
+        sample_size=8 * side,
+        block_out_channels=(4, 4, 4, 4),
+        norm_num_groups=2,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    ).save_pretrained(folder / "vae")
+    DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False
+    ).save_pretrained(folder / "scheduler")
+    write_text_encoder(folder)
+
+
+def write_text_encoder(folder: Path) -> None:
+    """A tokenizer that spells, and a CLIP text encoder of one layer."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = [chr(code) for code in range(33, 127)]
+    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokens = CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77)
+    tokens.save_pretrained(folder / "tokenizer")
+    own = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPTextModel(CLIPTextConfig(vocab_size=len(words), **size, **own)).save_pretrained(folder / "text_encoder")
+
+
+def write_weights(file: Path, classes: int) -> None:
+    """Random weights of timm's architecture of that name."""
+    import timm
+
+    torch.manual_seed(0)
+    state = timm.create_model(file.stem.partition(".")[0], num_classes=classes).state_dict()
+    floating = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    save_file({name: value.contiguous() for name, value in floating.items()}, file)
+
+
+def write_image(path: Path, colours: int = 3, size: int = 32) -> None:
+    """An image of noise, as the ending of its name says; another one for another name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = torch.Generator().manual_seed(sum(map(ord, str(path.name))))
+    pixels = torch.randint(256, (colours, size, size), generator=noise, dtype=torch.uint8)
+    (write_png if path.suffix == ".png" else write_jpeg)(pixels, str(path))
+
+
+def write_imagenet(root: Path, classes: int, images: int) -> None:
+    """`{train,val}/WNID/*.JPEG`."""
+    for number in range(classes):
+        wnid = f"n{1440764 + number:08d}"
+        for image in range(images):
+            write_image(root / "train" / wnid / f"{wnid}_{image}.JPEG")
+            write_image(root / "val" / wnid / f"ILSVRC2012_val_{images * number + image:08d}.JPEG")
+
+
+def write_chexpert(root: Path, patients: int) -> None:
+    """`{train,valid}.csv` and grey images, one frontal and one lateral for each patient."""
+    for split in ("train", "valid"):
+        rows = []
+        for patient in range(1, patients + 1):
+            for view, kind in ((1, "Frontal"), (2, "Lateral")):
+                name = f"{split}/patient{patient:05d}/study1/view{view}_{kind.lower()}.jpg"
+                write_image(root / name, colours=1)
+                values = [("1.0", "0.0", "-1.0", "")[(patient + k) % 4] for k in range(len(OBSERVATIONS))]
+                position = "AP" if kind == "Frontal" else ""
+                rows.append([f"{root.name}/{name}", "Female", 60 + patient, kind, position, *values])
+        with (root / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *OBSERVATIONS])
+            table.writerows(rows)
+
+
+def write_cue_conflict(root: Path) -> None:
+    """`SHAPE/SHAPEk-TEXTUREk.png`."""
+    for number, shape in enumerate(SHAPES):
+        texture = SHAPES[(number + 1) % len(SHAPES)]
+        write_image(root / shape / f"{shape}1-{texture}2.png")
+
+
+def write(out: Path, subjects: dict[str, int] = SUBJECTS) -> Path:
+    """All of it.
+
+    Args:
+        out: the folder; what is there already stays.
+        subjects: of `SUBJECTS`; together they take a minute and half a gigabyte.
+    """
+    (out / "weights").mkdir(parents=True, exist_ok=True)
+    for name, side in PIPELINES.items():
+        if not (out / "weights" / name).is_dir():
+            write_pipeline(out / "weights" / name, side)
+    for name, classes in subjects.items():
+        file = out / "weights" / f"{name}.safetensors"
+        if not file.is_file():
+            write_weights(file, classes)
+    if not (out / "imagenet").is_dir():
+        write_imagenet(out / "imagenet", classes=2, images=50)  # a hundredth of which is one for validation
+        write_chexpert(out / "CheXpert-v1.0-small", patients=10)
+        write_cue_conflict(out / "cue_conflict")
+    return out
+
+
+def main() -> None:
+    """Writes the folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the folder, a data root afterwards")
+    out = write(parser.parse_args().out)
+    print(f"FIBERMODELS_DATA={out} python train.py --config configs/imagenet/... --trainer.fast_dev_run true")
+
+
+if __name__ == "__main__":
+    main()
