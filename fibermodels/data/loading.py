@@ -1,6 +1,6 @@
 """Batches from data sets in memory, the same again after an interruption."""
 
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from typing import Any, Protocol
 
 import torch.distributed as dist
@@ -30,6 +30,11 @@ class EpochSampler(DistributedSampler[Any]):
         world, rank = (dist.get_world_size(), dist.get_rank()) if ranked else (1, 0)
         super().__init__(dataset, world, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.draws_anew = shuffle
+        self.start = 0  # indices of the next pass that are left out
+
+    def __iter__(self) -> Iterator[Any]:
+        start, self.start = self.start, 0
+        return iter(list(super().__iter__())[start:])
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
@@ -37,11 +42,41 @@ class EpochSampler(DistributedSampler[Any]):
             self.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
 
 
+class ResumableLoader(DataLoader[Any]):
+    """Knows its place in an epoch: a run that died in the middle goes on with the batch it had come to.
+
+    Nothing is read before the first batch is asked for: Lightning makes the iterator of a resumed run before
+    it says which epoch it is, and workers would begin with another.
+    """
+
+    _given = 0
+    _left_out = 0
+
+    def __iter__(self) -> Any:
+        self._given, self._left_out = self._left_out, 0
+        return self._batches(self._given)
+
+    def _batches(self, start: int) -> Iterator[Any]:
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.start = start * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch were given out."""
+        return {"batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass begins after so many batches."""
+        self._left_out = state["batches"] % len(self)
+
+
 def loader(sampler: EpochSampler, batch_size: int) -> DataLoader[Any]:
     """Batches of a data set in memory; incomplete ones are dropped where the order is random."""
     dataset = sampler.dataset
     drop_last = sampler.draws_anew and len(sampler) >= batch_size
-    return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_it_is, drop_last=drop_last)
+    return ResumableLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_it_is, drop_last=drop_last)
 
 
 def _as_it_is(batch: Any) -> Any:

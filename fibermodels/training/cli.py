@@ -1,7 +1,6 @@
 """The command line of `train.py`: LightningCLI with a folder for every run."""
 
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -13,15 +12,19 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
-from fibermodels.training.callbacks import AveragedWeights, EpochLine, InterruptNote, MetricsCSV, SampleGrid
+from fibermodels.training.averaging import AveragedWeights
+from fibermodels.training.callbacks import EpochLine, InterruptNote, MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import start_from
 from fibermodels.training.module import NonFiniteLoss, Training
+from fibermodels.training.preemption import Preemption
+from fibermodels.training.sharding import FullyShardedStrategy
 
-USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last] | --help | --print_config"
+USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last|auto] | --help | --print_config"
 
 
 class TrainCLI(LightningCLI):
@@ -42,6 +45,21 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--start_from", type=str | None, default=None, help="a checkpoint whose weights the learner starts with"
         )
+        parser.add_argument(
+            "--global_batch",
+            type=int,
+            default=0,
+            help="images per batch of all processes together, instead of data.batch_size for each; 0: the latter",
+        )
+        parser.add_argument(
+            "--checkpoint_minutes",
+            type=float,
+            default=30.0,
+            help="save within an epoch, too, every so many minutes; 0: only at its end",
+        )
+        parser.add_argument(
+            "--checkpoint_steps", type=int, default=0, help="save within an epoch every so many steps; 0: not by steps"
+        )
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
         parser.link_arguments("subject", "model.subject", apply_on="instantiate")
         parser.link_arguments("subject", "model.learner.init_args.subject", apply_on="instantiate")
@@ -56,12 +74,15 @@ class TrainCLI(LightningCLI):
         """Finds what to resume, or refuses to write into the folder of an earlier run."""
         config = self.config["fit"]
         last = self.folder / "checkpoints" / "last.ckpt"
+        resumes = config["ckpt_path"] == "auto"  # a job that its cluster starts again does not know which start it is
+        if resumes:
+            config["ckpt_path"] = str(last) if last.is_file() else None
         if config["ckpt_path"] == "last":
             config["ckpt_path"] = str(last)
         if config["ckpt_path"] and not Path(config["ckpt_path"]).is_file():
             raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
         started = last.exists() or (self.folder / "config.yaml").exists()
-        may_write = config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"]
+        may_write = resumes or config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"]
         if started and not may_write and _first_process():
             raise FileExistsError(
                 f"'{self.folder}' holds an earlier run: resume it with --ckpt_path last, "
@@ -74,10 +95,20 @@ class TrainCLI(LightningCLI):
         draws, learner = self.config["fit"]["cache_draws"], self.model.learner
         if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
             start_from(self.model, self.config["fit"]["start_from"])
+        self._share_batch(self.config["fit"]["global_batch"])
         if draws < 0:
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
             self.datamodule = CachedLatents(self.datamodule, learner.latents, self.model.subject, draws)
+
+    def _share_batch(self, images: int) -> None:
+        """Gives each process its part of a batch of so many images."""
+        if not images:
+            return
+        each, left = divmod(images, self.trainer.world_size)
+        if each < 1 or left:
+            raise ValueError(f"global_batch: expected a multiple of {self.trainer.world_size} processes, got {images}")
+        self.datamodule.batch_size = each
 
     def before_fit(self) -> None:
         """Removes what an earlier run left, if told to start anew: nothing else in the folder."""
@@ -97,6 +128,7 @@ class TrainCLI(LightningCLI):
             MetricsCSV(self.folder / "metrics.csv"),
             SampleGrid(self.folder / "samples.png"),
             InterruptNote(),
+            Preemption(f"{checkpoints}/last.ckpt", config["checkpoint_minutes"], config["checkpoint_steps"]),
         ]
         if not sys.stderr.isatty():
             own.append(EpochLine())
@@ -107,12 +139,15 @@ class TrainCLI(LightningCLI):
         logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
         if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
             kwargs["logger"] = logger
+        if config["trainer"]["strategy"] == "fsdp":
+            kwargs["strategy"] = FullyShardedStrategy()
         return super().instantiate_trainer(**kwargs)
 
 
 def _first_process() -> bool:
-    """Whether this is the process that the user started, not one that DDP added."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this is the first process of a run: others are added by DDP, by torchrun or by a cluster."""
+    first: bool = rank_zero_only.rank == 0
+    return first
 
 
 def main() -> None:
