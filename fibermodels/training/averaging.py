@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+from fibermodels.training.sharding import as_part_of, own_shard, put_together, sharded_like
 
 
 class AveragedWeights(Callback):
@@ -99,7 +100,7 @@ class AveragedWeights(Callback):
         state = checkpoint["state_dict"]
         averages, current = {}, {}
         for names, weight, average in zip(self.names, self.weights, self.averages, strict=True):
-            whole = put_together(weight, average)
+            whole = put_together(as_part_of(weight, average))
             for name in names:
                 if name in state:
                     averages[name], current[name] = whole, state[name]
@@ -111,24 +112,3 @@ class AveragedWeights(Callback):
         """Keeps the weights until training starts: by then the module has its final place and shards."""
         self.resumed = dict(checkpoint.get("current_model_state", {}))
         self.updates = int(checkpoint.get("averaging_state", {}).get("n_averaged", 0))
-
-
-def own_shard(weight: Tensor) -> Tensor:
-    """What this process holds of a weight: the storage itself."""
-    return weight.detach().to_local() if isinstance(weight, DTensor) else weight.detach()
-
-
-def put_together(weight: Tensor, shard: Tensor) -> Tensor:
-    """The whole tensor of which every process holds a shard, as it does of `weight`."""
-    if not isinstance(weight, DTensor):
-        return shard
-    whole = DTensor.from_local(
-        shard, weight.device_mesh, weight.placements, shape=weight.shape, stride=weight.stride(), run_check=False
-    )
-    return whole.full_tensor().cpu()
-
-
-def sharded_like(weight: Tensor, whole: Tensor) -> Tensor:
-    """A whole tensor, distributed as `weight` is."""
-    whole = whole.to(weight.device)
-    return distribute_tensor(whole, weight.device_mesh, weight.placements) if isinstance(weight, DTensor) else whole

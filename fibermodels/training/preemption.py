@@ -77,9 +77,7 @@ class Preemption(Callback):
 
     @rank_zero_only
     def _say(self, trainer: Trainer) -> None:
-        print(
-            f"taken away at step {trainer.global_step}; resume with --ckpt_path last", file=sys.stderr, flush=True
-        )
+        print(f"taken away at step {trainer.global_step}; resume with --ckpt_path last", file=sys.stderr, flush=True)
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Gives the signals back."""
