@@ -266,7 +266,9 @@ def killed_and_resumed(folder, strategy, precision="32-true"):
     script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), strategy=strategy, precision=precision))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for arguments, status in ((["9", "start"], -signal.SIGKILL), (["-1", "resume"], 0)):
-        done = subprocess.run([sys.executable, str(script), *arguments], env=environment, capture_output=True, timeout=240)
+        done = subprocess.run(
+            [sys.executable, str(script), *arguments], env=environment, capture_output=True, timeout=240
+        )
         assert done.returncode == status, done.stderr.decode()[-2000:]
         if status:
             assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 8

@@ -49,27 +49,28 @@ class ResumableLoader(DataLoader[Any]):
     it says which epoch it is, and workers would begin with another.
     """
 
-    _given = 0
-    _left_out = 0
+    given = 0
+    """Batches of the epoch that were given out."""
+    left_out = 0
+    """Batches that the next pass begins after."""
 
     def __iter__(self) -> Any:
-        self._given, self._left_out = self._left_out, 0
-        return self._batches(self._given)
+        return self._batches()
 
-    def _batches(self, start: int) -> Iterator[Any]:
+    def _batches(self) -> Iterator[Any]:
+        self.given, self.left_out = self.left_out, 0
         if isinstance(self.sampler, EpochSampler):
-            self.sampler.start = start * (self.batch_size or 1)
+            self.sampler.start = self.given * (self.batch_size or 1)
         for batch in super().__iter__():
-            self._given += 1
+            self.given += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch were given out."""
-        return {"batches": self._given}
+        """The place in the epoch, for Lightning's checkpoints."""
+        return {"batches": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next pass begins after so many batches."""
-        self._left_out = state["batches"] % len(self)
+        self.left_out = state["batches"]
 
 
 def loader(sampler: EpochSampler, batch_size: int) -> DataLoader[Any]:

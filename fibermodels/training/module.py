@@ -17,6 +17,7 @@ from torch import Tensor
 from fibermodels import distances
 from fibermodels.config import Recorded, describe
 from fibermodels.core import FiberModel, Pushforward, Subject, Trainable, TrainableFiberModel, fingerprint
+from fibermodels.data.loading import ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
 from fibermodels.training.rows import SharedRows
@@ -174,8 +175,11 @@ class Training(LightningModule, metaclass=Recorded):
         return SharedRows(len(next(iter(batch.values()))), world, self.global_rank)
 
     def on_train_start(self) -> None:
-        """Starts the clock."""
+        """Starts the clock, and goes to the place in the epoch where a run was interrupted."""
         self._started = time.perf_counter()
+        batches = self.trainer.train_dataloader  # Lightning may have made it before it read the checkpoint
+        if isinstance(batches, ResumableLoader):
+            batches.left_out = self._steps if self._steps < self.trainer.num_training_batches else 0
 
     def on_train_epoch_start(self) -> None:
         """Forgets what an epoch that was interrupted had summed up. One that is resumed in its middle goes on."""
@@ -300,6 +304,7 @@ class Training(LightningModule, metaclass=Recorded):
         """Reads the clock: validation counts, for it is part of what a user waits for."""
         self._read_clock()
         self._started = None
+        self._sums, self._steps = [], 0
 
     def _read_clock(self) -> None:
         if self._started is not None:

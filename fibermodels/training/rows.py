@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -57,6 +58,8 @@ class SharedRows(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func is Tensor.backward and kwargs["gradient"] is None and kwargs["inputs"] is None:
+            return self._backward(args[0], bool(kwargs["retain_graph"]), bool(kwargs["create_graph"]))
         if func in SHAPED and (func is torch.randint or kwargs.get("generator") is None):
             args, shape = _shape(func, args, kwargs)
             dim = self._dim(shape)
@@ -72,6 +75,20 @@ class SharedRows(TorchFunctionMode):
             drawn = self._own(func(self._all(like, dim), *rest, **kwargs), dim)
             return like.copy_(drawn) if func in FILL else drawn
         return func(*args, **kwargs)
+
+    def _backward(self, loss: Tensor, retain: bool, create: bool) -> None:
+        """Gradient checkpointing draws again in the backward pass, of which a mode sees but the call: functions
+        run outside of the mode, those of `torch.autograd` included. So the engine is asked for itself."""
+        with self:
+            _engine_run_backward(
+                (loss,),
+                (torch.ones_like(loss),),
+                retain or create,
+                create,
+                (),
+                allow_unreachable=True,
+                accumulate_grad=True,
+            )
 
     def _dim(self, shape: Any) -> int | None:
         if not len(shape):
