@@ -40,8 +40,17 @@ class TrainCLI(LightningCLI):
             "--cache_draws",
             type=int,
             default=8,
-            help="encode the training set once, in so many colour draws, instead of in every step; 0: in every step",
+            help="encode the training set once, in so many draws of colours or augmentations, instead of in every "
+            "step; 0: in every step",
         )
+        parser.add_argument(
+            "--cache_shard_rows",
+            type=int,
+            default=0,
+            help="images per file of an encoded set that is too large for memory; 0: one file, read into memory",
+        )
+        parser.add_argument("--cache_half", type=bool, default=False, help="keep 16 bits of each number in the shards")
+        parser.add_argument("--cache_workers", type=int, default=0, help="processes that read images to encode")
         parser.add_argument(
             "--start_from", type=str | None, default=None, help="a checkpoint whose weights the learner starts with"
         )
@@ -99,7 +108,16 @@ class TrainCLI(LightningCLI):
         if draws < 0:
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
-            self.datamodule = CachedLatents(self.datamodule, learner.latents, self.model.subject, draws)
+            fit = self.config["fit"]
+            self.datamodule = CachedLatents(
+                self.datamodule,
+                learner.latents,
+                self.model.subject,
+                draws,
+                shard_rows=fit["cache_shard_rows"],
+                half=fit["cache_half"],
+                workers=fit["cache_workers"],
+            )
 
     def _share_batch(self, images: int) -> None:
         """Gives each process its part of a batch of so many images."""

@@ -133,7 +133,7 @@ class Training(LightningModule, metaclass=Recorded):
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         scaled = str(self.trainer.precision).startswith("16")  # a fused optimizer would undo that after the clipping
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=not scaled)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))  # none where latents are only encoded
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.rise))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
