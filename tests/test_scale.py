@@ -147,7 +147,7 @@ def trainer(folder, epochs=2, extra=(), steps=0, **options):
 
 
 def training():
-    return Training(flow_matching(), subject(), FiberLoss(1.0, rows=4), preview=8)
+    return Training(flow_matching(), subject(), FiberLoss(1.0, rows=4, checkpointing=True), preview=8)
 
 
 def compare(whole, parts, **tolerance):

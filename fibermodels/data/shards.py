@@ -12,6 +12,7 @@ import copy
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class Shards:
                 name: (value.half() if half else value).contiguous()
                 for name, value in zip(("mean", "std", "h"), tensors, strict=True)
             }
-            _replace(self.file(number), lambda path, content=content: save_file(content, path))
+            _replace(self.file(number), partial(save_file, content))
 
 
 class ShardedDraws(Dataset[dict[str, Tensor]]):

@@ -50,9 +50,9 @@ class AveragedWeights(Callback):
         self.weights, self.names = list(names), list(names.values())
         self.shards = [own_shard(weight) for weight in self.weights]
         self.averages = [shard.clone() for shard in self.shards]
-        for weight, shard, (name, *_) in zip(self.weights, self.shards, self.names, strict=True):
+        for i, (name, *_) in enumerate(self.names):
             if name in self.resumed:
-                shard.copy_(own_shard(sharded_like(weight, self.resumed[name])))
+                self.shards[i].copy_(own_shard(sharded_like(self.weights[i], self.resumed[name])))
         self.resumed = {}
 
     @torch.no_grad()

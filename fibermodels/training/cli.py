@@ -1,6 +1,7 @@
 """The command line of `train.py`: LightningCLI with a folder for every run."""
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -12,7 +13,6 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
@@ -20,11 +20,15 @@ from fibermodels.data.cached import CachedLatents
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import EpochLine, InterruptNote, MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import start_from
+from fibermodels.training.dry_run import dry_run, show
 from fibermodels.training.module import NonFiniteLoss, Training
 from fibermodels.training.preemption import Preemption
 from fibermodels.training.sharding import FullyShardedStrategy
 
 USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last|auto] | --help | --print_config"
+
+RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+"""Where torchrun, a cluster and Lightning say which process of a run this is."""
 
 
 class TrainCLI(LightningCLI):
@@ -69,6 +73,9 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--checkpoint_steps", type=int, default=0, help="save within an epoch every so many steps; 0: not by steps"
         )
+        parser.add_argument("--dry_run", type=bool, default=False, help="say what the run would take, and end")
+        parser.add_argument("--gpu_tflops", type=float, default=312.0, help="of a GPU, for --dry_run; an A100 in bf16")
+        parser.add_argument("--utilisation", type=float, default=0.3, help="share of it that training reaches")
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
         parser.link_arguments("subject", "model.subject", apply_on="instantiate")
         parser.link_arguments("subject", "model.learner.init_args.subject", apply_on="instantiate")
@@ -91,7 +98,13 @@ class TrainCLI(LightningCLI):
         if config["ckpt_path"] and not Path(config["ckpt_path"]).is_file():
             raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
         started = last.exists() or (self.folder / "config.yaml").exists()
-        may_write = resumes or config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"]
+        may_write = (
+            resumes
+            or config["dry_run"]
+            or config["ckpt_path"]
+            or config["overwrite"]
+            or config["trainer"]["fast_dev_run"]
+        )
         if started and not may_write and _first_process():
             raise FileExistsError(
                 f"'{self.folder}' holds an earlier run: resume it with --ckpt_path last, "
@@ -105,6 +118,8 @@ class TrainCLI(LightningCLI):
         if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
             start_from(self.model, self.config["fit"]["start_from"])
         self._share_batch(self.config["fit"]["global_batch"])
+        if self.config["fit"]["dry_run"]:
+            self._dry_run()
         if draws < 0:
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
@@ -118,6 +133,15 @@ class TrainCLI(LightningCLI):
                 half=fit["cache_half"],
                 workers=fit["cache_workers"],
             )
+
+    def _dry_run(self) -> None:
+        """Prints what the run would take, and ends it."""
+        fit = self.config["fit"]
+        cached, averaged = bool(fit["cache_draws"]), bool(fit["ema_decay"])
+        if _first_process():
+            gpu = fit["gpu_tflops"], fit["utilisation"]
+            show(dry_run(self.model, self.datamodule, self.trainer, cached, averaged, *gpu))
+        sys.exit(0)
 
     def _share_batch(self, images: int) -> None:
         """Gives each process its part of a batch of so many images."""
@@ -164,8 +188,7 @@ class TrainCLI(LightningCLI):
 
 def _first_process() -> bool:
     """Whether this is the first process of a run: others are added by DDP, by torchrun or by a cluster."""
-    first: bool = rank_zero_only.rank == 0
-    return first
+    return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0) == 0
 
 
 def main() -> None:

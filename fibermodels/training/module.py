@@ -223,16 +223,18 @@ class Training(LightningModule, metaclass=Recorded):
             return self.subject(batch["x"])
 
     def _terms(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:
-        h = self._represent(batch)
-        z = None
-        if isinstance(self.learner, TrainableFiberModel) and h is not None:
-            z = batch["z"] if "z" in batch else self.learner.draw_latents(batch["x"], h)
-            terms = dict(self.learner.latent_loss(z, h))
-        else:
-            terms = dict(self.learner.loss(batch["x"], h))
+        terms, h, z = self.own_terms(batch)
         if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
             terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress, self.trainer.world_size)
         return terms
+
+    def own_terms(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+        """The learner's own loss terms, representations, and latents, where there are such."""
+        h = self._represent(batch)
+        if isinstance(self.learner, TrainableFiberModel) and h is not None:
+            z = batch["z"] if "z" in batch else self.learner.draw_latents(batch["x"], h)
+            return dict(self.learner.latent_loss(z, h)), h, z
+        return dict(self.learner.loss(batch["x"], h)), h, None
 
     @staticmethod
     def _means(terms: dict[str, Tensor]) -> dict[str, Tensor]:

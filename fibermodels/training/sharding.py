@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor, nn
@@ -102,7 +103,8 @@ def shard(module: LightningModule, mesh: DeviceMesh) -> None:
 
 def own_shard(weight: Tensor) -> Tensor:
     """What this process holds of a weight: the storage itself."""
-    return weight.detach().to_local() if isinstance(weight, DTensor) else weight.detach()
+    with torch.no_grad():
+        return weight.to_local() if isinstance(weight, DTensor) else weight.detach()
 
 
 def put_together(value: Any) -> Any:
