@@ -170,8 +170,10 @@ class TrainCLI(LightningCLI):
             MetricsCSV(self.folder / "metrics.csv"),
             SampleGrid(self.folder / "samples.png"),
             InterruptNote(),
-            Preemption(f"{checkpoints}/last.ckpt", config["checkpoint_minutes"], config["checkpoint_steps"]),
         ]
+        if not config["trainer"]["fast_dev_run"]:  # which leaves nothing behind
+            minutes, steps = config["checkpoint_minutes"], config["checkpoint_steps"]
+            own.append(Preemption(f"{checkpoints}/last.ckpt", minutes, steps))
         if not sys.stderr.isatty():
             own.append(EpochLine())
         if config["ema_decay"]:
