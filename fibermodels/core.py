@@ -9,6 +9,7 @@ Shapes and ranges, at every border: images are float in [0, 1], `(B, C, H, W)`; 
 """
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -19,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from fibermodels.config import Recorded
+from fibermodels.config import Recorded, describe
 from fibermodels.noise import pushed
 
 
@@ -92,6 +93,14 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def reading(subject: nn.Module) -> str:
+    """Sixteen hexadecimal digits for how a subject was built, its weights' file aside: two layers of one network
+    have the same weights, and the same `fingerprint`."""
+    built = describe(subject)
+    arguments = {name: value for name, value in built["init_args"].items() if name != "weights"}
+    return hashlib.sha256(json.dumps([built["class_path"], arguments], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:

@@ -19,7 +19,7 @@ from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import ControlNetInverter
 from fibermodels.subjects import DecolorisedEncoder
 from fibermodels.training import Training, export, load
-from fibermodels.training.callbacks import AveragedWeights
+from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.checkpoint import adapt_from
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,8 @@ from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
 from fibermodels.subjects import DecolorisedAutoencoder
 from fibermodels.training import NonFiniteLoss, Training, export, load
-from fibermodels.training.callbacks import AveragedWeights, MetricsCSV, SampleGrid
+from fibermodels.training.averaging import AveragedWeights
+from fibermodels.training.callbacks import MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import start_from
 from fibermodels.training.module import one_cycle
 

@@ -31,6 +31,11 @@ class EpochSampler(DistributedSampler[Any]):
         world, rank = (dist.get_world_size(), dist.get_rank()) if ranked else (1, 0)
         super().__init__(dataset, world, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.draws_anew = shuffle
+        self.start = 0  # indices of the next pass that are left out
+
+    def __iter__(self) -> Iterator[Any]:
+        start, self.start = self.start, 0
+        return iter(list(super().__iter__())[start:])
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
@@ -38,15 +43,35 @@ class EpochSampler(DistributedSampler[Any]):
             self.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
 
 
-class EpochLoader(DataLoader[Any]):
-    """A DataLoader that starts its workers when the first batch is asked for, not before.
+class ResumableLoader(DataLoader[Any]):
+    """Knows its place in an epoch: a run that died in the middle goes on with the batch it had come to.
 
-    Workers get a copy of the data set as it is when they start, and the first indices with it. A trainer that
-    resumes asks for the iterator first and then says which epoch it is.
+    Nothing is read before the first batch is asked for: Lightning makes the iterator of a resumed run before
+    it says which epoch it is, and workers would begin with another.
     """
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+    given = 0
+    """Batches of the epoch that were given out."""
+    left_out = 0
+    """Batches that the next pass begins after."""
+
+    def __iter__(self) -> Any:
+        return self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        self.given, self.left_out = self.left_out, 0
+        if isinstance(self.sampler, EpochSampler):
+            self.sampler.start = self.given * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The place in the epoch, for Lightning's checkpoints."""
+        return {"batches": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.left_out = state["batches"]
 
 
 def loader(sampler: EpochSampler, batch_size: int, workers: int = 0) -> DataLoader[Any]:
@@ -58,7 +83,7 @@ def loader(sampler: EpochSampler, batch_size: int, workers: int = 0) -> DataLoad
         workers: processes that read ahead, anew in every epoch; 0 reads here.
     """
     drop_last = sampler.draws_anew and len(sampler) >= batch_size
-    return EpochLoader(
+    return ResumableLoader(
         sampler.dataset,
         batch_size,
         sampler=sampler,

@@ -15,13 +15,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from fibermodels.core import MapLatents
+from fibermodels.core import FromFiles, MapLatents
 from fibermodels.diffusion.parametrisation import Parametrisation
 from fibermodels.diffusion.prior import Prior, Residuals
 from fibermodels.diffusion.samplers import Denoiser
 
 
-class Foreign(Prior, ABC):
+class Foreign(Prior, FromFiles, ABC):
     """A frozen diffusers network over the maps of a latent space.
 
     Its condition, where it has one, is fixed: a prompt or a label, and what stands for none. It ignores `h`.

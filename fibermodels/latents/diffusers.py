@@ -13,11 +13,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from fibermodels.core import MapLatents
+from fibermodels.core import FromFiles, MapLatents
 from fibermodels.latents.folders import load_part, local_folder, read_json
 
 
-class AutoencoderKL(MapLatents):
+class AutoencoderKL(MapLatents, FromFiles):
     """A pretrained variational autoencoder, frozen; it ignores `h`.
 
     One of colour images takes grey ones (`C = 1`), too: it sees the grey three times and the mean of what it draws is

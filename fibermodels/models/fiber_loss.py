@@ -26,7 +26,7 @@ class FiberLoss(Component):
         weight: lambda.
         distance: of representations: `rms` (as in the reference), `squared`, or `cosine`.
         warmup: share of the training over which the weight rises linearly from 0.
-        rows: how many rows of a batch to push; None takes all. Fewer make a step cheaper.
+        rows: how many rows of a batch to push, over all processes; None takes all. Fewer make a step cheaper.
         checkpointing: recompute the sampler in the backward pass instead of keeping it in memory.
         last_steps: for a `Stepped` model: gradients run through so many last steps of the sampler.
         estimate_below: for a `Stepped` model: instead of sampling, judge its estimate of the clean latent
@@ -63,18 +63,26 @@ class FiberLoss(Component):
         self.distance = DISTANCES[distance]
 
     def forward(
-        self, model: Pushforward, subject: Subject, h: Tensor, z: Tensor | None = None, progress: float = 1.0
+        self,
+        model: Pushforward,
+        subject: Subject,
+        h: Tensor,
+        z: Tensor | None = None,
+        progress: float = 1.0,
+        processes: int = 1,
     ) -> Tensor:
         """`weight * d(phi(x_hat), h)` for the first `rows` of `h`, from fresh noise.
 
         Args:
             z: the training latents of `h`, where `estimate_below` starts from them.
             progress: share of the training that is done, in [0, 1]; 1 applies the full weight.
+            processes: that share the batch; each pushes its share of `rows`, at least one.
 
         Raises:
             ValueError: an option for `Stepped` models with another model; an estimate without `z`.
         """
-        h, z = h[: self.rows], None if z is None else z[: self.rows]
+        rows = None if self.rows is None else max(1, self.rows // processes)
+        h, z = h[:rows], None if z is None else z[:rows]
         if self.checkpointing:
             images = checkpoint(self._images, model, h, z, use_reentrant=False)
         else:

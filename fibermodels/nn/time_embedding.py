@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function
 
 
 class TimeEmbedding(nn.Module):
@@ -31,5 +32,8 @@ def spread_times(like: Tensor) -> Tensor:
 
     Reference: Kingma et al., Variational diffusion models, arXiv 2107.00630, appendix I.1.
     """
+    if has_torch_function((like,)):  # of several processes that share a batch, each wants the times of its own rows
+        times: Tensor = handle_torch_function(spread_times, (like,), like)
+        return times
     rows = torch.arange(len(like), device=like.device, dtype=like.dtype)
     return (torch.rand((), device=like.device, dtype=like.dtype) + rows / len(like)) % 1

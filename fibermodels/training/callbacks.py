@@ -7,52 +7,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 from torchvision.utils import make_grid, save_image
-
-
-class AveragedWeights(WeightAveraging):
-    """An exponential moving average of the weights, which is what validation sees and checkpoints keep.
-
-    By interpolation, `a + (1 - decay) (w - a)`, of what is trained; buffers are copied. Lightning's own
-    step goes through every module, frozen ones included, and takes longer than a small network's step.
-
-    Args:
-        decay: a number in (0, 1).
-    """
-
-    def __init__(self, decay: float) -> None:
-        if not 0 < decay < 1:
-            raise ValueError(f"ema_decay: expected a number in (0, 1), or 0 for none, got {decay}")
-        super().__init__()
-        self.decay = decay
-
-    @torch.no_grad()
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Finds the tensors once."""
-        if self._average_model is None:
-            raise RuntimeError("AveragedWeights: training started without setup")
-        own = self._average_model.to(module.device).module
-        pairs = [(a, w) for a, w in zip(own.parameters(), module.parameters(), strict=True) if w.requires_grad]
-        self.averages: list[Tensor] = [a for a, _ in pairs]
-        self.weights: list[Tensor] = [w for _, w in pairs]
-        self.buffers = list(own.buffers()), list(module.buffers())
-        self.first = not self._average_model.n_averaged
-
-    @torch.no_grad()
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """After the optimizer's step."""
-        if trainer.global_step == self._latest_update_step or self._average_model is None:
-            return
-        self._latest_update_step = trainer.global_step
-        torch._foreach_lerp_(self.averages, self.weights, 1.0 if self.first else 1 - self.decay)
-        self.first = False
-        if self.buffers[0]:
-            torch._foreach_copy_(*self.buffers)
-        self._average_model.n_averaged += 1
 
 
 def epoch_metrics(trainer: Trainer) -> dict[str, float]:

@@ -17,11 +17,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from fibermodels.config import allowed_imports
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
-from fibermodels.training.callbacks import AveragedWeights, EpochLine, InterruptNote, MetricsCSV, SampleGrid
+from fibermodels.training.averaging import AveragedWeights
+from fibermodels.training.callbacks import EpochLine, InterruptNote, MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import adapt_from, start_from
+from fibermodels.training.dry_run import dry_run, show
 from fibermodels.training.module import NonFiniteLoss, Training
+from fibermodels.training.preemption import Preemption
+from fibermodels.training.sharding import FullyShardedStrategy
 
-USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last] | --help | --print_config"
+USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last|auto] | --help | --print_config"
+
+RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+"""Where torchrun, a cluster and Lightning say which process of a run this is."""
 
 
 class TrainCLI(LightningCLI):
@@ -43,11 +50,38 @@ class TrainCLI(LightningCLI):
             "--cache_draws",
             type=int,
             default=8,
-            help="encode the training set once, in so many colour draws, instead of in every step; 0: in every step",
+            help="encode the training set once, in so many draws of colours or augmentations, instead of in every "
+            "step; 0: in every step",
         )
+        parser.add_argument(
+            "--cache_shard_rows",
+            type=int,
+            default=0,
+            help="images per file of an encoded set that is too large for memory; 0: one file, read into memory",
+        )
+        parser.add_argument("--cache_half", type=bool, default=False, help="keep 16 bits of each number in the shards")
+        parser.add_argument("--cache_workers", type=int, default=0, help="processes that read images to encode")
         parser.add_argument(
             "--start_from", type=str | None, default=None, help="a checkpoint whose weights the learner starts with"
         )
+        parser.add_argument(
+            "--global_batch",
+            type=int,
+            default=0,
+            help="images per batch of all processes together, instead of data.batch_size for each; 0: the latter",
+        )
+        parser.add_argument(
+            "--checkpoint_minutes",
+            type=float,
+            default=30.0,
+            help="save within an epoch, too, every so many minutes; 0: only at its end",
+        )
+        parser.add_argument(
+            "--checkpoint_steps", type=int, default=0, help="save within an epoch every so many steps; 0: not by steps"
+        )
+        parser.add_argument("--dry_run", type=bool, default=False, help="say what the run would take, and end")
+        parser.add_argument("--gpu_tflops", type=float, default=312.0, help="of a GPU, for --dry_run; an A100 in bf16")
+        parser.add_argument("--utilisation", type=float, default=0.3, help="share of it that training reaches")
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
         parser.link_arguments("subject", "model.subject", apply_on="instantiate")
         parser.link_arguments("subject", "model.learner.init_args.subject", apply_on="instantiate")
@@ -62,12 +96,21 @@ class TrainCLI(LightningCLI):
         """Finds what to resume, or refuses to write into the folder of an earlier run."""
         config = self.config["fit"]
         last = self.folder / "checkpoints" / "last.ckpt"
+        resumes = config["ckpt_path"] == "auto"  # a job that its cluster starts again does not know which start it is
+        if resumes:
+            config["ckpt_path"] = str(last) if last.is_file() else None
         if config["ckpt_path"] == "last":
             config["ckpt_path"] = str(last)
         if config["ckpt_path"] and not Path(config["ckpt_path"]).is_file():
             raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
         started = last.exists() or (self.folder / "config.yaml").exists()
-        may_write = config["ckpt_path"] or config["overwrite"] or config["trainer"]["fast_dev_run"]
+        may_write = (
+            resumes
+            or config["dry_run"]
+            or config["ckpt_path"]
+            or config["overwrite"]
+            or config["trainer"]["fast_dev_run"]
+        )
         if started and not may_write and _first_process():
             raise FileExistsError(
                 f"'{self.folder}' holds an earlier run: resume it with --ckpt_path last, "
@@ -81,10 +124,40 @@ class TrainCLI(LightningCLI):
         draws, learner = self.config["fit"]["cache_draws"], self.model.learner
         if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
             start_from(self.model, self.config["fit"]["start_from"])
+        self._share_batch(self.config["fit"]["global_batch"])
+        if self.config["fit"]["dry_run"]:
+            self._dry_run()
         if draws < 0:
             raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
         if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
-            self.datamodule = CachedLatents(self.datamodule, learner.latents, self.model.subject, draws)
+            fit = self.config["fit"]
+            self.datamodule = CachedLatents(
+                self.datamodule,
+                learner.latents,
+                self.model.subject,
+                draws,
+                shard_rows=fit["cache_shard_rows"],
+                half=fit["cache_half"],
+                workers=fit["cache_workers"],
+            )
+
+    def _dry_run(self) -> None:
+        """Prints what the run would take, and ends it."""
+        fit = self.config["fit"]
+        cached, averaged = bool(fit["cache_draws"]), bool(fit["ema_decay"])
+        if _first_process():
+            gpu = fit["gpu_tflops"], fit["utilisation"]
+            show(dry_run(self.model, self.datamodule, self.trainer, cached, averaged, *gpu))
+        sys.exit(0)
+
+    def _share_batch(self, images: int) -> None:
+        """Gives each process its part of a batch of so many images."""
+        if not images:
+            return
+        each, left = divmod(images, self.trainer.world_size)
+        if each < 1 or left:
+            raise ValueError(f"global_batch: expected a multiple of {self.trainer.world_size} processes, got {images}")
+        self.datamodule.batch_size = each
 
     def before_fit(self) -> None:
         """Removes what an earlier run left, if told to start anew: nothing else in the folder."""
@@ -115,6 +188,9 @@ class TrainCLI(LightningCLI):
             SampleGrid(self.folder / "samples.png"),
             InterruptNote(),
         ]
+        if not config["trainer"]["fast_dev_run"]:  # which leaves nothing behind
+            minutes, steps = config["checkpoint_minutes"], config["checkpoint_steps"]
+            own.append(Preemption(f"{checkpoints}/last.ckpt", minutes, steps))
         if not sys.stderr.isatty():
             own.append(EpochLine())
         if config["ema_decay"]:
@@ -124,12 +200,14 @@ class TrainCLI(LightningCLI):
         logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
         if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
             kwargs["logger"] = logger
+        if config["trainer"]["strategy"] == "fsdp":
+            kwargs["strategy"] = FullyShardedStrategy()
         return super().instantiate_trainer(**kwargs)
 
 
 def _first_process() -> bool:
-    """Whether this is the process that the user started, not one that DDP added."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this is the first process of a run: others are added by DDP, by torchrun or by a cluster."""
+    return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0) == 0
 
 
 def main() -> None:

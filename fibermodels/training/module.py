@@ -2,12 +2,13 @@
 
 `Training` fits any `Trainable`: the subject's autoencoder, a latent space, a fiber model. Every step
 seeds all random numbers from the run's seed, the epoch and the batch's number, so a run that resumes
-continues exactly as if it had never stopped.
+continues exactly as if it had never stopped; and several processes draw what one would (see `rows`).
 """
 
 import difflib
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,9 +17,12 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.config import Recorded, describe
-from fibermodels.core import FiberModel, Pushforward, Subject, Supervised, Trainable, TrainableFiberModel, fingerprint
+from fibermodels.core import FiberModel, Pushforward, Subject, Supervised, Trainable, TrainableFiberModel, fingerprint, reading
+from fibermodels.data.loading import ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
+from fibermodels.training.rows import SharedRows
+from fibermodels.training.sharding import shard
 
 FORMAT = 1
 """Version of what a checkpoint holds under the key `fibermodels`."""
@@ -109,6 +113,8 @@ class Training(LightningModule, metaclass=Recorded):
         seed: of all that is random in training.
         preview: validation targets sampled and scored by their energy after each epoch; those in the first
             batch are scored by their fiber loss, too, and shown.
+        same_noise: several processes train with the random numbers of one: each draws those of all, and keeps its
+            rows. That takes memory for the noise of the whole batch; False lets each draw its own.
     """
 
     def __init__(
@@ -122,6 +128,7 @@ class Training(LightningModule, metaclass=Recorded):
         rise: float = 0.1,
         seed: int = 0,
         preview: int = 256,
+        same_noise: bool = True,
     ) -> None:
         super().__init__()
         fiber = fiber or FiberLoss()
@@ -141,15 +148,29 @@ class Training(LightningModule, metaclass=Recorded):
             freeze_others(learner, train_only)
         self.learner, self.subject, self.fiber = learner, subject, fiber
         self.lr, self.weight_decay, self.rise = lr, weight_decay, rise
-        self.seed, self.preview = seed, preview
+        self.seed, self.preview, self.same_noise = seed, preview, same_noise
         self.seconds = 0.0
+        self._started: float | None = None
+        self._pending: list[Tensor] = []
+        self._sums: list[float] = []
+        self._steps = 0
+        self._fingerprints: dict[str, str] | None = None
+        self._description: Any = None
+        self._rows: AbstractContextManager[Any] = nullcontext()
+
+    def configure_model(self) -> None:
+        """Before the first step: what a checkpoint says of the module, then shards, where the strategy wants them."""
+        if self._fingerprints is None:
+            self._description, self._fingerprints = describe(self), self.frozen()
+            if self.device_mesh is not None:
+                shard(self, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         """AdamW over the parameters that need gradients, stepped by the schedule."""
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         scaled = str(self.trainer.precision).startswith("16")  # a fused optimizer would undo that after the clipping
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=not scaled)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))  # none where latents are only encoded
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.rise))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -171,19 +192,44 @@ class Training(LightningModule, metaclass=Recorded):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """The objective on one batch; logs every term."""
         self._reseed("train", self.current_epoch, index)
-        terms = self._terms(batch, self.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
+        self._rows = self._shared_rows(batch)
+        with self._rows:
+            terms = self._terms(batch, self.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
         means = self._means(terms)
         self._log_training({name: value.detach() for name, value in means.items()}, index)
         return means["loss"]
 
-    def on_train_epoch_start(self) -> None:
-        """Starts the clock; forgets what an epoch that was interrupted had summed up."""
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As ever; what gradient checkpointing draws again is what it drew."""
+        with self._rows:
+            super().backward(loss, *args, **kwargs)
+
+    def _shared_rows(self, batch: dict[str, Tensor]) -> AbstractContextManager[Any]:
+        """In which random numbers are those of a single process."""
+        world = self.trainer.world_size
+        if world == 1 or not self.same_noise:
+            return nullcontext()
+        return SharedRows(len(next(iter(batch.values()))), world, self.global_rank)
+
+    def on_train_start(self) -> None:
+        """Starts the clock, and goes to the place in the epoch where a run was interrupted."""
         self._started = time.perf_counter()
-        self._pending: list[Tensor] = []
+        batches = self.trainer.train_dataloader  # Lightning may have made it before it read the checkpoint
+        if isinstance(batches, ResumableLoader):
+            batches.left_out = self._steps if self._steps < self.trainer.num_training_batches else 0
+
+    def on_train_epoch_start(self) -> None:
+        """Forgets what an epoch that was interrupted had summed up. One that is resumed in its middle goes on."""
+        self._started = time.perf_counter()
+        self._pending, self._sums, self._steps = [], [], 0
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Loss and scores with the same random numbers after every epoch; samples once."""
         self._reseed("val", index)
+        with self._shared_rows(batch):
+            self._validate(batch, index)
+
+    def _validate(self, batch: dict[str, Tensor], index: int) -> None:
         means = self._means(self._terms(batch))
         self._check_finite("val", means)
         for name, value in means.items():
@@ -195,7 +241,7 @@ class Training(LightningModule, metaclass=Recorded):
             self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True)
         if not index:
             self._previewed = 0
-        left = self.preview - self._previewed
+        left = -(-self.preview // self.trainer.world_size) - self._previewed
         if h is None or self.subject is None or left <= 0:
             return
         self._previewed += len(h)
@@ -225,7 +271,8 @@ class Training(LightningModule, metaclass=Recorded):
         return torch.as_tensor(gathered).flatten(0, 1)
 
     def _reseed(self, stage: str, *where: int) -> None:
-        reseed(seeded(stage, self.seed, *where, self.global_rank).initial_seed(), self.device)
+        rank = 0 if self.same_noise else self.global_rank
+        reseed(seeded(stage, self.seed, *where, rank).initial_seed(), self.device)
 
     def _represent(self, batch: dict[str, Tensor]) -> Tensor | None:
         """What the loss is given beside the images: representations, or a supervised learner's labels."""
@@ -237,16 +284,18 @@ class Training(LightningModule, metaclass=Recorded):
             return self.subject(batch["x"])
 
     def _terms(self, batch: dict[str, Tensor], progress: float = 1.0) -> dict[str, Tensor]:
+        terms, h, z = self.own_terms(batch)
+        if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
+            terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress, self.trainer.world_size)
+        return terms
+
+    def own_terms(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+        """The learner's own loss terms, representations, and latents, where there are such."""
         h = self._represent(batch)
-        z = None
         if isinstance(self.learner, TrainableFiberModel) and h is not None:
             z = batch["z"] if "z" in batch else self.learner.draw_latents(batch["x"], h)
-            terms = dict(self.learner.latent_loss(z, h))
-        else:
-            terms = dict(self.learner.loss(batch["x"], h))
-        if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
-            terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress)
-        return terms
+            return dict(self.learner.latent_loss(z, h)), h, z
+        return dict(self.learner.loss(batch["x"], h)), h, None
 
     @staticmethod
     def _means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -265,11 +314,23 @@ class Training(LightningModule, metaclass=Recorded):
         every: int = trainer.log_every_n_steps or 50  # type: ignore[attr-defined]
         if not last and (index + 1) % every:
             return
-        steps = torch.stack(self._pending)
-        self._check_finite("train", dict(zip(means, steps.sum(0), strict=True)))  # a sum with a NaN is one
-        for name, now, mean in zip(means, steps[-1], steps.mean(0), strict=True):
-            self.log(f"train/{name}_step", now, on_step=True, on_epoch=False, prog_bar=name == "loss")
-            self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=len(steps))
+        now = dict(zip(means, self._pending[-1], strict=True))
+        self._add_up()
+        self._check_finite("train", dict(zip(means, torch.tensor(self._sums), strict=True)))  # a sum with a NaN is one
+        for name, value in now.items():
+            self.log(f"train/{name}_step", value, on_step=True, on_epoch=False, prog_bar=name == "loss", sync_dist=True)
+        if last:
+            for name, total in zip(means, self._sums, strict=True):
+                mean = torch.tensor(total / self._steps, device=self.device)
+                self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+
+    def _add_up(self) -> None:
+        """Adds the steps since the last call to the epoch's sums, which a checkpoint keeps."""
+        if not self._pending:
+            return
+        steps = torch.stack(self._pending).cpu().double()
+        self._sums = (steps.sum(0) + (torch.tensor(self._sums).double() if self._sums else 0)).tolist()
+        self._steps += len(steps)
         self._pending = []
 
     def _check_finite(self, stage: str, values: dict[str, Tensor]) -> None:
@@ -303,25 +364,45 @@ class Training(LightningModule, metaclass=Recorded):
         self.log("val/energy_score", energy, batch_size=len(h), sync_dist=True)
 
     def on_train_epoch_end(self) -> None:
-        """Stops the clock: validation counts, for it is part of what a user waits for."""
-        self.seconds += time.perf_counter() - self._started
+        """Reads the clock: validation counts, for it is part of what a user waits for."""
+        self._read_clock()
+        self._started = None
+        self._sums, self._steps = [], 0
+
+    def _read_clock(self) -> None:
+        if self._started is not None:
+            now = time.perf_counter()
+            self.seconds, self._started = self.seconds + now - self._started, now
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what rebuilds the run: plain types, readable under `weights_only=True`."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         data = getattr(data, "source", data)  # cached latents are made of something
+        self._read_clock()
+        self._add_up()
         checkpoint["fibermodels"] = {
             "format": FORMAT,
-            "training": describe(self),
+            "training": self._description or describe(self),
             "data": describe(data) if isinstance(type(data), Recorded) else None,
             "frozen": self.frozen(),
             "seconds": self.seconds,
+            "epoch": {"sums": self._sums_of_all(), "steps": self._steps},
         }
+
+    def _sums_of_all(self) -> list[float]:
+        """The epoch's sums so far, averaged over processes."""
+        if not self._sums or self.trainer.world_size == 1:
+            return self._sums
+        mean: Tensor = self.trainer.strategy.reduce(torch.tensor(self._sums, device=self.device), reduce_op="mean")
+        return mean.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume on another subject, latent space or prior than the checkpoint's."""
         self.check_frozen(checkpoint)
-        self.seconds = own_part(checkpoint, "the checkpoint").get("seconds", 0.0)
+        own = own_part(checkpoint, "the checkpoint")
+        self.seconds = own.get("seconds", 0.0)
+        epoch = own.get("epoch", {"sums": [], "steps": 0})
+        self._sums, self._steps = epoch["sums"], epoch["steps"]
 
     def check_frozen(self, checkpoint: dict[str, Any], but: str | None = None) -> None:
         """Compares what both depend on and do not train.
@@ -343,8 +424,11 @@ class Training(LightningModule, metaclass=Recorded):
 
     def frozen(self) -> dict[str, str]:
         """Fingerprints of what the run depends on and does not train."""
+        if self._fingerprints is not None:  # what is sharded is not to be read
+            return self._fingerprints
         parts: dict[str, torch.nn.Module | None] = {"subject": self.subject}
         if isinstance(self.learner, TrainableFiberModel):
             titles = {"latents": "latent space"}
             parts |= {titles.get(name, name): part for name, part in self.learner.frozen_parts().items()}
-        return {name: fingerprint(part) for name, part in parts.items() if part is not None}
+        found = {name: fingerprint(part) for name, part in parts.items() if part is not None}
+        return found if self.subject is None else found | {"subject's layer": reading(self.subject)}

@@ -1,0 +1,148 @@
+"""Latents and representations of a large data set, computed once and kept in files that memory maps.
+
+    <folder>/index.json               rows, draws, rows of a shard
+    <folder>/shard-00000.safetensors  mean, std and h of its rows
+
+Draw `k` of row `i` is number `k N + i` of the whole: each draw begins with a shard of its own. A shard is
+written whole or not at all; one that is there is not written again, so an interrupted encoding goes on, and
+process `r` of `w` writes every `w`-th.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fibermodels.core import LatentSpace
+from fibermodels.noise import seeded
+
+Encoder = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Images to the posterior's mean and standard deviation, and representations."""
+
+BATCH = 256
+"""Images encoded in one call."""
+
+
+class Shards:
+    """Where the shards of a data set lie, and which rows are in which.
+
+    Args:
+        folder: of the shards.
+        count: images of the data set.
+        draws: how often each is encoded.
+        rows: of a shard; the last of a draw may have fewer.
+    """
+
+    def __init__(self, folder: Path, count: int, draws: int, rows: int) -> None:
+        if rows < 1:
+            raise ValueError(f"cache_shard_rows: expected at least 1, got {rows}")
+        self.folder, self.count, self.draws, self.rows = folder, count, draws, rows
+        self.per_draw = -(-count // rows)
+
+    def file(self, number: int) -> Path:
+        """The path of a shard."""
+        return self.folder / f"shard-{number:05d}.safetensors"
+
+    def missing(self) -> list[int]:
+        """Shards that are not written yet."""
+        return [number for number in range(self.draws * self.per_draw) if not self.file(number).is_file()]
+
+    def write(
+        self, images: Any, encode: Encoder, rank: int = 0, world: int = 1, half: bool = False, workers: int = 0
+    ) -> None:
+        """Encodes what is missing of this process's shards; in memory is one shard at a time.
+
+        Args:
+            images: a data set with `set_epoch` and `__getitems__`; draw `k` is its epoch `k`.
+            encode: of images.
+            rank, world: this process takes every `world`-th shard from `rank` on.
+            half: store 16 bits of each number.
+            workers: processes that read the images.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        index = {"images": self.count, "draws": self.draws, "rows_per_shard": self.rows, "half": half}
+        _replace(self.folder / "index.json", lambda path: path.write_text(json.dumps(index, indent=2) + "\n"))
+        own = [number for number in self.missing() if number % world == rank]
+        for number in track(own, "encoding the training set", disable=rank > 0 or not own):
+            draw, part = divmod(number, self.per_draw)
+            images.set_epoch(draw)
+            indices = range(part * self.rows, min(self.count, (part + 1) * self.rows))
+            batches = DataLoader(images, BATCH, sampler=indices, collate_fn=_as_it_is, num_workers=workers)
+            with torch.no_grad():
+                encoded = [[value.cpu() for value in encode(batch["x"])] for batch in batches]
+            tensors = (torch.cat(column) for column in zip(*encoded, strict=True))
+            content = {
+                name: (value.half() if half else value).contiguous()
+                for name, value in zip(("mean", "std", "h"), tensors, strict=True)
+            }
+            _replace(self.file(number), partial(save_file, content))
+
+
+class ShardedDraws(Dataset[dict[str, Tensor]]):
+    """Latents `z ~ q(z | x, h)` and representations `h` from shards; epoch `e` uses draw `e mod K`.
+
+    A row's noise follows from the seed, the epoch and the row, whoever reads it. Nothing but the rows asked for
+    is read from disk.
+
+    Args:
+        shards: written before.
+        latents: the space they belong to.
+        seed: of the posterior's noise.
+    """
+
+    def __init__(self, shards: Shards, latents: LatentSpace, seed: int) -> None:
+        own = type(latents).posterior_sample is not LatentSpace.posterior_sample
+        self.latents = copy.deepcopy(latents).cpu() if own else latents  # which may move to an accelerator
+        self.shards, self.seed, self.epoch = shards, seed, 0
+        self.opened: dict[int, dict[str, Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker opens the files for itself."""
+        return {**self.__dict__, "opened": {}}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which draw is read, with which noise."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.shards.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: value[0] for name, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        rows = [self._row(index) for index in indices]
+        mean, std, h = (torch.stack([row[name] for row in rows]).float() for name in ("mean", "std", "h"))
+        noise = torch.stack(
+            [torch.randn(mean.shape[1:], generator=seeded("posterior", self.seed, self.epoch, i)) for i in indices]
+        )
+        return {"z": self.latents.posterior_sample(mean, std, noise), "h": h}
+
+    def _row(self, index: int) -> dict[str, Tensor]:
+        part, row = divmod(index, self.shards.rows)
+        number = self.epoch % self.shards.draws * self.shards.per_draw + part
+        if number not in self.opened:
+            with safe_open(self.shards.file(number), "pt") as file:  # tensors that are views of a mapped file
+                self.opened[number] = {name: file.get_tensor(name) for name in ("mean", "std", "h")}
+        return {name: value[row] for name, value in self.opened[number].items()}
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file whole or not at all."""
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    write(unfinished)
+    unfinished.replace(path)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

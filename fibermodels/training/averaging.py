@@ -1,0 +1,114 @@
+"""Averaged weights: of what is trained, on each process's own shard."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from fibermodels.training.sharding import as_part_of, own_shard, put_together, sharded_like
+
+
+class AveragedWeights(Callback):
+    """An exponential moving average of the weights, which is what validation sees and checkpoints keep.
+
+    By interpolation, `a + (1 - decay) (w - a)`, of what is trained. What is frozen is shared with the module, so an
+    average costs the bytes of the trained weights, and of their shard where they are sharded; buffers are the
+    module's own. A checkpoint holds the averages in `state_dict` and the weights themselves in
+    `current_model_state`.
+
+    Args:
+        decay: a number in (0, 1).
+    """
+
+    def __init__(self, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"ema_decay: expected a number in (0, 1), or 0 for none, got {decay}")
+        self.decay = decay
+        self._forget()
+
+    def _forget(self) -> None:
+        self.names: list[list[str]] = []
+        self.weights: list[Tensor] = []
+        self.shards: list[Tensor] = []
+        self.averages: list[Tensor] = []
+        self.updates, self.latest = 0, 0
+        self.resumed: dict[str, Tensor] = {}
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """A training starts with no averages."""
+        if stage == "fit":
+            self._forget()
+
+    @torch.no_grad()
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Finds the tensors once. In a resumed run, the module has loaded the averages; now it gets its own weights."""
+        names: dict[Tensor, list[str]] = {}
+        for name, weight in module.named_parameters(remove_duplicate=False):
+            if weight.requires_grad:
+                names.setdefault(weight, []).append(name)
+        self.weights, self.names = list(names), list(names.values())
+        self.shards = [own_shard(weight) for weight in self.weights]
+        self.averages = [shard.clone() for shard in self.shards]
+        for i, (name, *_) in enumerate(self.names):
+            if name in self.resumed:
+                self.shards[i].copy_(own_shard(sharded_like(self.weights[i], self.resumed[name])))
+        self.resumed = {}
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """After the optimizer's step."""
+        if trainer.global_step == self.latest:
+            return
+        self.latest = trainer.global_step
+        torch._foreach_lerp_(self.averages, self.shards, 1 - self.decay if self.updates else 1.0)
+        self.updates += 1
+
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Validation sees the averages."""
+        self._swap()
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Training goes on with the weights."""
+        self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for average, shard in zip(self.averages, self.shards, strict=True):
+            kept = shard.clone()
+            shard.copy_(average)
+            average.copy_(kept)
+
+    @torch.no_grad()
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """A trained module has the averages."""
+        for average, shard in zip(self.averages, self.shards, strict=True):
+            shard.copy_(average)
+
+    def state_dict(self) -> dict[str, Any]:
+        """When it was updated last."""
+        return {"latest_update_step": self.latest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.latest = state_dict["latest_update_step"]
+
+    @torch.no_grad()
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The averages take the weights' place. Every process helps to put them together; one has the rest."""
+        if not self.averages:
+            return
+        state = checkpoint["state_dict"]
+        averages, current = {}, {}
+        for names, weight, average in zip(self.names, self.weights, self.averages, strict=True):
+            whole = put_together(as_part_of(weight, average))
+            for name in names:
+                if name in state:
+                    averages[name], current[name] = whole, state[name]
+        checkpoint["state_dict"] = {**state, **averages}
+        checkpoint["current_model_state"] = current
+        checkpoint["averaging_state"] = {"n_averaged": torch.tensor(self.updates)}
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps the weights until training starts: by then the module has its final place and shards."""
+        self.resumed = dict(checkpoint.get("current_model_state", {}))
+        self.updates = int(checkpoint.get("averaging_state", {}).get("n_averaged", 0))

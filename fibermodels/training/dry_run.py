@@ -1,0 +1,231 @@
+"""`train.py --dry_run true`: what a run would take, before it takes it.
+
+Everything is built; a forward and a backward pass of two and of four rows are counted on this device; nothing is
+trained or written. Bytes and operations are linear in the rows, so those of the configured batch follow.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from fibermodels.core import Pushforward, TrainableFiberModel
+from fibermodels.training.cost import Line, line
+from fibermodels.training.module import Training
+
+ROWS = 4
+"""Of the largest batch that is run."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters by part, and the bytes that go with them."""
+
+    parts: dict[str, tuple[int, int]]
+    """Trained and frozen parameters of each part."""
+    weights: int
+    """Bytes of parameters and buffers."""
+    trained: int
+    """Bytes of what is trained: also of its gradients, and of its averages; the optimizer has twice as many."""
+
+    @classmethod
+    def of(cls, module: Training) -> "Sizes":
+        """Counts every parameter once."""
+        parts: dict[str, tuple[int, int]] = {}
+        for name, p in module.named_parameters():
+            part = ".".join(name.split(".")[: 2 if name.startswith("learner.") else 1])
+            trained, frozen = parts.get(part, (0, 0))
+            parts[part] = (trained + p.numel(), frozen) if p.requires_grad else (trained, frozen + p.numel())
+        state = [*module.parameters(), *module.buffers()]
+        weights = sum(value.numel() * value.element_size() for value in state)
+        return cls(parts, weights, sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad))
+
+    def memory(self, averaged: bool, processes: int = 1, unit: int = 0) -> float:
+        """Bytes per process without activations, sharded over `processes`; `unit` bytes are gathered at a time."""
+        copies = 4 if averaged else 3  # gradient, two moments, average
+        return (self.weights + copies * self.trained) / processes + (unit if processes > 1 else 0)
+
+    def checkpoint(self, averaged: bool) -> int:
+        """Bytes of a checkpoint at most: averages or weights with all that is frozen, weights, two moments."""
+        return self.weights + (3 if averaged else 2) * self.trained
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How often a run steps."""
+
+    images: int
+    """Of the training set."""
+    batch: int
+    """Images per process and batch."""
+    processes: int
+    accumulated: int
+    epochs: int
+    limit: int
+    """Steps at most; -1 for none."""
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of the optimizer: incomplete batches are dropped, an incomplete accumulation is not."""
+        each = -(-self.images // self.processes)
+        return -(-max(1, each // self.batch) // self.accumulated)
+
+    @property
+    def total(self) -> int:
+        """Of the whole run."""
+        planned = self.per_epoch * self.epochs if self.epochs >= 0 else self.limit
+        return planned if self.limit < 0 else min(planned, self.limit)
+
+    @property
+    def samples(self) -> int:
+        """Images seen, by all processes."""
+        return self.total * self.batch * self.processes * self.accumulated
+
+
+def measure(module: Training, trainer: Trainer, batch: dict[str, Tensor]) -> tuple[Line, Line | None]:
+    """The costs of the loss without the fiber loss, by rows of the batch, and of the fiber loss, by rows pushed.
+
+    Args:
+        module: in training mode.
+        trainer: whose precision holds.
+        batch: of at least `ROWS` rows; representations and latents in it are taken as they are.
+    """
+    state = [*module.parameters(), *module.buffers()]
+
+    def terms(n: int) -> Tensor:
+        with trainer.precision_plugin.forward_context():
+            own = module.own_terms({name: value[:n] for name, value in batch.items()})[0]
+            return torch.stack([term.mean() for term in own.values()]).sum()
+
+    def pushed(n: int) -> Tensor:
+        with trainer.precision_plugin.forward_context():
+            _, h, z = module.own_terms({name: value[:n] for name, value in batch.items()})
+            if h is None or module.subject is None or not isinstance(module.learner, Pushforward):
+                raise ValueError("dry_run: expected a fiber model and its subject for the fiber loss")
+            return module.fiber(module.learner, module.subject, h, z).mean()
+
+    base = line(terms, state)
+    fiber = line(pushed, state) if module.fiber.weight else None
+    module.zero_grad(set_to_none=True)
+    return base, fiber
+
+
+def first_batch(module: Training, data: LightningDataModule, cached: bool) -> dict[str, Tensor]:
+    """A few training images of the data; of noise, where the data are not on this machine. With `cached`, subject and
+    encoder have been called before."""
+    source: Any = data
+    try:
+        batch = dict(source.split("train").__getitems__(list(range(ROWS))))
+    except FileNotFoundError:
+        batch = {"x": torch.rand(ROWS, *module.learner.image_shape)}
+    batch = {name: value.to(module.device) for name, value in batch.items()}
+    if cached and isinstance(module.learner, TrainableFiberModel) and module.subject is not None:
+        with torch.no_grad():
+            batch["h"] = module.subject(batch["x"])
+            batch["z"] = module.learner.draw_latents(batch["x"], batch["h"])
+    return batch
+
+
+def dry_run(
+    module: Training,
+    data: LightningDataModule,
+    trainer: Trainer,
+    cached: bool,
+    averaged: bool,
+    tflops: float,
+    utilisation: float,
+) -> Table:
+    """Measures, and puts the figures in a table.
+
+    Args:
+        module, data, trainer: as they would be run.
+        cached: latents and representations are encoded before.
+        averaged: weights are averaged.
+        tflops: what one GPU of the kind in question does at most, in 10^12 operations a second.
+        utilisation: the share of them that training reaches.
+    """
+    if not tflops > 0 or not 0 < utilisation <= 1:
+        raise ValueError(f"gpu_tflops, utilisation: expected > 0 and in (0, 1], got {tflops} and {utilisation}")
+    source: Any = data
+    module.to(trainer.strategy.root_device).train()
+    sizes = Sizes.of(module)
+    base, fiber = measure(module, trainer, first_batch(module, data, cached))
+    images = 0
+    with contextlib.suppress(FileNotFoundError):
+        images = len(source.split("train"))
+    table = Table(title="dry run", show_header=False)
+    for name, (trained, frozen) in sizes.parts.items():
+        table.add_row(f"parameters: {name}", f"{trained:,} trained, {frozen:,} frozen")
+    total = [sum(part[i] for part in sizes.parts.values()) for i in (0, 1)]
+    table.add_row("parameters", f"{total[0]:,} trained, {total[1]:,} frozen")
+    table.add_row("weights, buffers", _bytes(sizes.weights))
+    table.add_row("gradients", _bytes(sizes.trained))
+    table.add_row("optimizer (AdamW)", _bytes(2 * sizes.trained))
+    table.add_row("averages", _bytes(sizes.trained if averaged else 0))
+    table.add_row("checkpoint, at most", _bytes(sizes.checkpoint(averaged)))
+    table.add_row("activations per image", _bytes(base.each.activations))
+    if fiber is not None:
+        table.add_row("activations per row of the fiber loss", _bytes(fiber.each.activations))
+    table.add_section()
+    for processes in sorted({1, 8, trainer.world_size}):
+        steps = Steps(
+            images,
+            source.batch_size,
+            processes,
+            trainer.accumulate_grad_batches,
+            -1 if trainer.max_epochs is None else trainer.max_epochs,
+            trainer.max_steps,
+        )
+        rows = source.batch_size
+        once = base.at(rows)
+        flops, kept, seconds = once
+        if fiber is not None:
+            pushed = fiber.at(min(rows, max(1, (module.fiber.rows or rows * processes) // processes)))
+            flops, kept, seconds = (a + b for a, b in zip(once, pushed, strict=True))
+        gpu = flops * steps.accumulated / (tflops * 1e12 * utilisation)
+        here = seconds * steps.accumulated
+        ddp = sizes.memory(averaged) + kept
+        fsdp = sizes.memory(averaged, processes, sizes.weights // 4) + kept
+        head = f"{processes} process" + ("es" if processes > 1 else "")
+        known = f"{steps.per_epoch:,} steps an epoch, {steps.total:,} in all, {steps.samples:,} images seen"
+        table.add_row(head, known if images else "training set not on this machine: steps unknown")
+        table.add_row("  memory per process", f"DDP {_bytes(ddp)}, FSDP {_bytes(fsdp)} (activations {_bytes(kept)})")
+        table.add_row("  operations per process and step", f"{flops * steps.accumulated:.3g} FLOP")
+        table.add_row(
+            "  time on GPUs", f"{_time(gpu)} a step" + (f", {_time(gpu * steps.total)} in all" if images else "")
+        )
+        table.add_row(
+            f"  time on this {module.device.type}",
+            f"{_time(here)} a step" + (f", {_time(here * steps.total)} in all" if images else ""),
+        )
+    table.caption = (
+        f"batch of {source.batch_size} per process; GPUs of {tflops:g} TFLOP/s at {utilisation:.0%}; "
+        "here, at the rate of a batch of "
+        f"{ROWS}; validation, communication and reading not counted; FSDP with a quarter of the weights gathered"
+    )
+    return table
+
+
+def show(table: Table) -> None:
+    """Prints the table, as wide as it is."""
+    Console(width=max(110, Console().width)).print(table)
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def _time(seconds: float) -> str:
+    for limit, unit, size in ((1, "ms", 1e-3), (120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"

@@ -1,0 +1,127 @@
+"""Fully sharded training: parameters, gradients, optimizer state and averages split over the processes.
+
+`--trainer.strategy fsdp` takes torch's `fully_shard` (FSDP2, one shard per parameter), which, unlike the older
+wrapper, leaves names, optimizers, gradient clipping and elementwise averages as they are, works with frozen
+parameters, and runs on the CPU, too.
+
+Reference: Zhao et al., PyTorch FSDP, arXiv 2304.11277; Liang et al., TorchTitan, arXiv 2410.06511, section 2.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+UNIT = 1_000_000
+"""Parameters of a block that is gathered by itself; smaller ones are gathered with what holds them."""
+
+STEPS = ("training_step", "validation_step")
+"""What Lightning calls of a module instead of `forward`."""
+
+
+class FullyShardedStrategy(ModelParallelStrategy):
+    """One group of all processes. A checkpoint is one ordinary file: any other strategy can go on with it.
+
+    Args:
+        options: as of Lightning's `ModelParallelStrategy`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **options)
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Lightning hands the optimizer's state over, as it does to any other strategy."""
+        return True
+
+    def setup_environment(self) -> None:
+        """Before the processes meet: how many there are is known by now."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The state of an optimizer that is not sharded, on the first process."""
+        state = optimizer.state_dict()
+        whole = {
+            index: {name: put_together(value) for name, value in values.items()}
+            for index, values in state["state"].items()
+        }
+        return {**state, "state": whole} if self.is_global_zero else {}
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads the file; what it holds is handed over as to any other strategy."""
+        return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Each process takes its shard of every tensor."""
+        options = StateDictOptions(full_state_dict=True, strict=strict)
+        set_model_state_dict(self._whole_model(), checkpoint["state_dict"], options=options)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Each process takes its shard of every tensor that has its parameter's shape."""
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            own = {
+                index: {
+                    name: sharded_like(weights[index], value) if value.shape == weights[index].shape else value
+                    for name, value in values.items()
+                }
+                for index, values in state["state"].items()
+            }
+            optimizer.load_state_dict({**state, "state": own})
+
+    def _whole_model(self) -> nn.Module:
+        if self.model is None:
+            raise RuntimeError("FullyShardedStrategy: a state was loaded before there was a module")
+        return self.model
+
+
+def shard(module: LightningModule, mesh: DeviceMesh) -> None:
+    """Shards a module in place: the members of its lists of blocks that are large, then the rest.
+
+    Parameters outside the blocks are whole from the beginning of a step to its end; those of a block, during its
+    forward and its backward pass.
+    """
+    for parent in list(module.modules())[::-1]:  # inner blocks before those that hold them
+        if isinstance(parent, (nn.ModuleList, nn.Sequential)):
+            for child in parent:
+                if sum(p.numel() for p in child.parameters()) >= UNIT and not isinstance(child, nn.ModuleList):
+                    fully_shard(child, mesh=mesh, reshard_after_forward=True)
+    fully_shard(module, mesh=mesh, reshard_after_forward=True)  # averages are swapped between two validation steps
+    for name in STEPS:
+        register_fsdp_forward_method(module, name)
+
+
+def own_shard(weight: Tensor) -> Tensor:
+    """What this process holds of a weight: the storage itself."""
+    with torch.no_grad():
+        return weight.to_local() if isinstance(weight, DTensor) else weight.detach()
+
+
+def put_together(value: Any) -> Any:
+    """The whole of a tensor that is sharded, on the CPU; anything else as it is. All processes must ask for it."""
+    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+
+
+def sharded_like(weight: Tensor, whole: Tensor) -> Tensor:
+    """A whole tensor, distributed as `weight` is."""
+    whole = whole.to(weight.device)
+    return distribute_tensor(whole, weight.device_mesh, weight.placements) if isinstance(weight, DTensor) else whole
+
+
+def as_part_of(weight: Tensor, part: Tensor) -> Tensor:
+    """The tensor, distributed as `weight` is, of which this process holds `part`."""
+    if not isinstance(weight, DTensor):
+        return part
+    return DTensor.from_local(
+        part, weight.device_mesh, weight.placements, shape=weight.shape, stride=weight.stride(), run_check=False
+    )

@@ -1,0 +1,304 @@
+"""Training at scale: the noise of several processes, checkpoints within an epoch, averages, processes themselves."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cases import FEATURES, MODELS, flow_matching, subject
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from fibermodels.core import TrainableFiberModel
+from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.models import FiberLoss
+from fibermodels.nn import spread_times
+from fibermodels.noise import seeded
+from fibermodels.training import Training, load
+from fibermodels.training.averaging import AveragedWeights
+from fibermodels.training.callbacks import MetricsCSV
+from fibermodels.training.preemption import EXIT_STATUS, Preemption
+from fibermodels.training.rows import SharedRows
+
+ROOT = Path(__file__).parents[1]
+
+
+def in_parts(draw, rows, world=2):
+    """What `world` processes draw for their rows, put back in the order of the batch."""
+    parts = []
+    for rank in range(world):
+        torch.manual_seed(0)
+        with SharedRows(rows // world, world, rank):
+            parts.append(draw(rank))
+    return torch.stack(parts, 1).flatten(0, 1)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda n: torch.randn(n, 3),
+        lambda n: torch.rand((n,), dtype=torch.float64),
+        lambda n: torch.randn(size=(n, 2, 2)),
+        lambda n: torch.rand(2, n).T,
+        lambda n: torch.randint(5, (n,)),
+        lambda n: torch.randint(2, 90, (n, 3)),
+        lambda n: torch.randint(2**62, (n,), generator=seeded("targets")),
+        lambda n: torch.randn_like(torch.zeros(n, 3)),
+        lambda n: torch.zeros(n, 4).normal_(),
+        lambda n: torch.zeros(n, 4).uniform_(1, 2),
+        lambda n: torch.zeros(n, 1).bernoulli_(0.5),
+        lambda n: torch.bernoulli(torch.full((n, 5), 0.3)),
+        lambda n: spread_times(torch.zeros(n, 7)),
+        lambda n: functional.dropout(torch.ones(n, 50), 0.5),
+        lambda n: nn.Dropout2d(0.5)(torch.ones(n, 50, 2, 2)),
+        lambda n: torch.randn(3 * n, 2).unflatten(0, (n, 3)),  # blocks of rows
+        lambda n: torch.rand(()) + torch.zeros(n),  # one number for all
+        lambda n: torch.cat((torch.randn(n // 2, 2), torch.rand(n - n // 2, 2))) if n == 12 else None,
+    ],
+)
+def test_processes_draw_the_numbers_of_one(draw):
+    rows = 12
+    torch.manual_seed(0)
+    whole = draw(rows)
+    if draw(rows // 2) is None:
+        return
+    for world in (2, 3):
+        assert torch.equal(in_parts(lambda _, w=world: draw(rows // w), rows, world), whole)
+
+
+def test_generators_of_a_target_are_left_alone():
+    with SharedRows(4, 2, 1):
+        noise = torch.randn(4, 3, generator=seeded(0))
+    assert torch.equal(noise, torch.randn(4, 3, generator=seeded(0)))
+
+
+FAMILIES = [name for name, build in MODELS.items() if issubclass(name, TrainableFiberModel)]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda c: c.__name__)
+def test_a_loss_in_parts_is_that_of_the_whole(family):
+    """Every family's own terms and its fiber loss, row by row, whichever process has the row."""
+    model, phi = MODELS[family]().train(), subject()
+    x = ColourDigits().split("val").images()[:8]
+    h = phi(x)
+    fiber = FiberLoss(1.0, rows=4)
+
+    def terms(rank=0, world=1):
+        own = slice(rank, None, world)
+        z = model.draw_latents(x[own], h[own])
+        losses = {**model.latent_loss(z, h[own]), "fiber": fiber(model, phi, h[own], z, processes=world)}
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    torch.manual_seed(0)
+    whole = terms()
+    parts = []
+    for rank in range(2):
+        torch.manual_seed(0)
+        with SharedRows(4, 2, rank):
+            parts.append(terms(rank, 2))
+    for name, loss in whole.items():
+        together = torch.stack([part[name] for part in parts], 1).flatten()
+        torch.testing.assert_close(together, loss, atol=1e-5, rtol=1e-4)
+
+
+def test_what_checkpointing_draws_again_is_what_it_drew():
+    """The gradient of a dropout that is recomputed in the backward pass, within and without the mode's entry."""
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        x = torch.ones(4, 100, requires_grad=True)
+        with SharedRows(4, 2, 1):
+            block = lambda v: functional.dropout(v, 0.5).square()  # noqa: E731
+            y = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+            y.sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
+    assert gradients[0].unique().tolist() == [0, 8]
+
+
+def trainer(folder, epochs=2, extra=(), steps=0, **options):
+    own = [
+        AveragedWeights(0.9),
+        ModelCheckpoint(str(folder), "last", enable_version_counter=False, save_on_train_epoch_end=True),
+        MetricsCSV(folder / "metrics.csv"),
+        Preemption(folder / "last.ckpt", steps=steps),
+        *extra,
+    ]
+    defaults = {
+        "accelerator": "cpu",
+        "max_epochs": epochs,
+        "limit_train_batches": 6,
+        "limit_val_batches": 1,
+        "num_sanity_val_steps": 0,
+        "logger": False,
+        "callbacks": own,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "gradient_clip_val": 1.0,
+    }
+    return Trainer(**defaults | options)
+
+
+def training():
+    return Training(flow_matching(), subject(), FiberLoss(1.0, rows=4, checkpointing=True), preview=8)
+
+
+def compare(whole, parts, **tolerance):
+    """Weights, averages and the optimizer's state of two runs."""
+    first, second = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (whole, parts))
+    assert first["global_step"] == second["global_step"]
+    for key in ("state_dict", "current_model_state"):
+        assert first[key].keys() == second[key].keys()
+        for name, value in first[key].items():
+            torch.testing.assert_close(second[key][name], value, **{"atol": 0, "rtol": 0} | tolerance)
+    states = [each["optimizer_states"][0]["state"] for each in (first, second)]
+    for index, values in states[0].items():
+        for name, value in values.items():
+            torch.testing.assert_close(states[1][index][name], value, **{"atol": 0, "rtol": 0} | tolerance)
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+class Die(Callback):
+    """In the middle of an epoch, after the steps given."""
+
+    def __init__(self, step, number=None):
+        self.step, self.number = step, number
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if trainer.global_step == self.step:
+            if self.number is None:
+                raise KeyError("died")
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGUSR1], ids=["died", "SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path, number, accumulated):
+    """As if it had never stopped: weights, averages, optimizer, and the epoch's means."""
+    data = lambda: ColourDigits(batch_size=32)  # noqa: E731
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = {"accumulate_grad_batches": accumulated, "limit_train_batches": 8}
+    trainer(whole, **options).fit(training(), datamodule=data())
+    steps = 8 // accumulated
+    dying = trainer(parts, extra=[Die(steps + 2, number)], steps=0 if number else 1, **options)
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
+    with pytest.raises(SystemExit if number else KeyError) as stopped:
+        dying.fit(training(), datamodule=data())
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+    if number:
+        assert stopped.value.code == EXIT_STATUS == 143
+    saved = torch.load(parts / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == (steps + 3 if number else steps + 2)
+    torch.manual_seed(12345)
+    trainer(parts, **options).fit(training(), datamodule=data(), ckpt_path=str(parts / "last.ckpt"), weights_only=True)
+    assert rows(parts) == rows(whole)
+    compare(whole, parts)
+
+
+def test_averages_hold_what_is_trained_and_nothing_else(tmp_path):
+    """Bytes of the averages, and what a checkpoint repeats."""
+    module = training()
+    run = trainer(tmp_path, 1)
+    run.fit(module, datamodule=ColourDigits(batch_size=32))
+    averages = run.callbacks[0]
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    assert sum(a.numel() for a in averages.averages) == sum(p.numel() for p in trained.values())
+    assert len(trained) < len(list(module.parameters()))
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["current_model_state"].keys() == trained.keys()
+    assert saved["state_dict"].keys() == module.state_dict().keys()
+    assert load(tmp_path / "last.ckpt").training.frozen() == module.frozen()
+
+
+def test_a_checkpoint_of_earlier_averages_is_resumed(tmp_path):
+    """Earlier versions repeated the whole module, frozen parts and buffers, in both states."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trainer(whole, 2).fit(training(), datamodule=ColourDigits(batch_size=32))
+    trainer(parts, 1).fit(training(), datamodule=ColourDigits(batch_size=32))
+    # the schedule of one epoch is another, so compare with a run that is stretched in the same way
+    trainer(tmp_path / "new", 1).fit(training(), datamodule=ColourDigits(batch_size=32))
+    saved = torch.load(parts / "last.ckpt", weights_only=True)
+    saved["current_model_state"] = {**saved["state_dict"], **saved["current_model_state"]}
+    del saved["fibermodels"]["epoch"]
+    torch.save(saved, parts / "last.ckpt")
+    for folder in (parts, tmp_path / "new"):
+        trainer(folder, 2).fit(training(), datamodule=ColourDigits(batch_size=32), ckpt_path=str(folder / "last.ckpt"))
+    compare(tmp_path / "new", parts)
+
+
+@pytest.mark.parametrize("option", [{"minutes": -1}, {"steps": -1}])
+def test_bad_intervals(option, tmp_path):
+    with pytest.raises(ValueError, match="expected 0 or more"):
+        Preemption(tmp_path, **option)
+
+
+RUN = """
+import os, signal, sys
+sys.path[:0] = [{tests!r}]
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from test_scale import ColourDigits, Die, trainer, training
+from fibermodels.training import sharding
+sharding.UNIT = 1  # every block of a list for itself
+die, resume, folder = int(sys.argv[1]), sys.argv[2] == "resume", Path({folder!r})
+strategy = sharding.FullyShardedStrategy() if {strategy!r} == "fsdp" else {strategy!r}
+run = trainer(folder, extra=[Die(die, signal.SIGKILL)], steps=2, devices=2, strategy=strategy, precision={precision!r})
+run.fit(training(), datamodule=ColourDigits(batch_size=16), ckpt_path=folder / "last.ckpt" if resume else None)
+"""
+
+
+def killed_and_resumed(folder, strategy, precision="32-true"):
+    """Two processes, killed in the second epoch's middle, then two more."""
+    folder.mkdir()
+    script = folder / "run.py"
+    script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), strategy=strategy, precision=precision))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for arguments, status in ((["9", "start"], -signal.SIGKILL), (["-1", "resume"], 0)):
+        done = subprocess.run(
+            [sys.executable, str(script), *arguments], env=environment, capture_output=True, timeout=240
+        )
+        assert done.returncode == status, done.stderr.decode()[-2000:]
+        if status:
+            assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 8
+
+
+def test_two_processes_killed_and_resumed_end_as_one_that_ran_through(tmp_path):
+    """Posterior noise, times, the fiber loss's rows and validation: all of it, weights to rounding."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    trainer(one).fit(training(), datamodule=ColourDigits(batch_size=32))
+    killed_and_resumed(two, "ddp")
+    compare(one, two, atol=1e-5, rtol=1e-4)
+    for first, second in zip(rows(one), rows(two), strict=True):
+        assert first.keys() == second.keys()
+        for name in first.keys() - {"val/fiber_rms_shuffled"}:  # each process shuffles its own targets
+            assert float(second[name]) == pytest.approx(float(first[name]), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_two_shards_killed_and_resumed_end_as_one_that_ran_through(tmp_path, precision):
+    one, two = tmp_path / "one", tmp_path / "two"
+    trainer(one, precision=precision).fit(training(), datamodule=ColourDigits(batch_size=32))
+    killed_and_resumed(two, "fsdp", precision)
+    tolerance = {"atol": 1e-5, "rtol": 1e-4} if precision == "32-true" else {"atol": 2e-3, "rtol": 2e-2}
+    compare(one, two, **tolerance)
+
+
+def test_a_share_of_the_fiber_loss_rows():
+    """Two processes push half of the rows each; their mean is that of one."""
+    model, phi = flow_matching(), subject()
+    h = torch.randn(8, FEATURES, generator=seeded(0))
+    for rows_, processes, expected in ((6, 2, 3), (6, 4, 1), (2, 4, 1), (None, 2, 8)):
+        assert len(FiberLoss(1.0, rows=rows_)(model, phi, h, processes=processes)) == expected
