@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fibermodels.core import TrainableFiberModel
 from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.data.loading import EpochSampler, ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.nn import spread_times
 from fibermodels.noise import seeded
@@ -202,6 +203,27 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path, number, accumulated):
     trainer(parts, **options).fit(training(), datamodule=data(), ckpt_path=str(parts / "last.ckpt"), weights_only=True)
     assert rows(parts) == rows(whole)
     compare(whole, parts)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_goes_on_in_an_epoch_that_is_set_late(workers):
+    """As Lightning does: the iterator first, then the epoch; its order and its colours are that epoch's."""
+    batches = []
+    for start in (0, 2):
+        data = ColourDigits().split("train")
+        loader = ResumableLoader(
+            data, 300, sampler=EpochSampler(data, 7), collate_fn=lambda x: x, drop_last=True, num_workers=workers
+        )
+        iterator = iter(loader)
+        loader.sampler.set_epoch(3)
+        loader.left_out = start
+        batches.append([batch["x"] for batch in iterator])
+        assert loader.state_dict() == {"batches": 4}
+    data.set_epoch(3)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(7 + 3))  # as DistributedSampler's
+    assert torch.equal(batches[0][1], data.images(order[300:600]))
+    assert len(batches[1]) == 2
+    assert all(map(torch.equal, batches[0][2:], batches[1]))
 
 
 def test_averages_hold_what_is_trained_and_nothing_else(tmp_path):
