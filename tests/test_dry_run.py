@@ -13,9 +13,10 @@ from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
 from fibermodels.training import Training
 from fibermodels.training.averaging import AveragedWeights
+from fibermodels.training.budget import Sizes, Steps
 from fibermodels.training.cli import main
 from fibermodels.training.cost import cost, line
-from fibermodels.training.dry_run import ROWS, Sizes, Steps, dry_run, first_batch, measure
+from fibermodels.training.dry_run import ROWS, dry_run, first_batch, measure
 
 A, B, C = 30, 50, 20
 

@@ -18,12 +18,14 @@ from torch.utils.checkpoint import checkpoint
 
 from fibermodels.core import TrainableFiberModel
 from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.data.loading import EpochSampler, ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.nn import spread_times
 from fibermodels.noise import seeded
 from fibermodels.training import Training, load
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import MetricsCSV
+from fibermodels.training.cli import main
 from fibermodels.training.preemption import EXIT_STATUS, Preemption
 from fibermodels.training.rows import SharedRows
 
@@ -60,15 +62,12 @@ def in_parts(draw, rows, world=2):
         lambda n: nn.Dropout2d(0.5)(torch.ones(n, 50, 2, 2)),
         lambda n: torch.randn(3 * n, 2).unflatten(0, (n, 3)),  # blocks of rows
         lambda n: torch.rand(()) + torch.zeros(n),  # one number for all
-        lambda n: torch.cat((torch.randn(n // 2, 2), torch.rand(n - n // 2, 2))) if n == 12 else None,
     ],
 )
 def test_processes_draw_the_numbers_of_one(draw):
     rows = 12
     torch.manual_seed(0)
     whole = draw(rows)
-    if draw(rows // 2) is None:
-        return
     for world in (2, 3):
         assert torch.equal(in_parts(lambda _, w=world: draw(rows // w), rows, world), whole)
 
@@ -206,6 +205,27 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path, number, accumulated):
     compare(whole, parts)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_goes_on_in_an_epoch_that_is_set_late(workers):
+    """As Lightning does: the iterator first, then the epoch; its order and its colours are that epoch's."""
+    batches = []
+    for start in (0, 2):
+        data = ColourDigits().split("train")
+        loader = ResumableLoader(
+            data, 300, sampler=EpochSampler(data, 7), collate_fn=lambda x: x, drop_last=True, num_workers=workers
+        )
+        iterator = iter(loader)
+        loader.sampler.set_epoch(3)
+        loader.left_out = start
+        batches.append([batch["x"] for batch in iterator])
+        assert loader.state_dict() == {"batches": 4}
+    data.set_epoch(3)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(7 + 3))  # as DistributedSampler's
+    assert torch.equal(batches[0][1], data.images(order[300:600]))
+    assert len(batches[1]) == 2
+    assert all(map(torch.equal, batches[0][2:], batches[1]))
+
+
 def test_averages_hold_what_is_trained_and_nothing_else(tmp_path):
     """Bytes of the averages, and what a checkpoint repeats."""
     module = training()
@@ -223,10 +243,8 @@ def test_averages_hold_what_is_trained_and_nothing_else(tmp_path):
 
 def test_a_checkpoint_of_earlier_averages_is_resumed(tmp_path):
     """Earlier versions repeated the whole module, frozen parts and buffers, in both states."""
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    trainer(whole, 2).fit(training(), datamodule=ColourDigits(batch_size=32))
+    parts = tmp_path / "parts"
     trainer(parts, 1).fit(training(), datamodule=ColourDigits(batch_size=32))
-    # the schedule of one epoch is another, so compare with a run that is stretched in the same way
     trainer(tmp_path / "new", 1).fit(training(), datamodule=ColourDigits(batch_size=32))
     saved = torch.load(parts / "last.ckpt", weights_only=True)
     saved["current_model_state"] = {**saved["state_dict"], **saved["current_model_state"]}
@@ -294,6 +312,46 @@ def test_two_shards_killed_and_resumed_end_as_one_that_ran_through(tmp_path, pre
     killed_and_resumed(two, "fsdp", precision)
     tolerance = {"atol": 1e-5, "rtol": 1e-4} if precision == "32-true" else {"atol": 2e-3, "rtol": 2e-2}
     compare(one, two, **tolerance)
+
+
+def command(monkeypatch, *arguments):
+    """`train.py` in this process."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", "configs/quickstart.yaml", *map(str, arguments)])
+    monkeypatch.chdir(ROOT)
+    main()
+
+
+def test_a_job_that_starts_again_resumes_where_there_is_something(tmp_path, monkeypatch):
+    small = ["--runs", tmp_path, "--cache_draws", 0, "--trainer.accelerator", "cpu", "--trainer.limit_train_batches", 2]
+    for epochs in (1, 2):
+        command(monkeypatch, *small, "--ckpt_path", "auto", "--trainer.max_epochs", epochs)
+        assert [row["epoch"] for row in rows(tmp_path / "quickstart")] == ["0", "1"][:epochs]
+    assert [row["step"] for row in rows(tmp_path / "quickstart")] == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--global_batch", 3, "--trainer.devices", 2], "global_batch: expected a multiple of 2 processes, got 3"),
+        (["--checkpoint_minutes", -1], "checkpoint_minutes, checkpoint_steps: expected 0 or more"),
+        (["--cache_half", "true"], "cache_half: expected cache_shard_rows"),
+    ],
+)
+def test_bad_options_of_the_command(options, message, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command(monkeypatch, "--runs", tmp_path, "--trainer.accelerator", "cpu", *options)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_batch_is_shared(tmp_path, monkeypatch, capsys):
+    """32 images over four processes are 8 each; the dry run counts steps of 32."""
+    processes = ["--trainer.devices", 4, "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
+    with pytest.raises(SystemExit):
+        command(monkeypatch, "--runs", tmp_path, *processes, "--global_batch", 32, "--dry_run", "true")
+    shown = capsys.readouterr().out
+    assert "batch of 8 per process" in shown
+    assert f"{1297 // 32} steps an epoch" in shown
 
 
 def test_a_share_of_the_fiber_loss_rows():

@@ -57,7 +57,7 @@ class Preemption(Callback):
             return
         late, taken = self._agreed(trainer, module)
         if late or taken or (self.steps and self.step % self.steps == 0):
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
             self.saved = time.monotonic()
         if taken:
             self._say(trainer)
