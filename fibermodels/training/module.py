@@ -17,7 +17,16 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.config import Recorded, describe
-from fibermodels.core import FiberModel, Pushforward, Subject, Supervised, Trainable, TrainableFiberModel, fingerprint, reading
+from fibermodels.core import (
+    FiberModel,
+    Pushforward,
+    Subject,
+    Supervised,
+    Trainable,
+    TrainableFiberModel,
+    fingerprint,
+    reading,
+)
 from fibermodels.data.loading import ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
@@ -26,6 +35,10 @@ from fibermodels.training.sharding import shard
 
 FORMAT = 1
 """Version of what a checkpoint holds under the key `fibermodels`."""
+
+
+LAYER = "subject's layer"
+"""What a checkpoint calls the reading of the subject's network."""
 
 
 def own_part(checkpoint: Any, what: str) -> dict[str, Any]:
@@ -409,14 +422,16 @@ class Training(LightningModule, metaclass=Recorded):
 
         Args:
             checkpoint: of the other run.
-            but: the name of what may differ.
+            but: the name of what may differ, with all that is said of it.
 
         Raises:
             ValueError: the checkpoint was trained with another subject, latent space or prior.
         """
         theirs = own_part(checkpoint, "the checkpoint")["frozen"]
         for name, mine in self.frozen().items():
-            if name != but and theirs.get(name) != mine:
+            if name not in theirs and name == LAYER:  # a checkpoint of an earlier version
+                continue
+            if (but is None or not name.startswith(but)) and theirs.get(name) != mine:
                 raise ValueError(
                     f"the checkpoint was trained with another {name} (fingerprint {theirs.get(name)}) than this "
                     f"configuration names ({mine}): use the configuration, and the files, it was started with"
@@ -431,4 +446,4 @@ class Training(LightningModule, metaclass=Recorded):
             titles = {"latents": "latent space"}
             parts |= {titles.get(name, name): part for name, part in self.learner.frozen_parts().items()}
         found = {name: fingerprint(part) for name, part in parts.items() if part is not None}
-        return found if self.subject is None else found | {"subject's layer": reading(self.subject)}
+        return found if self.subject is None else found | {LAYER: reading(self.subject)}
