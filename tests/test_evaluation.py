@@ -242,6 +242,9 @@ class Photographs:
     def images(self, indices=slice(None)):
         return images(60)[indices]
 
+    def batches(self, size):
+        return ({"x": part} for part in self.images().split(size))
+
     def labels(self):
         return self._labels
 
