@@ -24,7 +24,9 @@ RUNS = Path("runs/cifar10")
 WEIGHTS = Path("data/weights/cifar10")
 IMAGES = Path("data/cifar10_images")
 
-EPOCH = 382
+EPOCH = 1531
+"""Steps."""
+
 SHAPES = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}
 
 
@@ -35,7 +37,7 @@ class Training:
     Args:
         config: the config's name.
         subject: the network and its cut.
-        steps: of the training, batches of 128 images; 382 are an epoch.
+        steps: of the training, batches of 32 images.
         start: the run whose weights it starts from.
         variant: what the name ends with.
         options: of the training.
@@ -98,24 +100,21 @@ def around(cut: str) -> tuple[tuple[str, object], ...]:
 
 WEIGHTS_OF = "runs/cifar10/{}/model.safetensors"
 DIFFUSION, FLOW_MAP, CONTROLNET = "representation_diffusion", "representation_flow_map", "controlnet_inverter"
-BASE = f"{DIFFUSION}-resnet20-spatial"
+BASE, MAP, CONTINUED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "prior-continued"
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
-    Training(DIFFUSION, "resnet20-spatial", 1528, start=None),
-    Training(DIFFUSION, "resnet20-pooled", 573),
-    Training(DIFFUSION, "resnet20-logits", 382),
-    Training(FLOW_MAP, "resnet20-spatial", 382, BASE),
-    Training(CONTROLNET, "resnet20-spatial", 573, start=None),
-    Training(CONTROLNET, "resnet20-pooled", 382, start=None),
-    *(Training(DIFFUSION, "resnet20-spatial", 200, BASE, "continued", weight=weight) for weight in (0, 1)),
-    *(
-        Training(FLOW_MAP, "resnet20-spatial", 200, f"{FLOW_MAP}-resnet20-spatial", "continued", weight=w)
-        for w in (0, 1)
-    ),
-    Training(DIFFUSION, "resnet56-spatial", 200),
-    Training(DIFFUSION, "resnet56-spatial", 200, BASE, "adapted"),
-    Training(DIFFUSION, "resnet56-spatial", 200, BASE, "encoder", ENCODER),
-    *(Training(DIFFUSION, f"resnet56-{c}", 200, f"{DIFFUSION}-resnet20-{c}", "adapted") for c in ("pooled", "logits")),
+    Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
+    Training(DIFFUSION, "resnet20-pooled", EPOCH, CONTINUED),
+    Training(DIFFUSION, "resnet20-logits", EPOCH, CONTINUED),
+    Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
+    Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
+    Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
+    *(Training(DIFFUSION, "resnet20-spatial", 400, BASE, "continued", weight=weight) for weight in (0, 1)),
+    *(Training(FLOW_MAP, "resnet20-spatial", 300, MAP, "continued", weight=weight) for weight in (0, 1)),
+    Training(DIFFUSION, "resnet56-spatial", 600, CONTINUED),
+    Training(DIFFUSION, "resnet56-spatial", 600, BASE, "adapted"),
+    Training(DIFFUSION, "resnet56-spatial", 600, BASE, "encoder", ENCODER),
+    *(Training(DIFFUSION, f"resnet56-{c}", 600, f"{DIFFUSION}-resnet20-{c}", "adapted") for c in ("pooled", "logits")),
 ]
 """What is trained, in this order: everything starts from what stands above it, or from the prior."""
 
@@ -172,7 +171,7 @@ def train(training: Training) -> Path:
         "--model.fiber.weight",
         training.weight,
         "--ema_decay",
-        0.995 if training.steps > EPOCH else 0.98,
+        0.998 if training.steps >= 1000 else 0.99,
         *training.options,
     ]
     if last.exists():
@@ -186,13 +185,17 @@ def train(training: Training) -> Path:
 
 
 def train_prior() -> None:
-    """Trains the unconditional prior, and publishes it where the configs expect it."""
-    folder = RUNS / "prior"
-    last = folder / "checkpoints" / "last.ckpt"
-    if not (folder / "done").exists():
-        call("train.py", "--config", CONFIGS / "prior.yaml", *(("--ckpt_path", "last") if last.exists() else ()))
-        (folder / "done").touch()
-    publish(last, WEIGHTS / "prior")
+    """Trains the unconditional prior, at first in batches of 128, and publishes it where the configs expect it."""
+    first = RUNS / "prior" / "checkpoints" / "last.ckpt"
+    small = ("--data", SUBJECTS / "data.yaml", "--trainer.max_epochs", 2, "--ema_decay", 0.998)
+    for name, own in (("prior", ()), (CONTINUED, (*small, "--adapt_from", first))):
+        folder = RUNS / name
+        started = (folder / "checkpoints" / "last.ckpt").exists()
+        own = (*own[:-2], "--ckpt_path", "last") if started else own
+        if not (folder / "done").exists():
+            call("train.py", "--config", CONFIGS / "prior.yaml", "--name", f"cifar10/{name}", *own)
+            (folder / "done").touch()
+    publish(RUNS / CONTINUED / "checkpoints" / "last.ckpt", WEIGHTS / "prior")
 
 
 def publish(checkpoint: Path, out: Path) -> None:

@@ -9,16 +9,23 @@ all that the same commands need to run in earnest. Written are:
 - `weights/minisd-diffusers`, `weights/chexpert-diffusers`: text-conditional latent diffusion pipelines as diffusers
   saves them, of the real ones' kinds of parts, image and latent sizes, some channels wide;
 - `weights/NAME.safetensors` for the networks in `SUBJECTS`: random weights of the real architecture, in 16 bits;
-- `imagenet`, `CheXpert-v1.0-small`, `cue_conflict`: a few images of noise in each data set's layout.
+- `imagenet`, `CheXpert-v1.0-small`, `cue_conflict`, `data/cifar10_images`: a few images of noise in each data set's
+  layout; `weights/cifar10_resnet{20,56}.safetensors`: random weights of `examples/cifar_resnet.py`.
 """
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torchvision.io import write_jpeg, write_png
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))
+
+from examples.cifar_resnet import CifarResNet  # noqa: E402 (a script finds its neighbours' folder itself)
 
 SUBJECTS = {
     "resnet50.tv_in1k": 1000,
@@ -145,6 +152,17 @@ def write_cue_conflict(root: Path) -> None:
         write_image(root / shape / f"{shape}1-{texture}2.png")
 
 
+def write_cifar10(root: Path) -> None:
+    """`{train,test}/CLASS/*.jpg`, and random weights of the two classifiers that `configs/cifar10` names."""
+    for split, images in (("train", 600), ("test", 4)):
+        for label in ("airplane", "automobile"):
+            for image in range(images):
+                write_image(root / "data" / "cifar10_images" / split / label / f"{image:04d}.jpg")
+    for blocks, name in ((3, "resnet20"), (9, "resnet56")):
+        torch.manual_seed(0)
+        save_file(CifarResNet(blocks).state_dict(), root / "weights" / f"cifar10_{name}.safetensors")
+
+
 def write(out: Path, subjects: dict[str, int] = SUBJECTS) -> Path:
     """All of it.
 
@@ -164,6 +182,7 @@ def write(out: Path, subjects: dict[str, int] = SUBJECTS) -> Path:
         write_imagenet(out / "imagenet", classes=2, images=50)  # a hundredth of which is one for validation
         write_chexpert(out / "CheXpert-v1.0-small", patients=10)
         write_cue_conflict(out / "cue_conflict")
+        write_cifar10(out)
     return out
 
 

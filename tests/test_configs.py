@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cases import write_mnist
+from pipelines import tiny_guided_diffusion
 from scripts import run
 
 ROOT = Path(__file__).parents[1]
@@ -38,30 +39,40 @@ def stand_ins(tmp_path_factory):
 
     def root(config):
         text = config.read_text()
+        if "guided_diffusion" in text:
+            tiny_guided_diffusion(folder / "weights" / "256x256_diffusion_uncond.pt")
         return module.write(folder, {name: count for name, count in module.SUBJECTS.items() if f"{name}." in text})
 
     return root
 
 
+def name(path):
+    return str(path.relative_to(ROOT / "configs").with_suffix(""))
+
+
 def is_real(config):
-    return config.parent.name in ("imagenet", "chexpert")
+    return config.parent.name in ("cifar10", "imagenet", "chexpert")
 
 
 def marked(configs):
-    """Networks of 90 million weights take a core half a minute."""
-    large = ("convnext_base", "swinv2_base")
+    """Networks of 90 million weights, or of many pixels, take a core half a minute."""
+    large = (
+        "convnext_base",
+        "swinv2_base",
+        "/ndtm_dinov2",
+        "/ndtm_inception",
+        "/ndtm_resnet50",
+        "/ndtm_convnextv2",
+        "chexpert/prior",
+    )
     return [
-        pytest.param(path, marks=[pytest.mark.slow] if any(name in path.stem for name in large) else [])
+        pytest.param(path, marks=[pytest.mark.slow] if any(part in name(path) for part in large) else [])
         for path in configs
     ]
 
 
 TRAINED = [path for path in CONFIGS if "learner" in yaml.safe_load(path.read_text())["model"]]
 UNTRAINED = [path for path in CONFIGS if path not in TRAINED]
-
-
-def name(path):
-    return str(path.relative_to(ROOT / "configs"))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
@@ -75,6 +86,8 @@ def test_a_training_runs(config, data_root, stand_ins, tmp_path):
     few = ("--data.init_args.batch_size", "2", "--data.init_args.workers", "0") if is_real(config) else ()
     if is_real(config) and yaml.safe_load(config.read_text())["model"]["learner"]["init_args"].get("steps", 0) > 2:
         few += ("--model.learner.init_args.steps", "2")
+    if name(config) == "chexpert/prior":
+        few += ("--model.learner.init_args.patch", "8")  # 384 x 384 pixels, one by one, are for a GPU
     done = run("train.py", "--config", config, "--trainer.fast_dev_run", "true", "--runs", tmp_path, *few, **here)
     assert done.returncode == 0, done.stderr
 
@@ -84,13 +97,18 @@ def test_a_model_is_evaluated(config, data_root, stand_ins, tmp_path):
     """In few steps, where it takes many."""
     options = yaml.safe_load(config.read_text())["model"].get("init_args", {})
     fewer = ("--model.init_args.steps", "3") if options.get("steps", 0) > 3 else ()
-    size = ("--num_targets", "4", "--samples_per_target", "2", "--device", "cpu")
+    if "/ndtm" in name(config) and is_real(config):
+        fewer += ("--model.init_args.guidance.init_args.inner", "1")
+    if name(config) == "chexpert/ndtm_convnextv2_tiny":
+        fewer += ("--model.init_args.prior.init_args.patch", "8")
+    targets = 2 if config.parent.name in ("imagenet", "chexpert") else 4
+    size = ("--num_targets", targets, "--samples_per_target", targets // 2, "--device", "cpu")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*within a fifth of target_rms.*", UserWarning)  # not in three steps
         arguments = ("--model", config, *fewer, *size, "--out", tmp_path / "out")
         done = run("evaluate.py", *arguments, FIBERMODELS_DATA=stand_ins(config) if is_real(config) else data_root)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["num_targets"] == 4
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["num_targets"] == targets
 
 
 @pytest.mark.parametrize("card", sorted(ROOT.glob("data/weights/**/*.json")), ids=lambda p: p.stem)
