@@ -6,7 +6,7 @@ WEIGHTS := data/weights/colour_mnist
 NUM_TARGETS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance latent-study \
+.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance benchmark-cifar10 latent-study \
 	subject fiber-autoencoder vae priors clean
 
 help:  ## this list
@@ -57,6 +57,10 @@ benchmark-colour-mnist: $(VENV)/installed  ## train, score and compare everythin
 benchmark-guidance: $(VENV)/installed  ## guided and refined models on colour MNIST, from the published weights (hours on a CPU)
 	$(PY) benchmarks/guidance.py
 	$(PY) benchmarks/guidance_cost.py
+	$(PY) benchmarks/tables.py
+
+benchmark-cifar10: $(VENV)/installed  ## inverters of two CIFAR-10 classifiers, trained, sampled and scored (hours on a CPU)
+	$(PY) benchmarks/cifar10.py
 	$(PY) benchmarks/tables.py
 
 subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10 minutes on two cores)
