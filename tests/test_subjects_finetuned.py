@@ -24,7 +24,8 @@ from fibermodels.subjects.multilabel import (
     fitted_temperatures,
 )
 from fibermodels.training import Training, export, load
-from fibermodels.training.callbacks import AveragedWeights, MetricsCSV
+from fibermodels.training.averaging import AveragedWeights
+from fibermodels.training.callbacks import MetricsCSV
 
 CLASSES = ["Red Light", "Green", "Blue"]
 
