@@ -6,7 +6,7 @@ WEIGHTS := data/weights/colour_mnist
 NUM_TARGETS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance benchmark-cifar10 latent-study \
+.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance benchmark-cifar latent-study \
 	subject fiber-autoencoder vae priors clean
 
 help:  ## this list
@@ -59,7 +59,7 @@ benchmark-guidance: $(VENV)/installed  ## guided and refined models on colour MN
 	$(PY) benchmarks/guidance_cost.py
 	$(PY) benchmarks/tables.py
 
-benchmark-cifar10: $(VENV)/installed  ## inverters of two CIFAR-10 classifiers, trained, sampled and scored (hours on a CPU)
+benchmark-cifar: $(VENV)/installed  ## inverters of two CIFAR-10 classifiers, trained, sampled and scored (hours on a CPU)
 	$(PY) benchmarks/cifar10.py
 	$(PY) benchmarks/tables.py
 

@@ -5,4 +5,4 @@ import os
 import torch
 
 torch.set_num_threads(1)
-os.environ["FIBERMODELS_IMPORTS"] = "controllable"  # a prior of the tests, which descriptions name
+os.environ["FIBERMODELS_IMPORTS"] = "controllable,examples"  # a prior of the tests, a user's network

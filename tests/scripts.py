@@ -30,6 +30,7 @@ def run(script: str, *arguments: object, **environment: object) -> Done:
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.object(sys, "argv", [script, *map(str, arguments)]),
+        mock.patch.object(sys, "path", [str(ROOT), *sys.path]),  # where a script's own folder is
         mock.patch.dict(os.environ, {name: str(value) for name, value in environment.items()}),
         contextlib.chdir(ROOT),
         contextlib.redirect_stdout(out),
