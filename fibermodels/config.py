@@ -11,6 +11,7 @@ import inspect
 import os
 from abc import ABCMeta
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def locate(path: str | Path) -> Path:
         if found.exists():
             return found
     raise FileNotFoundError(f"nothing at '{here.absolute()}', nor at '{below.absolute()}'")
+
+
+def reason(report: str) -> str:
+    """What is wrong, of jsonargparse's report: without the alternatives that it tried and the values it was given."""
+    _, _, tried = report.rpartition("Errors:\n")
+    lines = takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines())
+    return "\n".join(lines).strip().removeprefix("- ")
 
 
 class Recorded(ABCMeta):

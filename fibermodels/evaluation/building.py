@@ -1,12 +1,11 @@
 """From files to what is evaluated: a model with its subject and data, and the networks that judge it."""
 
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from fibermodels.config import allowed_imports
+from fibermodels.config import allowed_imports, reason
 from fibermodels.core import FiberModel, Subject, TrainableFiberModel
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.overrides import changes
@@ -93,11 +92,4 @@ def _instantiated(parser: ArgumentParser, arguments: list[str], what: str) -> Na
     try:
         return parser.instantiate_classes(parser.parse_args(arguments))
     except (ArgumentError, ValueError) as error:
-        raise ValueError(f"{what}: {_reason(str(error))}") from error
-
-
-def _reason(report: str) -> str:
-    """What is wrong, of jsonargparse's report: without the alternatives that it tried and the values it was given."""
-    _, _, tried = report.rpartition("Errors:\n")
-    lines = takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines())
-    return "\n".join(lines).strip().removeprefix("- ")
+        raise ValueError(f"{what}: {reason(str(error))}") from error

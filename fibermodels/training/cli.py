@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from fibermodels.config import allowed_imports
+from fibermodels.config import allowed_imports, reason
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
 from fibermodels.training.averaging import AveragedWeights
@@ -240,5 +240,5 @@ def main() -> None:
             args=["fit", *sys.argv[1:]],  # the one subcommand; sys.argv itself is what DDP's processes start with
         )
     except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss, MisconfigurationException) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {reason(str(error))}", file=sys.stderr)
         sys.exit(2)
