@@ -6,7 +6,8 @@ from typing import Literal, Protocol, Self
 import torch
 from torch import Tensor
 
-from fibermodels.core import FiberModel, check_images
+from fibermodels.checks import check_images
+from fibermodels.core import FiberModel
 
 Bank = Literal["train", "targets"]
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fibermodels.core import FromFiles
+from fibermodels.component import FromFiles
 from fibermodels.diffusion import SCHEDULES, Control, Controllable, Denoiser, ScheduleName
 from fibermodels.latents import Identity
 

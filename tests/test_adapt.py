@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from scripts import run
 from torch import nn
 
+from fibermodels.component import fingerprint
 from fibermodels.config import build
-from fibermodels.core import fingerprint
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import ControlNetInverter
 from fibermodels.subjects import DecolorisedEncoder

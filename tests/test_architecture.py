@@ -10,14 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"config", "core", "colour", "distances", "noise", "retrieval"}
+BASE = {"checks", "component", "config", "core", "colour", "distances", "noise", "retrieval"}
 ALLOWED = {
     "config": set(),
     "colour": set(),
     "distances": set(),
     "noise": set(),
-    "core": {"config", "noise"},
-    "retrieval": {"core"},
+    "checks": set(),
+    "component": {"config"},
+    "core": {"component", "config", "noise"},
+    "retrieval": {"checks", "core"},
     "nn": set(),
     "data": BASE | {"nn"},
     "subjects": BASE | {"nn"},

@@ -4,8 +4,10 @@ import pytest
 import torch
 from cases import LATENT, flow_matching, subject, vae
 
+from fibermodels.checks import check_images
+from fibermodels.component import fingerprint
 from fibermodels.config import build, describe
-from fibermodels.core import FiberModel, FiberSamples, check_images, fingerprint
+from fibermodels.core import FiberModel, FiberSamples
 from fibermodels.noise import seeded, target_noise
 
 

@@ -9,7 +9,8 @@ import torch
 from cases import flow_matching, images, normalizing_flow, prepared, subject
 from scripts import run
 
-from fibermodels.core import FiberSamples, Pushforward, Reports, fingerprint
+from fibermodels.component import fingerprint
+from fibermodels.core import FiberSamples, Pushforward, Reports
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.evaluation.drawing import Drawing
 from fibermodels.evaluation.figures import columns, markdown_table, write_comparison

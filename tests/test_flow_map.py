@@ -8,8 +8,8 @@ from cases import FEATURES, LATENT, diffusion, flow_map, flow_matching, images, 
 from safetensors.torch import save_file
 from torch import nn
 
+from fibermodels.component import fingerprint
 from fibermodels.config import build, describe
-from fibermodels.core import fingerprint
 from fibermodels.models import FlowMap, FlowMatching
 from fibermodels.models.mean_flow import Derivative, total_derivative
 from fibermodels.noise import seeded

@@ -6,8 +6,8 @@ from brought import Convolutional
 from cases import images
 from safetensors.torch import save_file
 
+from fibermodels.component import fingerprint
 from fibermodels.config import build, describe
-from fibermodels.core import fingerprint
 from fibermodels.subjects import Cut
 from fibermodels.subjects.layers import token_grid
 

@@ -12,7 +12,7 @@ from cases import flow_matching, normalizing_flow, subject, vae
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from fibermodels.core import fingerprint
+from fibermodels.component import fingerprint
 from fibermodels.data.cached import CachedLatents
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import FiberLoss

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fibermodels.component import fingerprint, reading
 from fibermodels.config import describe
-from fibermodels.core import LatentSpace, Subject, fingerprint, reading
+from fibermodels.core import LatentSpace, Subject
 from fibermodels.data.loading import EpochSampler, loader
 from fibermodels.data.shards import ShardedDraws, Shards
 from fibermodels.noise import seeded

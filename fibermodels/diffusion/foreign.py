@@ -15,7 +15,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from fibermodels.core import FromFiles, MapLatents
+from fibermodels.component import FromFiles
+from fibermodels.core import MapLatents
 from fibermodels.diffusion.parametrisation import Parametrisation
 from fibermodels.diffusion.prior import Prior, Residuals
 from fibermodels.diffusion.samplers import Denoiser

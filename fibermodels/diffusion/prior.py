@@ -6,7 +6,9 @@ from typing import final
 
 from torch import Tensor, nn
 
-from fibermodels.core import Component, LatentSpace, check_feature_shape
+from fibermodels.checks import check_feature_shape
+from fibermodels.component import Component
+from fibermodels.core import LatentSpace
 from fibermodels.diffusion.samplers import Denoiser
 from fibermodels.diffusion.schedule import Schedule
 

@@ -10,7 +10,8 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from fibermodels.core import FiberModel, FiberSamples, Reports, Subject, check_images
+from fibermodels.checks import check_images
+from fibermodels.core import FiberModel, FiberSamples, Reports, Subject
 from fibermodels.evaluation.partial import Batch, Partial
 from fibermodels.noise import seeded, skip_targets
 

@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fibermodels.component import fingerprint
 from fibermodels.config import describe
-from fibermodels.core import FiberModel, fingerprint
+from fibermodels.core import FiberModel
 
 
 @dataclass(frozen=True)

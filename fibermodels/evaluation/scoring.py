@@ -11,17 +11,9 @@ from rich.progress import track
 from torch import Tensor
 
 from fibermodels import metrics
+from fibermodels.component import fingerprint
 from fibermodels.config import describe
-from fibermodels.core import (
-    FiberModel,
-    FiberSamples,
-    HasLogProb,
-    LatentSpace,
-    Metric,
-    Subject,
-    TrainableFiberModel,
-    fingerprint,
-)
+from fibermodels.core import FiberModel, FiberSamples, HasLogProb, LatentSpace, Metric, Subject, TrainableFiberModel
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.data.cue_conflict import CATEGORIES, CueConflict, imagenet_classes
 from fibermodels.evaluation.drawing import Drawing

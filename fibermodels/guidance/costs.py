@@ -6,7 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from fibermodels.core import Component, Subject
+from fibermodels.component import Component
+from fibermodels.core import Subject
 from fibermodels.distances import DISTANCES, DistanceName
 
 EnergyKind = Literal["linear", "capped", "hinge", "target"]

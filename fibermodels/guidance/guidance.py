@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from fibermodels.core import Component
+from fibermodels.component import Component
 from fibermodels.diffusion import Prior
 from fibermodels.guidance.objective import Objective
 

@@ -13,7 +13,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from fibermodels.core import FromFiles, MapLatents
+from fibermodels.component import FromFiles
+from fibermodels.core import MapLatents
 from fibermodels.latents.folders import load_part, local_folder, read_json
 
 

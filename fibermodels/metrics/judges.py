@@ -4,7 +4,8 @@ distances in features are in `features`."""
 import torch
 from torch import Tensor
 
-from fibermodels.core import FiberSamples, Subject, check_images
+from fibermodels.checks import check_images
+from fibermodels.core import FiberSamples, Subject
 
 
 class Asked:

@@ -19,7 +19,8 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from fibermodels.core import MapLatents, Stepped, check_feature_shape
+from fibermodels.checks import check_feature_shape
+from fibermodels.core import MapLatents, Stepped
 from fibermodels.diffusion import (
     Controllable,
     Denoiser,

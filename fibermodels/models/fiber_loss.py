@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from fibermodels.core import Component, Pushforward, Stepped, Subject
+from fibermodels.component import Component
+from fibermodels.core import Pushforward, Stepped, Subject
 from fibermodels.distances import DISTANCES, DistanceName
 
 

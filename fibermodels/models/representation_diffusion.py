@@ -12,7 +12,8 @@ import math
 
 from torch import Tensor, nn
 
-from fibermodels.core import MapLatents, check_feature_shape
+from fibermodels.checks import check_feature_shape
+from fibermodels.core import MapLatents
 from fibermodels.diffusion import Control, Controllable, SamplerName, ScheduleName
 from fibermodels.models.diffusion import NoisePrediction, Objective
 from fibermodels.nn import ConditionalUNet

@@ -8,7 +8,8 @@ import math
 
 from torch import Tensor
 
-from fibermodels.core import MapLatents, check_feature_shape
+from fibermodels.checks import check_feature_shape
+from fibermodels.core import MapLatents
 from fibermodels.models.mean_flow import Derivative, MeanFlow
 from fibermodels.models.representation_diffusion import RepresentationDiffusion
 from fibermodels.nn import ConditionalUNet

@@ -53,7 +53,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
     """Rebuilds a run from a checkpoint: classes, arguments and weights, the frozen parts included; those that are
-    read from files of their own (`core.FromFiles`) have to be the same files.
+    read from files of their own (`component.FromFiles`) have to be the same files.
 
     Classes are built from the allowed import paths alone (see `fibermodels.config`).
 

@@ -16,17 +16,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from fibermodels import distances
+from fibermodels.component import fingerprint, reading
 from fibermodels.config import Recorded, describe
-from fibermodels.core import (
-    FiberModel,
-    Pushforward,
-    Subject,
-    Supervised,
-    Trainable,
-    TrainableFiberModel,
-    fingerprint,
-    reading,
-)
+from fibermodels.core import FiberModel, Pushforward, Subject, Supervised, Trainable, TrainableFiberModel
 from fibermodels.data.loading import ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded

@@ -1,0 +1,42 @@
+"""Errors of shapes and ranges at the borders, in the words of who gives them."""
+
+import torch
+from torch import Tensor
+
+
+def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:
+    """Refuses anything but finite float images `(B, *shape)` in [0, 1].
+
+    Raises:
+        ValueError: naming what was given and what was expected.
+    """
+    if tuple(images.shape[1:]) != tuple(shape) or images.ndim != len(shape) + 1:
+        raise ValueError(f"{what}: expected shape (B, {', '.join(map(str, shape))}), got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise ValueError(f"{what}: expected floating point in [0, 1], got {images.dtype}")
+    low, high = (float(v) for v in torch.aminmax(images)) if images.numel() else (0.0, 1.0)
+    if not (low >= -1e-4 and high <= 1 + 1e-4):  # written so that NaN fails too
+        raise ValueError(f"{what}: expected values in [0, 1], got [{low:.4g}, {high:.4g}]")
+
+
+def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuses representations that a model was not built for.
+
+    Raises:
+        ValueError: naming both shapes, and what to change.
+    """
+    given = tuple(h.shape[1:])
+    if given == tuple(shape):
+        return
+    kinds = {0: "a number", 1: "a vector", 3: "a spatial map"}
+    theirs, ours = (kinds.get(len(each), f"of {len(each)} dimensions") for each in (given, shape))
+    hint = f"give the model feature_shape {list(given)}"
+    if len(given) == 3 and len(shape) == 1:
+        hint += (
+            ", or a class that takes maps (RepresentationDiffusion, ControlNetInverter), or cut the subject where it"
+        )
+        hint += " is pooled"
+    raise ValueError(
+        f"{owner}: the subject's representation is {theirs}, {list(given)}, and the model was built for {ours}, "
+        f"{list(shape)}: {hint}"
+    )

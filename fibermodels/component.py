@@ -1,0 +1,91 @@
+"""Modules that remember how they were built, load their weights safely, and are told apart by them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from fibermodels.config import Recorded, describe
+
+
+class Component(nn.Module, metaclass=Recorded):
+    """An `nn.Module` that remembers its constructor's arguments (see `fibermodels.config`)."""
+
+    arguments: dict[str, Any]
+
+    def load_weights(self, path: str | Path | None, given: str | tuple[str, ...] | None = None) -> dict[str, str]:
+        """Loads a safetensors file into the module's state; None leaves it as it is.
+
+        Args:
+            path: the file.
+            given: what the names of the part of the state begin with that the file does not hold.
+
+        Returns:
+            The file's metadata.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a safetensors file, or the weights of another architecture.
+        """
+        if path is None:
+            return {}
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{type(self).__name__}: no weights at '{path}' (from {Path.cwd()})")
+        try:
+            with safe_open(path, "pt") as file:
+                state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{type(self).__name__}: '{path}' is not a safetensors file ({error})") from error
+        if given:
+            state |= {name: value for name, value in self.state_dict().items() if name.startswith(given)}
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            first = " ".join(line.strip()[:200] for line in str(error).splitlines()[1:3])  # of what may be hundreds
+            raise ValueError(f"{type(self).__name__}: the weights in '{path}' do not fit: {first}") from error
+        return metadata or {}
+
+
+class FromFiles(Component):
+    """A frozen component that reads its weights from files which its arguments name, whenever it is built.
+
+    The state of what contains it leaves it out and loads without it: a checkpoint does not hold a large network once
+    more that never changes. Its own `state_dict`, and so its fingerprint, is complete.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_state_dict_post_hook(_leave_out)
+        self.register_load_state_dict_pre_hook(_fill_in)
+
+
+def _leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    if prefix:
+        for name in [name for name in state if name.startswith(prefix)]:
+            del state[name]
+
+
+def _fill_in(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    if prefix:
+        state |= {prefix + name: value for name, value in module.state_dict().items()}
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Sixteen hexadecimal digits that identify a module's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def reading(subject: nn.Module) -> str:
+    """Sixteen hexadecimal digits for how a subject was built, its weights' file aside: two layers of one network
+    have the same weights, and the same `fingerprint`."""
+    built = describe(subject)
+    arguments = {name: value for name, value in built["init_args"].items() if name != "weights"}
+    return hashlib.sha256(json.dumps([built["class_path"], arguments], sort_keys=True).encode()).hexdigest()[:16]
