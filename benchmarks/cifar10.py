@@ -1,6 +1,6 @@
 """The rehearsal on real images: inverters of two CIFAR-10 classifiers, trained, sampled and scored.
 
-    FIBERMODELS_DATA=... python benchmarks/cifar10.py [--only '[*-spatial]'] [--score false]
+    FIBERMODELS_DATA=... python benchmarks/cifar10.py [--only "['*-spatial']"] [--score false]
 
 Below the data root it expects `cifar10_images.zip` (folders `train/CLASS` and `test/CLASS`; unpacked once into `data/`)
 and `weights/cifar10_resnet{20,56}.safetensors`. What is trained or scored already is left as it is, so a run that was
@@ -120,9 +120,9 @@ TRAININGS = [
 
 SAMPLINGS = [
     *(Sampling("nearest_neighbour", f"resnet20-{cut}") for cut in SHAPES),
-    *(Sampling("nearest_neighbour", f"resnet56-{cut}") for cut in SHAPES),
+    *(Sampling("nearest_neighbour", f"resnet56-{cut}", targets=250) for cut in SHAPES),
     *(Sampling("augmented", f"resnet20-{cut}") for cut in SHAPES),
-    Sampling("prior_samples", "resnet20-spatial"),
+    Sampling("prior_samples", "resnet20-spatial", targets=250),
     *(Sampling("ndtm", f"resnet20-{cut}", targets=32, samples=1) for cut in SHAPES),
     *(Sampling("dps", "resnet20-spatial", f"scale{scale:g}", (("strength", scale),), 100) for scale in (1, 3, 10)),
     *(Sampling("feedback", "resnet20-spatial", f"steps{steps}", (("steps", steps),)) for steps in (1, 3)),
@@ -243,7 +243,8 @@ def main(only: list[str] | None = None, score: bool = True, seed: int = 0) -> No
         if training.name in (f"{DIFFUSION}-resnet20-{cut}" for cut in SHAPES):
             publish(checkpoint, Path(WEIGHTS_OF.format(training.name)).with_suffix(""))
         if score and not (out / "metrics.json").exists():
-            size = ("--num_targets", 500, "--samples_per_target", 2, "--seed", seed)
+            targets = 500 if training.subject.startswith("resnet20") else 250
+            size = ("--num_targets", targets, "--samples_per_target", 2, "--seed", seed)
             own = ("--checkpoint", checkpoint, "--name", training.name, "--out", out)
             call("evaluate.py", *own, *size, *judged(training.subject))
     for sampling in SAMPLINGS if score else []:
