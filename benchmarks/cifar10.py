@@ -101,6 +101,7 @@ def around(cut: str) -> tuple[tuple[str, object], ...]:
 WEIGHTS_OF = "runs/cifar10/{}/model.safetensors"
 DIFFUSION, FLOW_MAP, CONTROLNET = "representation_diffusion", "representation_flow_map", "controlnet_inverter"
 BASE, MAP, CONTINUED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "prior-continued"
+MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
@@ -126,6 +127,9 @@ SAMPLINGS = [
     *(Sampling("ndtm", f"resnet20-{cut}", targets=32, samples=1) for cut in SHAPES),
     *(Sampling("dps", "resnet20-spatial", f"scale{scale:g}", (("strength", scale),), 100) for scale in (1, 3, 10)),
     *(Sampling("feedback", "resnet20-spatial", f"steps{steps}", (("steps", steps),)) for steps in (1, 3)),
+    Sampling(
+        "feedback", "resnet20-spatial", "lambda1", (("model.init_args.weights", WEIGHTS_OF.format(MAP_ON_FIBER)),)
+    ),
     *(Sampling("feedback", f"resnet20-{cut}", DIFFUSION, around(cut), 250, 1) for cut in SHAPES),
 ]
 
@@ -240,7 +244,7 @@ def main(only: list[str] | None = None, score: bool = True, seed: int = 0) -> No
             publish(checkpoint, WEIGHTS / DIFFUSION)
         if training.name == f"{FLOW_MAP}-resnet20-spatial":
             publish(checkpoint, WEIGHTS / FLOW_MAP)
-        if training.name in (f"{DIFFUSION}-resnet20-{cut}" for cut in SHAPES):
+        if training.name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in SHAPES)):
             publish(checkpoint, Path(WEIGHTS_OF.format(training.name)).with_suffix(""))
         if score and not (out / "metrics.json").exists():
             targets = 500 if training.subject.startswith("resnet20") else 250
