@@ -102,6 +102,7 @@ WEIGHTS_OF = "runs/cifar10/{}/model.safetensors"
 DIFFUSION, FLOW_MAP, CONTROLNET = "representation_diffusion", "representation_flow_map", "controlnet_inverter"
 BASE, MAP, CONTINUED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "prior-continued"
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
+ON_FIBER = WEIGHTS_OF.format(MAP_ON_FIBER)
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
