@@ -19,6 +19,17 @@ def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -
         raise ValueError(f"{what}: expected values in [0, 1], got [{low:.4g}, {high:.4g}]")
 
 
+def check_finite(values: Tensor, what: str) -> None:
+    """Refuses NaN and infinity.
+
+    Raises:
+        ValueError: naming the first row that has one.
+    """
+    if not values.isfinite().all():
+        rows = (~values.isfinite()).flatten(1).any(1) if values.ndim > 1 else ~values.isfinite()
+        raise ValueError(f"{what}: expected finite numbers, got NaN or infinity first in row {int(rows.nonzero()[0])}")
+
+
 def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
     """Refuses representations that a model was not built for.
 

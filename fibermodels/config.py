@@ -9,11 +9,14 @@ import difflib
 import importlib
 import inspect
 import os
+import sys
 from abc import ABCMeta
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from fibermodels.former import modern
 
 ALLOWED_IMPORTS = ("fibermodels", "torch.nn", "torch.optim", "lightning.pytorch")
 """Import paths that a config or a checkpoint may name; everything else is refused unseen."""
@@ -62,6 +65,17 @@ class Recorded(ABCMeta):
         return instance
 
 
+def public_path(cls: type) -> str:
+    """Where users import a class from: the shortest package above its module that has it under its name.
+
+    A file of ours can then be moved or split, and what was published before still loads.
+    """
+    parts = cls.__module__.split(".")
+    packages = [".".join(parts[:end]) for end in range(1, len(parts))]
+    home = next((p for p in packages if getattr(sys.modules.get(p), cls.__name__, None) is cls), cls.__module__)
+    return f"{home}.{cls.__qualname__}"
+
+
 def describe(value: Any) -> Any:
     """`value` in plain types: numbers, text, lists, dicts; a recorded object as a nested dict.
 
@@ -69,10 +83,8 @@ def describe(value: Any) -> Any:
         TypeError: a value that can neither be written down nor built again.
     """
     if isinstance(type(value), Recorded):
-        cls = type(value)
-        path = f"{cls.__module__}.{cls.__qualname__}"
         return {
-            "class_path": path,
+            "class_path": public_path(type(value)),
             "init_args": {key: describe(item) for key, item in value.arguments.items()},
         }
     if isinstance(value, (list, tuple)):
@@ -96,6 +108,7 @@ def build(description: Any, *, weights: bool = True) -> Any:
     Raises:
         ValueError: a class outside the allowed import paths, an unknown class, wrong arguments.
     """
+    description = modern(description)
     if isinstance(description, list):
         return [build(item, weights=weights) for item in description]
     if not isinstance(description, dict):

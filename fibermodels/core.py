@@ -16,6 +16,7 @@ from typing import Literal, Protocol, Self, final
 import torch
 from torch import Tensor, nn
 
+from fibermodels.checks import check_finite
 from fibermodels.component import Component, fingerprint
 from fibermodels.noise import pushed
 
@@ -130,7 +131,9 @@ class FiberModel(Component, ABC):
 
     @final
     @torch.no_grad()
-    def sample(self, h: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, h: Tensor, n: int = 1, generator: torch.Generator | None = None, x: Tensor | None = None
+    ) -> Tensor:
         """`n` samples for each target.
 
         Args:
@@ -138,20 +141,34 @@ class FiberModel(Component, ABC):
             n: samples per target.
             generator: a CPU generator. It gives one seed to each target, in order, so a target's
                 samples do not depend on how the targets are batched.
+            x: the queries `(B, C, H, W)` that the targets are the representations of, for a model that needs them
+                (an augmentation, the oracle of a known law); the others ignore them.
 
         Returns:
             Images `(n, B, C, H, W)` in [0, 1], without gradients.
 
         Raises:
-            ValueError: fewer than one sample asked for.
+            ValueError: fewer than one sample asked for; targets that are not finite; no queries, of a model that
+                needs them.
         """
         if n < 1:
             raise ValueError(f"n: expected at least 1 sample per target, got {n}")
-        return self._sample(h, n, generator)
+        check_finite(h, "h")
+        return self._sample(h, n, generator, x)
 
     @abstractmethod
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         """What `sample` returns; called without gradients."""
+
+    def queries(self, x: Tensor | None) -> Tensor:
+        """The queries, of a model that needs them.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if x is None:
+            raise ValueError(f"{type(self).__name__}: expected the query images x beside their representations h")
+        return x
 
 
 class Pushforward(FiberModel, ABC):
@@ -165,7 +182,7 @@ class Pushforward(FiberModel, ABC):
         """Images `(B, C, H, W)` from noise `(B, *noise_shape)`, differentiable in both arguments
         and in the parameters."""
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         return pushed(self.push, self.noise_shape, h, n, generator)
 
 

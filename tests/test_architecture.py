@@ -10,17 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "colour", "distances", "noise", "retrieval"}
+BASE = {"checks", "component", "config", "core", "former", "colour", "distances", "noise", "retrieval"}
 ALLOWED = {
-    "config": set(),
+    "former": set(),
+    "config": {"former"},
     "colour": set(),
     "distances": set(),
     "noise": set(),
     "checks": set(),
     "component": {"config"},
-    "core": {"component", "config", "noise"},
+    "core": {"checks", "component", "config", "noise"},
     "retrieval": {"checks", "core"},
-    "nn": set(),
+    "nn": {"checks", "component"},  # the networks that objectives train are described like all else
     "data": BASE | {"nn"},
     "subjects": BASE | {"nn"},
     "latents": BASE | {"nn"},

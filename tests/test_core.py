@@ -73,7 +73,7 @@ def test_samples_must_belong_together():
 def test_describe_and_build_are_inverse():
     model = flow_matching(steps=3)
     description = describe(model)
-    assert description["class_path"] == "fibermodels.models.flow_matching.FlowMatching"
+    assert description["class_path"] == "fibermodels.models.FlowMatching"
     assert description["init_args"]["latents"]["init_args"]["dim"] == LATENT
     assert describe(build(description)) == description
 

@@ -1,135 +1,292 @@
-"""From noise to data along a schedule, given a denoiser: DDIM, ancestral sampling and Heun.
+"""From noise to data along a schedule, given a denoiser. One class for each method; diffusion and flows share them.
 
-DDIM goes from time t to s < t by putting the predicted data and noise together again,
+A sampler goes through times from 1 to 0. In a step from `t` to `s < t` it asks for the expected data and noise and
+puts them together again.
+
+DDIM and ancestral sampling:
 
     z_s = alpha_s z_0 + sqrt(sigma_s^2 - c^2) e + c xi,    xi ~ N(0, I),
-    c = eta sigma_s / sigma_t sqrt(1 - alpha_t^2 / alpha_s^2),
+    c = eta sigma_s / sigma_t sqrt(1 - alpha_t^2 / alpha_s^2).
 
-deterministic for eta = 0; for eta = 1 it is DDPM's ancestral sampling with the posterior's variance, and
-schedule and network agree on the time. Heun's method solves the probability-flow equation in the angle of
-the schedule,
+They are deterministic for `eta = 0`; `eta = 1` is DDPM's ancestral sampling with the posterior's variance.
+
+Heun's method solves the probability-flow equation in the angle of the schedule,
 
     dz / d angle = alpha e - sigma z_0,
 
-whose right side is bounded at both ends, whereas in the variable sigma / alpha of Karras et al. the first
-step is infinitely long for a schedule that ends at pure noise. Its last step is one of DDIM: it leaves no
-noise behind and costs one call, and a single step of order 1 keeps the order 2 of the whole.
+whose right side is bounded at both ends of time. Its last step is one of DDIM: it leaves no noise behind and costs one
+call, and a single step of order 1 keeps the order 2 of the whole.
+
+Euler and the midpoint rule solve the same equation along flow matching's straight path, whose state and time are
+
+    y = z / (alpha + sigma),    u = sigma / (alpha + sigma),    dy / du = e - z_0,
+
+in steps that are even in `u`. Euler's step is DDIM's at `eta = 0` on that grid.
 
 References: Song et al., arXiv 2010.02502 (DDIM); Ho et al., arXiv 2006.11239 (ancestral); Karras et al.,
-arXiv 2206.00364 (Heun); Salimans & Ho, arXiv 2202.00512 (the angle).
+arXiv 2206.00364 (Heun); Salimans & Ho, arXiv 2202.00512 (the angle); Lipman et al., arXiv 2210.02747 (straight path).
 """
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from fibermodels.config import Recorded
 from fibermodels.diffusion.schedule import Schedule
 
-Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From `z_t` `(B, D)` and `t` `(B,)` the expected data and noise, with `z_t = alpha data + sigma noise`.
+Estimate = tuple[Tensor, Tensor]
+"""The expected data and noise, each `(B, D)`: both, because either from the other divides by a number that vanishes
+at one end of time."""
 
-Both, because either from the other divides by a number that vanishes at one end of time.
-"""
+Denoiser = Callable[[Tensor, Tensor], Estimate]
+"""From `z_t` `(B, D)` and `t` `(B,)` the expected data and noise, with `z_t = alpha data + sigma noise`."""
 
-Guide = Callable[[Denoiser, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From a denoiser, `z_t`, `t` and the time `s <= t` that the step leads to, the data and noise to go on with.
-
-Together they are the state `alpha data + sigma noise` that the step starts from: `z_t`, or where the guide moves it.
-"""
-
-SamplerName = Literal["ddim", "ancestral", "heun"]
-SAMPLERS: tuple[SamplerName, ...] = ("ddim", "ancestral", "heun")
+Look = Callable[[Tensor, Tensor, Tensor], Estimate]
+"""What a step sees at `z_t` and `t` when it leads to the time `s <= t`: the denoiser's estimate, or what guidance makes
+of it. Data and noise together are the state `alpha data + sigma noise` that the step starts from: `z_t`, or where
+guidance moves it."""
 
 
-def network_calls(sampler: SamplerName, steps: int) -> int:
-    """Calls of the denoiser for one sample."""
-    return 2 * steps - 1 if sampler == "heun" else steps
+def unguided(denoise: Denoiser) -> Look:
+    """The denoiser alone."""
+    return lambda z, t, s: denoise(z, t)
 
 
-def check_sampler(owner: str, sampler: str, steps: int, eta: float) -> None:
-    """Raises a ValueError in the name of `owner` for what no sampler does."""
-    if sampler not in SAMPLERS:
-        raise ValueError(f"{owner}: sampler must be one of {list(SAMPLERS)}, got '{sampler}'")
-    if steps < 1:
-        raise ValueError(f"{owner}: steps must be at least 1, got {steps}")
-    if not 0 <= eta <= 1:
-        raise ValueError(f"{owner}: eta must be in [0, 1], got {eta}")
-    if eta and sampler != "ddim":
-        raise ValueError(f"{owner}: eta must be 0 for any sampler but 'ddim', got {eta} for '{sampler}'")
-
-
-def stochasticity(sampler: SamplerName, eta: float) -> float:
-    """`eta` as the sampler uses it; above 0 it wants noise at every step."""
-    return 1.0 if sampler == "ancestral" else eta
-
-
-def sample(
-    denoise: Denoiser,
-    schedule: Schedule,
-    noise: Tensor,
-    steps: int,
-    sampler: SamplerName = "ddim",
-    eta: float = 0.0,
-    last_steps: int | None = None,
-    guide: Guide | None = None,
-) -> Tensor:
-    """Data `(B, D)` at time 0, a function of the noise alone.
+class Sampler(metaclass=Recorded):
+    """A method that goes from noise to data in a number of steps.
 
     Args:
-        denoise: see `Denoiser`.
-        schedule: the one that the denoiser was trained with.
-        noise: the state at time 1, `(B, D)`; for a stochastic sampler `(B, steps, D)`, the state and then
-            what each step but the last adds (that one adds none).
-        steps: number of steps.
-        sampler: `ddim`, `ancestral` or `heun`.
-        eta: the noise that `ddim` adds, in units of that of `ancestral`.
-        last_steps: gradients run through so many last steps only; None for all.
-        guide: steers every step; None leaves the denoiser alone.
+        steps: how many, at least 1.
+
+    Raises:
+        ValueError: fewer.
     """
-    look = guide or _unguided
-    eta = stochasticity(sampler, eta)
-    z, *fresh = noise.unbind(1) if eta else (noise,)
-    times = schedule.times(steps, z)
-    first = 0 if last_steps is None else max(0, steps - last_steps)
-    for i, (now, then) in enumerate(pairwise(times)):
-        t, s = now.expand(len(z)), then.expand(len(z))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and i >= first):
-            if sampler == "heun" and i < steps - 1:
-                z = _heun_step(look, denoise, schedule, z, t, s)
-            else:
-                estimate = look(denoise, z, t, s)
-                z = _ddim_step(*estimate, schedule, t, s, eta, fresh[i] if i < len(fresh) else None)
-    return z
+
+    def __init__(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"{type(self).__name__}: steps must be at least 1, got {steps}")
+        self.steps = steps
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether every step but the last adds fresh noise."""
+        return False
+
+    @abstractmethod
+    def step(
+        self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
+    ) -> Estimate:
+        """The state `(B, D)` at times `s` `(B,)`, and the data that was expected at `t`.
+
+        Args:
+            look: see `Look`.
+            schedule: the one that the denoiser was trained with.
+            z: the state `(B, D)` at times `t` `(B,)`.
+            t: where the step starts.
+            s: where it leads.
+            fresh: noise `(B, D)` to add, of a stochastic sampler; None in the last step.
+            last: whether this step leads to time 0.
+        """
+
+    def times(self, schedule: Schedule, like: Tensor) -> Tensor:
+        """The `steps + 1` times from 1 to 0; device and dtype of `like`."""
+        return schedule.times(self.steps, like)
+
+    def visited(self, schedule: Schedule) -> list[float]:
+        """The times at which the denoiser is called."""
+        return self.times(schedule, torch.zeros(())).tolist()[:-1]
+
+    @property
+    def calls(self) -> int:
+        """Calls of the denoiser for one sample."""
+        return self.steps
+
+    def noise_shape(self, latent_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the noise that one sample takes: the state at time 1, and, of a stochastic sampler, what steps add."""
+        return (self.steps, *latent_shape) if self.stochastic else tuple(latent_shape)
+
+    def trajectory(
+        self, look: Look, schedule: Schedule, noise: Tensor, last_steps: int | None = None
+    ) -> Iterator[Estimate]:
+        """After each step, the state and the data that was expected at its start.
+
+        Args:
+            look: see `Look`.
+            schedule: the one that the denoiser was trained with.
+            noise: `(B, *noise_shape)`.
+            last_steps: gradients run through so many last steps only; None for all.
+        """
+        z, *fresh = noise.unbind(1) if self.stochastic else (noise,)
+        first = 0 if last_steps is None else max(0, self.steps - last_steps)
+        for i, (now, then) in enumerate(pairwise(self.times(schedule, z))):
+            t, s = now.expand(len(z)), then.expand(len(z))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and i >= first):
+                own, last = fresh[i] if i < len(fresh) else None, i == self.steps - 1
+                z, data = self.step(look, schedule, z, t, s, own, last)
+            yield z, data
+
+    def __call__(self, look: Look, schedule: Schedule, noise: Tensor, last_steps: int | None = None) -> Tensor:
+        """Data `(B, D)` at time 0, a function of the noise alone; arguments as in `trajectory`."""
+        z = noise
+        for z, _ in self.trajectory(look, schedule, noise, last_steps):  # noqa: B007 (the last one counts)
+            pass
+        return z
 
 
-def _unguided(denoise: Denoiser, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    return denoise(z, t)
+class DDIM(Sampler):
+    """Order 1, one call a step.
+
+    Args:
+        steps: how many.
+        eta: noise that every step adds, in [0, 1], in units of that of `Ancestral`.
+
+    Raises:
+        ValueError: numbers out of range.
+    """
+
+    def __init__(self, steps: int = 50, eta: float = 0.0) -> None:
+        super().__init__(steps)
+        if not 0 <= eta <= 1:
+            raise ValueError(f"{type(self).__name__}: eta must be in [0, 1], got {eta}")
+        self.eta = eta
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
+    def step(
+        self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
+    ) -> Estimate:
+        data, noise = look(z, t, s)
+        alpha_s, sigma_s = schedule.alpha(s)[:, None], schedule.sigma(s)[:, None]
+        if fresh is None:
+            return alpha_s * data + sigma_s * noise, data
+        # 1 - alpha_t^2 / alpha_s^2, without the difference of two numbers that may be equal after rounding
+        turned = torch.sin(schedule.angle(t) - schedule.angle(s)) * torch.sin(schedule.angle(t) + schedule.angle(s))
+        added = self.eta * (sigma_s / schedule.sigma(t)[:, None]) * turned.clamp(min=0).sqrt()[:, None] / alpha_s
+        return alpha_s * data + (sigma_s.square() - added.square()).clamp(min=0).sqrt() * noise + added * fresh, data
 
 
-def _ddim_step(
-    data: Tensor, noise: Tensor, schedule: Schedule, t: Tensor, s: Tensor, eta: float, fresh: Tensor | None
-) -> Tensor:
-    alpha_s, sigma_s = schedule.alpha(s)[:, None], schedule.sigma(s)[:, None]
-    if fresh is None:
-        return alpha_s * data + sigma_s * noise
-    # 1 - alpha_t^2 / alpha_s^2, without the difference of two numbers that may be equal after rounding
-    turned = torch.sin(schedule.angle(t) - schedule.angle(s)) * torch.sin(schedule.angle(t) + schedule.angle(s))
-    added = eta * (sigma_s / schedule.sigma(t)[:, None]) * turned.clamp(min=0).sqrt()[:, None] / alpha_s
-    return alpha_s * data + (sigma_s.square() - added.square()).clamp(min=0).sqrt() * noise + added * fresh
+class Ancestral(DDIM):
+    """DDPM's sampling with the posterior's variance: DDIM with `eta = 1`.
+
+    Args:
+        steps: how many.
+    """
+
+    def __init__(self, steps: int = 50) -> None:
+        super().__init__(steps, eta=1.0)
 
 
-def _heun_step(look: Guide, denoise: Denoiser, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    turn = (schedule.angle(s) - schedule.angle(t))[:, None]
-    data, noise = look(denoise, z, t, s)
-    z = schedule.alpha(t)[:, None] * data + schedule.sigma(t)[:, None] * noise  # moved, where a guide moves it
-    slope = _slope((data, noise), schedule, t)
-    return z + 0.5 * turn * (slope + _slope(look(denoise, z + turn * slope, s, s), schedule, s))
+class Heun(Sampler):
+    """Order 2 in the schedule's angle; two calls a step, in the last step one.
+
+    Args:
+        steps: how many.
+    """
+
+    def __init__(self, steps: int = 10) -> None:
+        super().__init__(steps)
+
+    @property
+    def calls(self) -> int:
+        return 2 * self.steps - 1
+
+    def visited(self, schedule: Schedule) -> list[float]:
+        first, *inner = super().visited(schedule)
+        return [first, *(time for time in inner for _ in range(2))]
+
+    def step(
+        self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
+    ) -> Estimate:
+        data, noise = look(z, t, s)
+        if last:
+            return schedule.alpha(s)[:, None] * data + schedule.sigma(s)[:, None] * noise, data
+        turn = (schedule.angle(s) - schedule.angle(t))[:, None]
+        z = schedule.alpha(t)[:, None] * data + schedule.sigma(t)[:, None] * noise  # moved, where guidance moves it
+        slope = self._slope((data, noise), schedule, t)
+        return z + 0.5 * turn * (slope + self._slope(look(z + turn * slope, s, s), schedule, s)), data
+
+    @staticmethod
+    def _slope(estimate: Estimate, schedule: Schedule, t: Tensor) -> Tensor:
+        """`dz / d angle` of the probability-flow equation."""
+        data, noise = estimate
+        return schedule.alpha(t)[:, None] * noise - schedule.sigma(t)[:, None] * data
 
 
-def _slope(estimate: tuple[Tensor, Tensor], schedule: Schedule, t: Tensor) -> Tensor:
-    """`dz / d angle` of the probability-flow equation."""
-    data, noise = estimate
-    return schedule.alpha(t)[:, None] * noise - schedule.sigma(t)[:, None] * data
+class Straight(Sampler):
+    """What Euler and the midpoint rule share: steps that are even in the straight path's time `u`."""
+
+    def times(self, schedule: Schedule, like: Tensor) -> Tensor:
+        last = schedule.angle(like.new_ones(()))
+        even = torch.linspace(1, 0, self.steps + 1, device=like.device, dtype=like.dtype)
+        between = self.time(schedule, even * (self.share(last)))[1:-1].clamp(0, 1)
+        return torch.cat((even[:1], between, even[-1:]))
+
+    @staticmethod
+    def share(angle: Tensor) -> Tensor:
+        """`u = sigma / (alpha + sigma)` at an angle."""
+        sigma, alpha = torch.sin(angle), torch.cos(angle)
+        return sigma / (alpha + sigma)
+
+    @staticmethod
+    def time(schedule: Schedule, u: Tensor) -> Tensor:
+        """The schedule's time at `u`."""
+        return schedule.time(torch.atan2(u, 1 - u))
+
+
+class Euler(Straight):
+    """Order 1 along the straight path, one call a step.
+
+    Args:
+        steps: how many.
+    """
+
+    def __init__(self, steps: int = 20) -> None:
+        super().__init__(steps)
+
+    def step(
+        self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
+    ) -> Estimate:
+        data, noise = look(z, t, s)
+        return schedule.alpha(s)[:, None] * data + schedule.sigma(s)[:, None] * noise, data
+
+
+class Midpoint(Straight):
+    """Order 2 along the straight path, two calls a step.
+
+    Args:
+        steps: how many.
+    """
+
+    def __init__(self, steps: int = 8) -> None:
+        super().__init__(steps)
+
+    @property
+    def calls(self) -> int:
+        return 2 * self.steps
+
+    def visited(self, schedule: Schedule) -> list[float]:
+        times = self.times(schedule, torch.zeros(()))
+        middles = self._middle(schedule, times[:-1], times[1:])[1]
+        return torch.stack((times[:-1], middles), 1).flatten().tolist()
+
+    def step(
+        self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
+    ) -> Estimate:
+        data, noise = look(z, t, s)
+        u, middle = self._middle(schedule, t, s)
+        now, then = self.share(schedule.angle(t))[:, None], self.share(schedule.angle(s))[:, None]
+        alpha, sigma = schedule.alpha(middle)[:, None], schedule.sigma(middle)[:, None]
+        half = torch.lerp(data, noise, u[:, None]) * (alpha + sigma)
+        later_data, later_noise = look(half, middle, s)
+        y = torch.lerp(data, noise, now) + (then - now) * (later_noise - later_data)
+        return y * (schedule.alpha(s) + schedule.sigma(s))[:, None], data
+
+    def _middle(self, schedule: Schedule, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """`u` half way between two times, and the schedule's time there."""
+        u = (self.share(schedule.angle(t)) + self.share(schedule.angle(s))) / 2
+        return u, self.time(schedule, u)

@@ -151,7 +151,7 @@ class Guided(Retrieval, Reports):
         self.network_calls = sum(guidance.calls(t) + self.renoised for t in visited)
         self._report: dict[str, float] = {}
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         queries = (self.prior.encode(self.recall(h), h),) if self.renoised else ()
         if self.target_rms is None:
             noise = target_noise(n, len(h), self.noise_shape, generator)

@@ -60,7 +60,7 @@ class MACO(FiberModel):
         self.optimizer: OptimizerName = optimizer
         self.image_shape = tuple(subject.image_shape)
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         channels, height, width = self.image_shape
         return pushed(self.optimise, (channels, height, width // 2 + 1), h, n, generator)
 

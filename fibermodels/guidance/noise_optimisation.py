@@ -84,7 +84,7 @@ class NoiseOptimisation(FiberModel):
         self.keep_norm, self.stop, self.clip, self.last = keep_norm, stop, clip, last
         self.network_calls = model.network_calls * (steps + 1)
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         return pushed(self.optimise, self.model.noise_shape, h, n, generator)
 
     def optimise(self, noise: Tensor, h: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class PixelOptimisation(FiberModel):
         self.total_variation, self.l2, self.noise = total_variation, l2, noise
         self.image_shape = tuple(subject.image_shape)
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         return pushed(self.optimise, self.image_shape, h, n, generator)
 
     def optimise(self, noise: Tensor, h: Tensor) -> Tensor:

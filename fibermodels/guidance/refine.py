@@ -74,7 +74,7 @@ class Refined(FiberModel, ABC):
             noise: standard normal, `(B, *noise_shape)`.
         """
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         if not self.moves:
             return self.model.sample(h, n, generator)
         start, noise = self._draw(h, n, generator)

@@ -33,7 +33,7 @@ class NearestNeighbour(Retrieval):
             raise ValueError(f"exclude_below: expected a mean square of 0 or more, got {exclude_below}")
         self.exclude_below = exclude_below
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         _, index = self.nearest(h, n, self.exclude_below)
         return self.pictures(index.T)
 
@@ -69,7 +69,7 @@ class Augmented(Retrieval):
         self.degrees, self.translate = degrees, translate
         self.brightness, self.contrast, self.hue, self.fill = brightness, contrast, hue, fill
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         images = self.recall(h)
         rows = [
             torch.stack([self._augment(image, own) for _ in range(n)])
@@ -99,7 +99,7 @@ class Oracle(Retrieval):
 
     bank = "targets"
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         # The median over the channels is exact even where the law's tail clipped one of them.
         digits = colour.decolorise(self.recall(h)).median(-3, keepdim=True).values.clamp(0, 1)
         rows = [colour.sample_backgrounds(n, own) for own in target_generators(len(h), generator)]
@@ -125,7 +125,7 @@ class Reconstruction(Retrieval):
         self.oracle.remember(images, representations)
         return super().remember(images, representations)
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         exact = self.oracle.sample(h, n, generator)
         return torch.stack([self.latents.decode(self.latents.encode(x, h), h) for x in exact])
 

@@ -56,7 +56,7 @@ class RandomViews(Retrieval):
         self.scale, self.blur, self.flip, self.jitter, self.grey = scale, blur, flip, jitter, grey
         self.changes = changes
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         images = self.recall(h)
         rows = [
             torch.stack([self.view(image, own) for _ in range(n)])

@@ -1,28 +1,90 @@
-"""Zero mean and unit variance per dimension, with statistics that are measured once."""
+"""Zero mean and unit variance, with statistics that are measured once, on the training set."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fibermodels.checks import check_feature_shape
+
+SMALLEST = 1e-3
+"""A standard deviation below this share of their root mean square is replaced by that root mean square: a dimension
+that never changed in training would otherwise be blown up by the first small change in use."""
+
 
 class Standardise(nn.Module):
-    """`(code - mean) / std` per dimension; the identity until it is measured."""
+    """`(h - mean) / std`: per dimension for vectors, per channel for maps `(C, H, W)`.
+
+    It is the identity until it is measured, and so it is for weights that were saved without statistics. Its output
+    does not depend on the scale and the offset of what it is given.
+
+    Args:
+        shape: of one row of what is standardised.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("std", torch.ones(dim))
+        self.shape = tuple(shape)
+        own = (shape[0], 1, 1) if len(shape) == 3 else self.shape
+        self.register_buffer("mean", torch.zeros(own))
+        self.register_buffer("std", torch.ones(own))
+        self.measured = False
+        """Whether the statistics are those of data, and belong to the weights."""
+        self.settled = False
+        """Whether the weights around it were trained with these statistics already, so that they must stay."""
 
-    def forward(self, code: Tensor) -> Tensor:
-        return (code - self.mean) / self.std
+    def forward(self, value: Tensor) -> Tensor:
+        """Standardised rows `(B, *shape)`.
 
-    def inverse(self, code: Tensor) -> Tensor:
+        Raises:
+            ValueError: rows of another shape.
+        """
+        check_feature_shape("Standardise", value, self.shape)
+        return (value - self.mean) / self.std
+
+    def inverse(self, value: Tensor) -> Tensor:
         """Undoes `forward`."""
-        return code * self.std + self.mean
+        return value * self.std + self.mean
 
-    def measure(self, codes: Tensor) -> None:
-        """Takes mean and standard deviation from `codes` `(N, dim)`."""
-        self.mean.copy_(codes.mean(0))
-        self.std.copy_(codes.std(0))
+    @torch.no_grad()
+    def measure(self, rows: Tensor | Iterable[Tensor]) -> None:
+        """Takes mean and standard deviation from rows `(N, *shape)`, or from batches of such rows.
+
+        Raises:
+            ValueError: no rows, rows of another shape, or rows that are not finite.
+        """
+        count, mean, square = 0, torch.zeros_like(self.mean).double(), torch.zeros_like(self.mean).double()
+        for part in [rows] if isinstance(rows, Tensor) else rows:
+            check_feature_shape("Standardise", part, self.shape)
+            dims = (0, 2, 3) if len(self.shape) == 3 else (0,)
+            exact, size = part.double(), part.numel() // max(1, self.mean.numel())
+            if not exact.isfinite().all():
+                raise ValueError("Standardise: expected finite representations to measure, got NaN or infinity")
+            if not size:
+                continue
+            own = exact.mean(dims).view_as(mean)
+            offset = own - mean
+            square += (exact - own).square().sum(dims).view_as(mean) + offset.square() * (count * size / (count + size))
+            mean += offset * (size / (count + size))
+            count += size
+        if not count:
+            raise ValueError("Standardise: expected representations to measure, got none")
+        std = (square / count).sqrt()
+        usual = std.square().mean().sqrt() if std.any() else torch.ones_like(std).mean()
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std < SMALLEST * usual, usual, std))
+        self.measured = self.settled = True
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        if self.measured:
+            super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self.settled = True
+        if f"{prefix}mean" in state_dict or f"{prefix}std" in state_dict:
+            super()._load_from_state_dict(state_dict, prefix, *rest)
+            self.measured = True

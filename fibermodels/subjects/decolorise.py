@@ -45,7 +45,7 @@ class DecolorisedEncoder(Subject):
         self.image_shape = (3, size, size)
         self.feature_shape = (dim,)
         self.encoder = _encoder(size, dim, width, blocks)
-        self.standardise = Standardise(dim)
+        self.standardise = Standardise([dim])
         self.load_weights(weights)
         self.freeze()
 
