@@ -9,7 +9,7 @@ Shapes and ranges, at every border: images are float in [0, 1], `(B, C, H, W)`; 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol, Self, final
 
@@ -191,11 +191,12 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
 
     Args:
         latents: the latent space; it is frozen here.
+        feature_shape: of the representations that the model is told.
     """
 
-    def __init__(self, latents: LatentSpace) -> None:
+    def __init__(self, latents: LatentSpace, feature_shape: Sequence[int] = ()) -> None:
         super().__init__()
-        self.latents = latents.requires_grad_(False).eval()
+        self.latents, self.feature_shape = latents.requires_grad_(False).eval(), tuple(feature_shape)
         self.image_shape = latents.image_shape
         self.noise_shape = latents.latent_shape
 
