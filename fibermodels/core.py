@@ -9,7 +9,7 @@ Shapes and ranges, at every border: images are float in [0, 1], `(B, C, H, W)`; 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol, Self, final
 
@@ -287,14 +287,6 @@ class Reports(ABC):
         """Figures on the last call of `sample`, by name; averaged over targets they join the metrics of a result."""
 
 
-class HasLogProb(ABC):
-    """A model with an exact density over its latent space."""
-
-    @abstractmethod
-    def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
-        """`log p(z | h)` in nats, `(B,)`, for latents `(B, *latent_shape)`."""
-
-
 @dataclass(frozen=True)
 class FiberSamples:
     """What a FiberModel drew: all that a metric may look at.
@@ -321,6 +313,74 @@ class FiberSamples:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor, by name."""
         return {field.name: tuple(getattr(self, field.name).shape) for field in fields(self)}
+
+
+class Images(ABC):
+    """The images of one split, `N` of them, in a fixed order."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """Images `(B, C, H, W)` in [0, 1] of the current epoch."""
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """All images in order, in batches `{"x": (B, C, H, W)}` of `size`, with labels `"y"` where there are any."""
+
+    @abstractmethod
+    def labels(self) -> Tensor | None:
+        """The labels of all images, `(N,)` or `(N, K)`; None where there are none."""
+
+    @abstractmethod
+    def set_epoch(self, epoch: int) -> None:
+        """Draws what is random in an epoch (colours, flips) from the seed and the epoch's number alone."""
+
+
+class Data(ABC):
+    """A data set: its splits, and what training needs to know of it."""
+
+    name: str
+    """Of the data set, in results."""
+    batch_size: int
+    """Images per batch and process."""
+    seed: int
+    """Of the order of training images, and of what is random in them."""
+
+    @abstractmethod
+    def split(self, split: Literal["train", "val", "test"]) -> Images:
+        """The images of a split."""
+
+
+class HasLaw(ABC):
+    """Data whose fibers are known exactly."""
+
+    @abstractmethod
+    def members(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Exact samples `(n, B, C, H, W)` of the fibers of images `x` `(B, C, H, W)`; a target's samples do not depend
+        on the other targets of the batch."""
+
+    @abstractmethod
+    def factors(self, images: Tensor) -> Tensor:
+        """What varies along a fiber, read back from images `(..., C, H, W)`: `(..., K)`."""
+
+    @abstractmethod
+    def law_scores(self, samples: FiberSamples, exact: FiberSamples) -> dict[str, float]:
+        """Metrics of consistency with the law, by name; a metric `m` has its floor beside it as `m_floor`.
+
+        Args:
+            samples: what is scored.
+            exact: as many exact samples of the same targets, which set the floors.
+        """
+
+
+class HasLogProb(ABC):
+    """A model with an exact density over its latent space."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
+        """`log p(z | h)` in nats, `(B,)`, for latents `(B, *latent_shape)`."""
 
 
 class Metric(Protocol):
