@@ -5,13 +5,13 @@ from typing import get_args
 import pytest
 import torch
 from cases import FEATURES, LATENT, diffusion, flow_map, flow_matching, images, subject, vae
+from fibermodels.models.mean_flow import Derivative, total_derivative
 from safetensors.torch import save_file
 from torch import nn
 
 from fibermodels.component import fingerprint
 from fibermodels.config import build, describe
 from fibermodels.models import FlowMap, FlowMatching
-from fibermodels.models.mean_flow import Derivative, total_derivative
 from fibermodels.noise import seeded
 
 ROUTES = get_args(Derivative)

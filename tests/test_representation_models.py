@@ -3,12 +3,12 @@
 import pytest
 import torch
 from cases import FEATURES, randomised, representation_diffusion, representation_flow_map
+from fibermodels.models.mean_flow import MeanFlow
 
 from fibermodels.core import LatentSpace
 from fibermodels.diffusion import SCHEDULES
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, RepresentationDiffusion, RepresentationFlowMap
-from fibermodels.models.mean_flow import MeanFlow
 from fibermodels.nn import ConditionalUNet
 from fibermodels.noise import seeded
 
