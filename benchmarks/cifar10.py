@@ -164,14 +164,12 @@ def train(training: Training) -> Path:
     last = folder / "checkpoints" / "last.ckpt"
     if (folder / "done").exists():
         return last
-    cut, epochs = training.subject.partition("-")[2], -(-training.steps // EPOCH)
+    epochs = -(-training.steps // EPOCH)
     own = [
         "--name",
         f"cifar10/{training.name}",
         "--subject",
         SUBJECTS / f"{training.subject}.yaml",
-        "--model.learner.init_args.feature_shape",
-        SHAPES[cut],
         "--trainer.max_epochs",
         epochs,
         "--trainer.limit_train_batches",
