@@ -132,10 +132,10 @@ def unet_diffusion(feature_shape: list[int] | None = None, unet: dict | None = N
     return randomised(Diffusion(Identity((3, 28, 28), 2.0), features, network, **options))
 
 
-def unet_flow_map(unet: dict | None = None, **options) -> FlowMap:
+def unet_flow_map(feature_shape: list[int] | None = None, unet: dict | None = None, **options) -> FlowMap:
     torch.manual_seed(4)
-    network = UNet(**{"channels": [16, 16]} | (unet or {}))
-    return randomised(FlowMap(Identity((3, 28, 28), 2.0), [FEATURES], network, **options))
+    features, network = feature_shape or [FEATURES], UNet(**{"channels": [16, 16]} | (unet or {}))
+    return randomised(FlowMap(Identity((3, 28, 28), 2.0), features, network, **options))
 
 
 def controlnet(prior: TinyPrior | None = None, feature_shape: tuple[int, ...] = (FEATURES,), **options):
