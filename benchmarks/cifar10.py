@@ -89,17 +89,20 @@ def around(cut: str) -> tuple[tuple[str, object], ...]:
     """Changes of `feedback` that put the diffusion model of a cut of ResNet-20 in the place of the flow map."""
     inner = "model.init_args"
     return (
-        ("model.class_path", "fibermodels.models.RepresentationDiffusion"),
+        ("model.class_path", "fibermodels.models.Diffusion"),
         (f"{inner}.latents", SUBJECTS / "pixels.yaml"),
         (f"{inner}.feature_shape", SHAPES[cut]),
-        (f"{inner}.channels", "[48,96]"),
-        (f"{inner}.steps", 10),
+        (f"{inner}.network.class_path", "fibermodels.nn.UNet"),
+        (f"{inner}.network.init_args.channels", "[48,96]"),
+        (f"{inner}.schedule", "straight"),
+        (f"{inner}.sampler.class_path", "fibermodels.diffusion.Heun"),
+        (f"{inner}.sampler.init_args.steps", 10),
         (f"{inner}.weights", WEIGHTS_OF.format(f"{DIFFUSION}-resnet20-{cut}")),
     )
 
 
 WEIGHTS_OF = "runs/cifar10/{}/model.safetensors"
-DIFFUSION, FLOW_MAP, CONTROLNET = "representation_diffusion", "representation_flow_map", "controlnet_inverter"
+DIFFUSION, FLOW_MAP, CONTROLNET = "diffusion", "flow_map", "controlnet_inverter"
 BASE, MAP, CONTINUED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "prior-continued"
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
 ON_FIBER = WEIGHTS_OF.format(MAP_ON_FIBER)
@@ -161,14 +164,12 @@ def train(training: Training) -> Path:
     last = folder / "checkpoints" / "last.ckpt"
     if (folder / "done").exists():
         return last
-    cut, epochs = training.subject.partition("-")[2], -(-training.steps // EPOCH)
+    epochs = -(-training.steps // EPOCH)
     own = [
         "--name",
         f"cifar10/{training.name}",
         "--subject",
         SUBJECTS / f"{training.subject}.yaml",
-        "--model.learner.init_args.feature_shape",
-        SHAPES[cut],
         "--trainer.max_epochs",
         epochs,
         "--trainer.limit_train_batches",

@@ -85,6 +85,10 @@ DISTILLED = (
     "fibermodels.models.FlowMatching",
     "--model.learner.init_args.teacher.init_args.latents",
     "configs/parts/fiber_autoencoder.yaml",
+    "--model.learner.init_args.teacher.init_args.feature_shape",
+    "[48]",
+    "--model.learner.init_args.teacher.init_args.network",
+    "fibermodels.nn.MLP",
     "--model.learner.init_args.teacher.init_args.weights",
     TEACHER,
 )

@@ -30,6 +30,7 @@ from fibermodels.evaluation.scoring import device_name
 from fibermodels.guidance import NDTM, ConditionFeedback, FiberDistance, FiberProjection, Guided
 from fibermodels.latents import VAE, FiberAutoencoder
 from fibermodels.models import Diffusion, FlowMap
+from fibermodels.nn import MLP
 from fibermodels.noise import seeded
 from fibermodels.subjects import DecolorisedEncoder
 
@@ -95,9 +96,14 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
     x = ColourDigits("mnist").split("val").images(slice(num_targets))
     with torch.no_grad():
         h = phi(x)
-    prior = Diffusion(VAE(WEIGHTS + "vae.safetensors"), 0, schedule="linear", weights=WEIGHTS + "prior.safetensors")
+    prior = Diffusion(
+        VAE(WEIGHTS + "vae.safetensors"), [], MLP(), schedule="linear", weights=WEIGHTS + "prior.safetensors"
+    )
     flow_map = FlowMap(
-        FiberAutoencoder(WEIGHTS + "fiber_autoencoder.safetensors"), weights=WEIGHTS + "flow_map.safetensors"
+        FiberAutoencoder(WEIGHTS + "fiber_autoencoder.safetensors"),
+        [48],
+        MLP(),
+        weights=WEIGHTS + "flow_map.safetensors",
     )
     prior.eval(), flow_map.eval()
     l2 = FiberDistance("l2")

@@ -20,9 +20,11 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.core import FiberSamples, LatentSpace, Subject
+from fibermodels.diffusion import Midpoint
 from fibermodels.latents import FiberAutoencoder
 from fibermodels.metrics import colour_kl
 from fibermodels.models import FlowMatching
+from fibermodels.nn import MLP
 from fibermodels.noise import seeded
 from fibermodels.training import load
 
@@ -63,7 +65,7 @@ def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, Any]:
 def short_flow(space: LatentSpace, x: Tensor, h: Tensor) -> FlowMatching:
     """A small flow matching over the space, trained on the images `x`."""
     torch.manual_seed(0)
-    flow = FlowMatching(space, h.shape[1], width=256, blocks=4, steps=4)
+    flow = FlowMatching(space, [h.shape[1]], MLP(width=256), Midpoint(4))
     with torch.no_grad():
         moments = [space.moments(*part) for part in zip(x.split(1000), h.split(1000), strict=True)]
     mean, std = (torch.cat(part) for part in zip(*moments, strict=True))

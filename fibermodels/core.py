@@ -98,6 +98,11 @@ class LatentSpace(Component, ABC):
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, ...]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the latents as a network sees them: `(C, H, W)` where they are maps, else `latent_shape`."""
+        return self.latent_shape
+
     @abstractmethod
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the encoder, in its coordinates, each `(B, *latent_shape)`."""
@@ -121,6 +126,10 @@ class MapLatents(LatentSpace, ABC):
 
     map_shape: tuple[int, int, int]
     """`(C, H, W)`, with `D = C H W`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.map_shape
 
 
 class FiberModel(Component, ABC):
@@ -263,7 +272,10 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
 
 
 class Stepped(TrainableFiberModel, ABC):
-    """A model that goes from noise (`t = 1`) to data (`t = 0`) step by step in time."""
+    """A model that goes from noise (`t = 1`) to data (`t = 0`) step by step in time.
+
+    Its states are those of a variance-preserving schedule, `z_t = alpha z_0 + sigma e` with `alpha^2 + sigma^2 = 1`.
+    """
 
     @abstractmethod
     def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
@@ -271,7 +283,7 @@ class Stepped(TrainableFiberModel, ABC):
 
     @abstractmethod
     def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The state at times `t` `(B,)` on the path from `z` to `noise`."""
+        """The state `alpha z + sigma noise` at times `t` `(B,)`."""
 
     @abstractmethod
     def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:

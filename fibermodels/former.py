@@ -28,7 +28,59 @@ class Former:
     """What the names of its weights began with, and what they begin with today; the longest match counts."""
 
 
-FORMER: dict[str, Former] = {}
+def _part(path: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": path, "init_args": arguments}
+
+
+def _features(arguments: Arguments) -> Arguments:
+    dim = arguments.pop("feature_dim")
+    return {**arguments, "feature_shape": [dim] if dim else []}
+
+
+def _network(arguments: Arguments, path: str, *names: str) -> Arguments:
+    """Hyperparameters of the network are arguments of the network now."""
+    network = _part(path, **{name: arguments.pop(name) for name in names})
+    return {**arguments, "network": network}
+
+
+def _mlp(arguments: Arguments) -> Arguments:
+    return _features(_network(arguments, "fibermodels.nn.MLP", "width", "blocks", "time_dim"))
+
+
+def _unet(arguments: Arguments) -> Arguments:
+    names = ("channels", "blocks", "patch", "attention", "frequency", "checkpointing")
+    return _network(arguments, "fibermodels.nn.UNet", *names)
+
+
+def _sampler(arguments: Arguments) -> Arguments:
+    """`sampler` (of flow matching `solver`), `steps` and `eta` are one object now."""
+    name, steps, eta = arguments.pop("sampler"), arguments.pop("steps"), arguments.pop("eta", 0.0)
+    classes = {"ddim": "DDIM", "ancestral": "Ancestral", "heun": "Heun", "euler": "Euler", "midpoint": "Midpoint"}
+    options = {"steps": steps, "eta": eta} if name == "ddim" else {"steps": steps}
+    return {**arguments, "sampler": _part(f"fibermodels.diffusion.{classes[name]}", **options)}
+
+
+def _flow_matching(arguments: Arguments) -> Arguments:
+    arguments["sampler"] = arguments.pop("solver")
+    return _mlp(_sampler(arguments))
+
+
+MLP_KEYS = {"network.": "network.layers."}
+
+FORMER: dict[str, Former] = {
+    "fibermodels.models.flow_matching.FlowMatching": Former(
+        "fibermodels.models.FlowMatching", _flow_matching, MLP_KEYS
+    ),
+    "fibermodels.models.diffusion.Diffusion": Former(
+        "fibermodels.models.Diffusion", lambda arguments: _mlp(_sampler(arguments)), MLP_KEYS
+    ),
+    "fibermodels.models.flow_map.FlowMap": Former("fibermodels.models.FlowMap", _mlp, MLP_KEYS),
+    "fibermodels.models.representation_diffusion.RepresentationDiffusion": Former(
+        "fibermodels.models.Diffusion", lambda arguments: _unet(_sampler(arguments))
+    ),
+    "fibermodels.models.representation_flow_map.RepresentationFlowMap": Former("fibermodels.models.FlowMap", _unet),
+    "fibermodels.models.controlnet.ControlNetInverter": Former("fibermodels.models.ControlNetInverter", _sampler),
+}
 
 
 def modern(description: Any, state: dict[str, Any] | None = None, prefix: str = "") -> Any:

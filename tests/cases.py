@@ -9,6 +9,7 @@ from controllable import TinyPrior
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject
 from fibermodels.data.digits import load_digits
+from fibermodels.diffusion import DDIM, Heun, Midpoint
 from fibermodels.guidance import (
     MACO,
     NDTM,
@@ -31,16 +32,14 @@ from fibermodels.models import (
     FlowMatching,
     FreeFormFlow,
     FreeFormInjectiveFlow,
-    ImageDiffusion,
     MultilevelFlow,
     NearestNeighbour,
     NormalizingFlow,
     Oracle,
     RandomViews,
     Reconstruction,
-    RepresentationDiffusion,
-    RepresentationFlowMap,
 )
+from fibermodels.nn import MLP, UNet
 from fibermodels.noise import seeded
 from fibermodels.retrieval import Retrieval
 from fibermodels.subjects import DecolorisedEncoder
@@ -97,15 +96,20 @@ def randomised(model: FiberModel) -> FiberModel:
     return model
 
 
-def flow_matching(**options) -> FlowMatching:
+def mlp(width: int = 16, blocks: int = 1) -> MLP:
+    return MLP(width, blocks, time_dim=8)
+
+
+def flow_matching(width: int = 16, blocks: int = 1, steps: int = 2, **options) -> FlowMatching:
     torch.manual_seed(2)
-    options = {"width": 16, "blocks": 1, "steps": 2, "time_dim": 8} | options
-    return randomised(FlowMatching(vae(), FEATURES, **options))
+    options = {"latents": vae(), "feature_shape": [FEATURES], "sampler": Midpoint(steps)} | options
+    return randomised(FlowMatching(network=mlp(width, blocks), **options))
 
 
-def flow_map(**options) -> FlowMap:
+def flow_map(width: int = 16, blocks: int = 1, **options) -> FlowMap:
     torch.manual_seed(4)
-    return randomised(FlowMap(vae(), FEATURES, **{"width": 16, "blocks": 1, "time_dim": 8} | options))
+    options = {"latents": vae(), "feature_shape": [FEATURES]} | options
+    return randomised(FlowMap(network=mlp(width, blocks), **options))
 
 
 def normalizing_flow(**options) -> NormalizingFlow:
@@ -113,33 +117,30 @@ def normalizing_flow(**options) -> NormalizingFlow:
     return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
 
 
-def diffusion(**options) -> Diffusion:
+def diffusion(width: int = 16, blocks: int = 1, steps: int = 2, **options) -> Diffusion:
     torch.manual_seed(4)
-    options = {"width": 16, "blocks": 1, "steps": 2, "time_dim": 8} | options
-    return randomised(Diffusion(vae(), FEATURES, **options))
+    options = {"latents": vae(), "feature_shape": [FEATURES], "sampler": Heun(steps)} | options
+    return randomised(Diffusion(network=mlp(width, blocks), **options))
 
 
-def image_diffusion(**options) -> ImageDiffusion:
+def unet_diffusion(feature_shape: list[int] | None = None, unet: dict | None = None, **options) -> Diffusion:
+    """A UNet over pixels, told a vector unless another shape is given."""
     torch.manual_seed(4)
-    options = {"channels": [16, 16], "steps": 2} | options
-    return randomised(ImageDiffusion(Identity((3, 28, 28), 2.0), FEATURES, **options))
+    features = [FEATURES] if feature_shape is None else feature_shape
+    network = UNet(**{"channels": [16, 16]} | (unet or {}))
+    options = {"schedule": "straight", "objective": "velocity", "sampler": Heun(2)} | options
+    return randomised(Diffusion(Identity((3, 28, 28), 2.0), features, network, **options))
 
 
-def representation_diffusion(**options) -> RepresentationDiffusion:
+def unet_flow_map(feature_shape: list[int] | None = None, unet: dict | None = None, **options) -> FlowMap:
     torch.manual_seed(4)
-    options = {"feature_shape": [FEATURES], "channels": [16, 16], "steps": 2} | options
-    return randomised(RepresentationDiffusion(Identity((3, 28, 28), 2.0), **options))
-
-
-def representation_flow_map(**options) -> RepresentationFlowMap:
-    torch.manual_seed(4)
-    options = {"feature_shape": [FEATURES], "channels": [16, 16]} | options
-    return randomised(RepresentationFlowMap(Identity((3, 28, 28), 2.0), **options))
+    features, network = feature_shape or [FEATURES], UNet(**{"channels": [16, 16]} | (unet or {}))
+    return randomised(FlowMap(Identity((3, 28, 28), 2.0), features, network, **options))
 
 
 def controlnet(prior: TinyPrior | None = None, feature_shape: tuple[int, ...] = (FEATURES,), **options):
     torch.manual_seed(6)
-    options = {"width": 8, "steps": 2} | options
+    options = {"width": 8, "sampler": DDIM(2)} | options
     return randomised(ControlNetInverter(prior or TinyPrior(), list(feature_shape), **options))
 
 
@@ -175,9 +176,6 @@ def guided(**options) -> Guided:
 
 MODELS = {
     Diffusion: diffusion,
-    ImageDiffusion: image_diffusion,
-    RepresentationDiffusion: representation_diffusion,
-    RepresentationFlowMap: representation_flow_map,
     ControlNetInverter: controlnet,
     FlowMap: flow_map,
     FlowMatching: flow_matching,

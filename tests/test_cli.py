@@ -99,7 +99,10 @@ def test_evaluate_and_compare(trained, tmp_path):
         (["--model.learner", "torch.nn.Linear"], "does not correspond to a subclass of Trainable"),
         (["--model.learner", "os.system"], "not allowed"),
         (["--data.batch_size", "0"], "data.batch_size: expected at least 1, got 0"),
-        (["--model.learner.steps", "-1"], "steps must be at least 1, got -1"),
+        (
+            ["--model.learner.sampler", "Midpoint", "--model.learner.sampler.steps", "0"],
+            "steps must be at least 1, got 0",
+        ),
         (["--subject.weights", "nowhere.safetensors"], "no weights at 'nowhere.safetensors'"),
         (["--name", "fresh", "--ckpt_path", "last"], "nothing to resume at"),
         (["--data.base", "mnits"], "mnits"),

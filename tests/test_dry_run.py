@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from cases import flow_matching, image_diffusion, subject
+from cases import flow_matching, subject, unet_diffusion
 from lightning.pytorch import Trainer
 from torch import nn
 
@@ -65,7 +65,7 @@ def test_recomputed_activations_are_not_kept():
     assert less.flops == plain.flops + 2 * 5 * A * A * 6
 
 
-@pytest.mark.parametrize("build", [flow_matching, image_diffusion], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("build", [flow_matching, unet_diffusion], ids=lambda f: f.__name__)
 def test_the_costs_of_a_model_at_other_rows(build):
     """From two and four rows, those of sixteen: counted there."""
     module = Training(build(), subject(), FiberLoss(1.0, rows=4)).train()

@@ -313,6 +313,7 @@ devices = {devices}
 # One process sees the union of what two see. No latent noise: the images themselves are the latents.
 from fibermodels.latents import Identity
 from fibermodels.models import FlowMap, NormalizingFlow
+from fibermodels.nn import MLP
 torch.manual_seed(0)
 from fibermodels.core import LatentSpace
 class Crop(Identity):
@@ -339,8 +340,8 @@ trainer.fit(Training(model, subject()), datamodule=ColourDigits(batch_size=64 //
     "model",
     [
         "NormalizingFlow(Crop(), 6, width=16, blocks=2)",
-        "FlowMap(Crop(), 6, width=16, blocks=2, time_dim=8, instantaneous=0.0)",
-        "FlowMap(Crop(), 6, width=16, blocks=2, time_dim=8, instantaneous=0.0, derivative='difference')",
+        "FlowMap(Crop(), [6], MLP(16, 2, 8), instantaneous=0.0)",
+        "FlowMap(Crop(), [6], MLP(16, 2, 8), instantaneous=0.0, derivative='difference')",
     ],
     ids=["flow", "flow_map", "flow_map_by_difference"],
 )

@@ -1,4 +1,4 @@
-"""Priors, their noise schedules, and samplers for whatever predicts noise."""
+"""Priors, their noise schedules, and samplers."""
 
 from fibermodels.diffusion.analytic import GaussianMixture
 from fibermodels.diffusion.former_samplers import (
@@ -12,7 +12,7 @@ from fibermodels.diffusion.former_samplers import (
 )
 from fibermodels.diffusion.guided_diffusion import GuidedDiffusion
 from fibermodels.diffusion.pretrained import Pretrained, PretrainedUNet
-from fibermodels.diffusion.prior import Control, Controllable, Prior, Residuals, bound
+from fibermodels.diffusion.prior import Controllable, Prior
 from fibermodels.diffusion.samplers import (
     DDIM,
     Ancestral,
@@ -33,7 +33,6 @@ __all__ = [
     "SAMPLERS",
     "SCHEDULES",
     "Ancestral",
-    "Control",
     "Controllable",
     "Denoiser",
     "Estimate",
@@ -47,13 +46,11 @@ __all__ = [
     "Pretrained",
     "PretrainedUNet",
     "Prior",
-    "Residuals",
     "Sampler",
     "SamplerName",
     "Schedule",
     "ScheduleName",
     "Tabulated",
-    "bound",
     "check_sampler",
     "network_calls",
     "sample",
