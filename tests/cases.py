@@ -207,7 +207,7 @@ MODELS = {
     PixelOptimisation: lambda: PixelOptimisation(subject(), steps=2),
     Unguided: unguided,
     Guided: guided,
-    StrengthSearch: lambda: StrengthSearch(guided(guidance=DPS()), 1.0, samples=1, rounds=1),
+    StrengthSearch: lambda: StrengthSearch(guided(guidance=DPS()), 1.0, samples=1, rounds=2),
     Renoised: lambda: Renoised(guided()),
     LatentDescent: lambda: LatentDescent(flow_matching(), subject(), steps=3),
     FiberProjection: projection,

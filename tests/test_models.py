@@ -62,6 +62,7 @@ def x():
     return images(12)
 
 
+@pytest.mark.filterwarnings("ignore:.*within a fifth of target_rms.*:UserWarning")
 class TestContract:
     def test_shape_range_and_no_gradient(self, model, phi, x):
         samples = prepared(model, phi, x).sample(phi(x[:5]).requires_grad_(), 3, seeded(0), x[:5])
