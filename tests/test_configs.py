@@ -92,24 +92,20 @@ def test_a_training_runs(config, data_root, stand_ins, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def few_steps(part, key="--model"):
-    """Options that take three steps wherever a model file says more, of its samplers and of what is in them."""
-    if isinstance(part, dict):
-        for name, value in part.items():
-            if name == "steps" and value > 3:
-                yield from (f"{key}.steps", "3")
-            else:
-                yield from few_steps(value, f"{key}.{name}")
+def smaller(part, numbers, key="--model"):
+    """Options that give the numbers of these names, wherever a model file has them; never more steps than it says."""
+    for name, value in part.items():
+        if name in numbers and (name != "steps" or value > numbers[name]):
+            yield from (f"{key}.{name}", numbers[name])
+        elif isinstance(value, dict):
+            yield from smaller(value, numbers, f"{key}.{name}")
 
 
 @pytest.mark.parametrize("config", marked(UNTRAINED), ids=name)
 def test_a_model_is_evaluated(config, data_root, stand_ins, tmp_path):
     """In few steps, where it takes many."""
-    fewer = tuple(few_steps(yaml.safe_load(config.read_text())["model"]))
-    if "/ndtm" in name(config) and is_real(config):
-        fewer += ("--model.init_args.model.init_args.guidance.init_args.inner", "1")
-    if name(config) == "chexpert/ndtm_convnextv2_tiny":
-        fewer += ("--model.init_args.model.init_args.prior.init_args.patch", "8")
+    numbers = {"steps": 3} | ({"inner": 1, "patch": 8} if is_real(config) else {})
+    fewer = tuple(smaller(yaml.safe_load(config.read_text())["model"], numbers))
     targets = 2 if config.parent.name in ("imagenet", "chexpert") else 4
     size = ("--num_targets", targets, "--samples_per_target", targets // 2, "--device", "cpu")
     with warnings.catch_warnings():
