@@ -21,7 +21,6 @@ from fibermodels.guidance import (
 )
 from fibermodels.guidance.strength import HIGHEST, LOWEST, find_strength
 from fibermodels.latents import Identity
-from fibermodels.models import Diffusion
 from fibermodels.noise import seeded, target_noise
 
 
@@ -240,9 +239,9 @@ class TestBadInput:
 
 
 def test_flow_matching_is_guided_like_diffusion():
-    """Both are priors: the same guidance brings either nearer to the fiber."""
+    """And an unconditional prior, too: the same guidance brings each nearer to the fiber."""
     phi, x = subject(), images(6)
-    for prior in (diffusion(), flow_matching(), Diffusion(vae(), 0, width=16, blocks=1, time_dim=8)):
+    for prior in (diffusion(), flow_matching(), GaussianMixture(vae(), [[0.0] * 6], [[1.0] * 6])):
         h = phi(x)
         plain = Unguided(prior, DDIM(10))
         guided = Guided(prior, phi, DPS(), FiberDistance("squared"), DDIM(10), strength=3.0)
