@@ -48,18 +48,18 @@ class Row:
 GAMMAS = {1: 0.2, 2: 0.4, 5: 1.0, 10: 2.0}
 """The published strengths of NDTM, in units of the config's."""
 
-INNER = "guidance.init_args"
+STEPS, INNER = "sampler.init_args.steps", "guidance.init_args"
 ABLATIONS = {
     "base": (),
-    "steps25": (("steps", 25), ("strength", 2.0)),
-    "steps100": (("steps", 100), ("strength", 0.5)),
+    "steps25": ((STEPS, 25), ("strength", 2.0)),
+    "steps100": ((STEPS, 100), ("strength", 0.5)),
     "inner2": ((f"{INNER}.inner", 2),),
     "inner5": ((f"{INNER}.inner", 5),),
     "kappa0": ((f"{INNER}.kappa", 0.0),),
     "kappa0.1": ((f"{INNER}.kappa", 0.1),),
     "tau0.01": ((f"{INNER}.tau", 0.01),),
     "tau1": ((f"{INNER}.tau", 1.0),),
-    "renoised": (("target", "renoised"),),
+    "renoised": (),
 }
 """Of NDTM at gamma 5; the steps with the total control kept."""
 
@@ -148,6 +148,7 @@ def main(only: list[str] | None = None, scale: float = 1.0, results: Path = RESU
         if (out / "metrics.json").exists() or (only and not any(fnmatch(row.name, pattern) for pattern in only)):
             continue
         config = "ndtm" if row.config == "ndtm-ablation" else row.config
+        config += "-renoised" if row.variant == "renoised" else ""
         changes = [part for key, value in row.changes for part in (f"--model.init_args.{key}", value)]
         size = (
             "--num_targets",

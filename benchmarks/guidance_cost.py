@@ -24,7 +24,7 @@ from torch import Tensor
 from fibermodels import distances
 from fibermodels.core import FiberModel
 from fibermodels.data.colour_digits import ColourDigits
-from fibermodels.diffusion import Prior
+from fibermodels.diffusion import Ancestral, Prior
 from fibermodels.evaluation.results import commit
 from fibermodels.evaluation.scoring import device_name
 from fibermodels.guidance import NDTM, ConditionFeedback, FiberDistance, FiberProjection, Guided
@@ -109,7 +109,7 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
     l2 = FiberDistance("l2")
 
     def ndtm(steps: int, gamma: float) -> Guided:
-        return Guided(prior, phi, NDTM(gamma, kappa=7.5e-3 / (gamma / 5) ** 2), l2, steps, "ancestral")
+        return Guided(prior, phi, NDTM(gamma, kappa=7.5e-3 / (gamma / 5) ** 2), l2, Ancestral(steps))
 
     def sampled(model: FiberModel) -> Callable[[], tuple[Tensor, str, str]]:
         return lambda: (model.sample(h, 1, seeded("cost"))[0], f"{model.network_calls}", _backward(model))
@@ -150,7 +150,7 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
 
 def _backward(model: FiberModel) -> str:
     if isinstance(model, Guided):
-        return str(model.network_calls - model.steps)
+        return str(model.network_calls - model.sampler.steps)
     return "decoder: 48 a step" if isinstance(model, FiberProjection) else "0"
 
 

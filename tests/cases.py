@@ -11,14 +11,18 @@ from fibermodels.core import FiberModel, Subject
 from fibermodels.data.digits import load_digits
 from fibermodels.diffusion import DDIM, Heun, Midpoint
 from fibermodels.guidance import (
+    DPS,
     MACO,
     NDTM,
     ConditionFeedback,
     FiberProjection,
     Guided,
+    Langevin,
     LatentDescent,
     NoiseOptimisation,
     PixelOptimisation,
+    Renoised,
+    StrengthSearch,
     Unguided,
 )
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
@@ -167,11 +171,15 @@ def multilevel_flow(**options) -> MultilevelFlow:
 
 
 def unguided(**options) -> Unguided:
-    return Unguided(diffusion(), **{"steps": 2} | options)
+    return Unguided(diffusion(), **{"sampler": DDIM(2)} | options)
 
 
 def guided(**options) -> Guided:
-    return Guided(diffusion(), subject(), NDTM(inner=2), **{"steps": 2} | options)
+    return Guided(diffusion(), subject(), **{"guidance": NDTM(inner=2), "sampler": DDIM(2)} | options)
+
+
+def projection(**options) -> FiberProjection:
+    return FiberProjection(flow_matching(), subject(), **{"iterations": 2, "damping": 1.0} | options)
 
 
 MODELS = {
@@ -192,12 +200,15 @@ MODELS = {
     Reconstruction: lambda: Reconstruction(vae()),
     ConditionFeedback: lambda: ConditionFeedback(flow_matching(), subject(), 2, memory=1),
     NoiseOptimisation: lambda: NoiseOptimisation(flow_map(), subject(), steps=2),
-    MACO: lambda: MACO(subject(), steps=2, lr=0.1),
+    MACO: lambda: MACO(subject(), steps=2, learning_rate=0.1),
     PixelOptimisation: lambda: PixelOptimisation(subject(), steps=2),
     Unguided: unguided,
     Guided: guided,
+    StrengthSearch: lambda: StrengthSearch(guided(guidance=DPS()), 1.0, samples=1, rounds=2),
+    Renoised: lambda: Renoised(guided()),
     LatentDescent: lambda: LatentDescent(flow_matching(), subject(), steps=3),
-    FiberProjection: lambda: FiberProjection(flow_matching(), subject(), iterations=2, damping=1.0),
+    FiberProjection: projection,
+    Langevin: lambda: Langevin(projection(), steps=2),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

@@ -144,7 +144,7 @@ def test_evaluate_says_what_is_wrong(arguments, message, tmp_path):
     ("key", "value", "message"),
     [
         ("stepz", "3", "Option 'stepz' is not accepted"),
-        ("target_rms", "0", "Guided: target_rms must be positive, got 0.0"),
+        ("strength", "-1", "Guided: strength: expected a number of at least 0, got -1.0"),
         ("guidance.class_path", "fibermodels.guidance.NTDM", "has no attribute 'NTDM'"),
         ("prior.init_args.width", "64", "Diffusion: the weights in"),
         ("prior.init_args.weights", "nowhere", "Diffusion: no weights at 'nowhere'"),

@@ -156,7 +156,7 @@ def test_guidance_and_feedback_work_on_it(wrap):
     if wrap == "feedback":
         wrapped = ConditionFeedback(model, phi, 1)
     else:
-        wrapped = Guided(model, phi, NDTM(inner=1) if wrap == "ndtm" else DPS(), steps=2)
+        wrapped = Guided(model, phi, NDTM(inner=1) if wrap == "ndtm" else DPS(), sampler=DDIM(2))
     target = phi(images(2))
     samples, plain = (each.sample(target, 1, seeded(0))[0] for each in (wrapped, model))
     assert samples.shape == plain.shape == (2, 3, 28, 28)

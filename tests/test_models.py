@@ -65,9 +65,10 @@ def x():
     return images(12)
 
 
+@pytest.mark.filterwarnings("ignore:.*within a fifth of target_rms.*:UserWarning")
 class TestContract:
     def test_shape_range_and_no_gradient(self, model, phi, x):
-        samples = prepared(model, phi, x).sample(phi(x[:5]).requires_grad_(), 3, seeded(0))
+        samples = prepared(model, phi, x).sample(phi(x[:5]).requires_grad_(), 3, seeded(0), x[:5])
         assert samples.shape == (3, 5, 3, 28, 28)
         assert not samples.requires_grad
         assert samples.min() >= 0
@@ -75,21 +76,21 @@ class TestContract:
 
     def test_same_seed_same_samples_whatever_the_batch(self, model, phi, x):
         model, h = prepared(model, phi, x), phi(x)
-        whole = model.sample(h, 2, seeded(1))
-        generator = seeded(1)
-        parts = [model.sample(part, 2, generator) for part in h.split([1, 7, 4])]
+        whole = model.sample(h, 2, seeded(1), x)
+        generator, sizes = seeded(1), [1, 7, 4]
+        parts = [model.sample(a, 2, generator, b) for a, b in zip(h.split(sizes), x.split(sizes), strict=True)]
         torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
 
     def test_another_seed_gives_other_samples(self, model, phi, x):
         model, h = prepared(model, phi, x), phi(x)
-        same = torch.equal(model.sample(h, 1, seeded(1)), model.sample(h, 1, seeded(2)))
+        same = torch.equal(model.sample(h, 1, seeded(1), x), model.sample(h, 1, seeded(2), x))
         assert same == (type(model).__name__ == "NearestNeighbour")  # the one without randomness
 
     def test_it_is_rebuilt_from_its_description(self, model, phi, x):
         twin = build(describe(model))
         twin.load_state_dict(model.state_dict())
         h = phi(x)
-        first, second = (prepared(m, phi, x).sample(h, 1, seeded(3)) for m in (model, twin))
+        first, second = (prepared(m, phi, x).sample(h, 1, seeded(3), x) for m in (model, twin))
         torch.testing.assert_close(first, second)
 
     def test_it_states_its_network_calls(self, model):

@@ -1,15 +1,6 @@
 """Priors, their noise schedules, and samplers."""
 
 from fibermodels.diffusion.analytic import GaussianMixture
-from fibermodels.diffusion.former_samplers import (
-    SAMPLERS,
-    Guide,
-    SamplerName,
-    check_sampler,
-    network_calls,
-    sample,
-    stochasticity,
-)
 from fibermodels.diffusion.guided_diffusion import GuidedDiffusion
 from fibermodels.diffusion.pretrained import Pretrained, PretrainedUNet
 from fibermodels.diffusion.prior import Controllable, Prior
@@ -30,7 +21,6 @@ from fibermodels.diffusion.tabulated import Tabulated
 
 __all__ = [
     "DDIM",
-    "SAMPLERS",
     "SCHEDULES",
     "Ancestral",
     "Controllable",
@@ -38,7 +28,6 @@ __all__ = [
     "Estimate",
     "Euler",
     "GaussianMixture",
-    "Guide",
     "GuidedDiffusion",
     "Heun",
     "Look",
@@ -47,13 +36,8 @@ __all__ = [
     "PretrainedUNet",
     "Prior",
     "Sampler",
-    "SamplerName",
     "Schedule",
     "ScheduleName",
     "Tabulated",
-    "check_sampler",
-    "network_calls",
-    "sample",
-    "stochasticity",
     "unguided",
 ]

@@ -36,7 +36,9 @@ def model_parser() -> ArgumentParser:
     own.add_subclass_arguments(Subject, "subject", required=True)
     own.add_subclass_arguments(LightningDataModule, "data", required=True)
     own.add_subclass_arguments(FiberModel, "model", required=True)
-    own.link_arguments("subject", "model.init_args.subject", apply_on="instantiate")
+    for depth in range(4):  # wrappers around wrappers: each that takes a subject gets the same one
+        target = "model" + depth * ".init_args.model" + ".init_args.subject"
+        own.link_arguments("subject", target, apply_on="instantiate")
     return own
 
 

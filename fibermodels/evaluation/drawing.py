@@ -75,7 +75,7 @@ class Drawing:
         skip_targets(start, generator)
         h = self.subject(x)
         begin = time.perf_counter()
-        x_hat = self.model.sample(h, self.n, generator)
+        x_hat = self.model.sample(h, self.n, generator, x)
         if x.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begin
