@@ -28,7 +28,40 @@ class Former:
     """What the names of its weights began with, and what they begin with today; the longest match counts."""
 
 
-FORMER: dict[str, Former] = {}
+def _part(path: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": path, "init_args": arguments}
+
+
+def _features(arguments: Arguments) -> Arguments:
+    dim = arguments.pop("feature_dim")
+    return {**arguments, "feature_shape": [dim] if dim else []}
+
+
+def _images(arguments: Arguments) -> Arguments:
+    """Latent spaces of colour images had a `size`."""
+    size = arguments.pop("size")
+    return {**arguments, "image_shape": [3, size, size]}
+
+
+def _flow(arguments: Arguments) -> Arguments:
+    """Hyperparameters of the couplings are arguments of the flow now."""
+    own = {name: arguments.pop(name) for name in ("width", "blocks", "layers", "seed")}
+    return {**_features(arguments), "flow": _part("fibermodels.nn.AffineCouplings", **own)}
+
+
+FORMER: dict[str, Former] = {
+    "fibermodels.latents.fiber_autoencoder.FiberAutoencoder": Former(
+        "fibermodels.latents.FiberAutoencoder", lambda arguments: _features(_images(arguments))
+    ),
+    "fibermodels.latents.vae.VAE": Former("fibermodels.latents.VAE", _images),
+    "fibermodels.models.denoising_flow.DenoisingFlow": Former("fibermodels.models.DenoisingFlow", _features),
+    "fibermodels.models.free_form_flow.FreeFormFlow": Former("fibermodels.models.FreeFormFlow", _features),
+    "fibermodels.models.injective_flow.FreeFormInjectiveFlow": Former(
+        "fibermodels.models.FreeFormInjectiveFlow", _features
+    ),
+    "fibermodels.models.multilevel_flow.MultilevelFlow": Former("fibermodels.models.MultilevelFlow", _features),
+    "fibermodels.models.normalizing_flow.NormalizingFlow": Former("fibermodels.models.NormalizingFlow", _flow),
+}
 
 
 def modern(description: Any, state: dict[str, Any] | None = None, prefix: str = "") -> Any:

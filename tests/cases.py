@@ -41,6 +41,7 @@ from fibermodels.models import (
     RepresentationDiffusion,
     RepresentationFlowMap,
 )
+from fibermodels.nn import AffineCouplings
 from fibermodels.noise import seeded
 from fibermodels.retrieval import Retrieval
 from fibermodels.subjects import DecolorisedEncoder
@@ -56,13 +57,13 @@ def subject(seed: int = 0) -> DecolorisedEncoder:
 
 def vae(**options) -> VAE:
     torch.manual_seed(1)
-    return VAE(dim=LATENT, width=16, blocks=1, patterns=8, **options)
+    return VAE(**{"image_shape": [3, 28, 28], "dim": LATENT, "width": 16, "blocks": 1, "patterns": 8} | options)
 
 
 def fiber_autoencoder(**options) -> FiberAutoencoder:
     torch.manual_seed(1)
     size = {"width": 16, "blocks": 1, "patterns": 8, "map_width": 16, "map_blocks": 1}
-    return FiberAutoencoder(channel_dim=LATENT // 3, feature_dim=FEATURES, **size | options)
+    return FiberAutoencoder([3, 28, 28], [FEATURES], LATENT // 3, **size | options)
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -110,7 +111,8 @@ def flow_map(**options) -> FlowMap:
 
 def normalizing_flow(**options) -> NormalizingFlow:
     torch.manual_seed(3)
-    return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
+    flow = options.pop("flow", None) or AffineCouplings(width=16, blocks=3)
+    return randomised(NormalizingFlow(options.pop("latents", None) or vae(), [FEATURES], flow, **options))
 
 
 def diffusion(**options) -> Diffusion:
@@ -145,24 +147,24 @@ def controlnet(prior: TinyPrior | None = None, feature_shape: tuple[int, ...] = 
 
 def free_form_flow(**options) -> FreeFormFlow:
     torch.manual_seed(4)
-    return randomised(FreeFormFlow(vae(), FEATURES, **{"width": 16, "blocks": 1} | options))
+    return randomised(FreeFormFlow(vae(), [FEATURES], **{"width": 16, "blocks": 1} | options))
 
 
 def injective_flow(**options) -> FreeFormInjectiveFlow:
     torch.manual_seed(5)
-    return randomised(FreeFormInjectiveFlow(vae(), FEATURES, **{"bottleneck": 2, "width": 16, "blocks": 1} | options))
+    return randomised(FreeFormInjectiveFlow(vae(), [FEATURES], **{"bottleneck": 2, "width": 16, "blocks": 1} | options))
 
 
 def denoising_flow(**options) -> DenoisingFlow:
     torch.manual_seed(4)
     options = {"manifold_dim": 2, "width": 16, "blocks": 3, "inner_blocks": 2, "layers": 1} | options
-    return randomised(DenoisingFlow(vae(), FEATURES, **options))
+    return randomised(DenoisingFlow(vae(), [FEATURES], **options))
 
 
 def multilevel_flow(**options) -> MultilevelFlow:
     torch.manual_seed(5)
     options = {"coarse_dim": 2, "width": 16, "blocks": 3, "detail_blocks": 2, "layers": 1} | options
-    return randomised(MultilevelFlow(vae(), FEATURES, **options))
+    return randomised(MultilevelFlow(vae(), [FEATURES], **options))
 
 
 def unguided(**options) -> Unguided:

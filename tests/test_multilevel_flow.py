@@ -4,20 +4,19 @@ import math
 
 import pytest
 import torch
-from cases import FEATURES, LATENT, multilevel_flow, randomised
+from cases import FEATURES, LATENT, multilevel_flow, randomised, vae
 from torch import nn
 from torch.distributions import MultivariateNormal
 
 from fibermodels.core import HasLogProb
-from fibermodels.latents import VAE
 from fibermodels.models import MultilevelFlow
 from fibermodels.noise import seeded
 
 
-def small(dim: int, feature_dim: int, **options) -> MultilevelFlow:
+def small(dim: int, features: int, **options) -> MultilevelFlow:
     torch.manual_seed(40)
-    latents = VAE(dim=dim, width=8, blocks=1, patterns=4)
-    return MultilevelFlow(latents, feature_dim, **{"width": 32, "blocks": 4, "detail_blocks": 2, "layers": 1} | options)
+    latents = vae(dim=dim, width=8, patterns=4)
+    return MultilevelFlow(latents, [features], **{"width": 32, "blocks": 4, "detail_blocks": 2, "layers": 1} | options)
 
 
 @pytest.mark.parametrize("coarse_dim", [1, 2, 4])
@@ -128,5 +127,5 @@ def test_it_is_a_density():
 
 @pytest.mark.parametrize("option", [{"coarse_dim": 0}, {"coarse_dim": LATENT}], ids=str)
 def test_bad_options(option):
-    with pytest.raises(ValueError, match="MultilevelFlow: coarse_dim must be .*, got "):
+    with pytest.raises(ValueError, match="MultilevelFlow: coarse_dim: expected .*, got "):
         multilevel_flow(**option)

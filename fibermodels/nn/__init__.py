@@ -1,26 +1,33 @@
 """Networks that know no fiber."""
 
+from fibermodels.nn.affine_couplings import AffineCouplings
+from fibermodels.nn.condition import FlatCondition
 from fibermodels.nn.conditional_affine import ConditionalAffine, conditional_flow
 from fibermodels.nn.conditional_unet import ConditionalUNet
-from fibermodels.nn.coupling_flow import CouplingFlow
 from fibermodels.nn.feature_map import FeatureMap
+from fibermodels.nn.freia import FreiaFlow
 from fibermodels.nn.gaussianise import Gaussianise
+from fibermodels.nn.invertible import Invertible, full_precision
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
 from fibermodels.nn.standardise import Standardise
 from fibermodels.nn.time_embedding import TimeEmbedding, spread_times
 from fibermodels.nn.unet import UNet
 
 __all__ = [
+    "AffineCouplings",
     "ConditionalAffine",
     "ConditionalUNet",
-    "CouplingFlow",
     "FeatureMap",
+    "FlatCondition",
+    "FreiaFlow",
     "Gaussianise",
+    "Invertible",
     "ResidualMLP",
     "Standardise",
     "TimeEmbedding",
     "UNet",
     "conditional_flow",
     "count_parameters",
+    "full_precision",
     "spread_times",
 ]
