@@ -4,18 +4,19 @@ import math
 
 import pytest
 import torch
-from cases import FEATURES, LATENT, multilevel_flow, randomised, vae
+from cases import FEATURES, LATENT, multilevel_flow, randomised
 from torch import nn
 from torch.distributions import MultivariateNormal
 
 from fibermodels.core import HasLogProb
+from fibermodels.latents import VAE
 from fibermodels.models import MultilevelFlow
 from fibermodels.noise import seeded
 
 
 def small(dim: int, features: int, **options) -> MultilevelFlow:
     torch.manual_seed(40)
-    latents = vae(dim=dim, width=8, patterns=4)
+    latents = VAE([3, 28, 28], dim, width=8, blocks=1, patterns=4)
     return MultilevelFlow(latents, [features], **{"width": 32, "blocks": 4, "detail_blocks": 2, "layers": 1} | options)
 
 
