@@ -65,6 +65,18 @@ def _flow_matching(arguments: Arguments) -> Arguments:
     return _mlp(_sampler(arguments))
 
 
+def _images(arguments: Arguments) -> Arguments:
+    """Latent spaces of colour images had a `size`."""
+    size = arguments.pop("size")
+    return {**arguments, "image_shape": [3, size, size]}
+
+
+def _flow(arguments: Arguments) -> Arguments:
+    """Hyperparameters of the couplings are arguments of the flow now."""
+    own = {name: arguments.pop(name) for name in ("width", "blocks", "layers", "seed")}
+    return {**_features(arguments), "flow": _part("fibermodels.nn.AffineCouplings", **own)}
+
+
 MLP_KEYS = {"network.": "network.layers."}
 
 FORMER: dict[str, Former] = {
@@ -80,6 +92,17 @@ FORMER: dict[str, Former] = {
     ),
     "fibermodels.models.representation_flow_map.RepresentationFlowMap": Former("fibermodels.models.FlowMap", _unet),
     "fibermodels.models.controlnet.ControlNetInverter": Former("fibermodels.models.ControlNetInverter", _sampler),
+    "fibermodels.latents.fiber_autoencoder.FiberAutoencoder": Former(
+        "fibermodels.latents.FiberAutoencoder", lambda arguments: _features(_images(arguments))
+    ),
+    "fibermodels.latents.vae.VAE": Former("fibermodels.latents.VAE", _images),
+    "fibermodels.models.denoising_flow.DenoisingFlow": Former("fibermodels.models.DenoisingFlow", _features),
+    "fibermodels.models.free_form_flow.FreeFormFlow": Former("fibermodels.models.FreeFormFlow", _features),
+    "fibermodels.models.injective_flow.FreeFormInjectiveFlow": Former(
+        "fibermodels.models.FreeFormInjectiveFlow", _features
+    ),
+    "fibermodels.models.multilevel_flow.MultilevelFlow": Former("fibermodels.models.MultilevelFlow", _features),
+    "fibermodels.models.normalizing_flow.NormalizingFlow": Former("fibermodels.models.NormalizingFlow", _flow),
 }
 
 

@@ -1,6 +1,7 @@
 """Where random numbers come from: one seed for each target, so that its samples depend on nothing else."""
 
 import hashlib
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,11 @@ def seeded(*parts: int | str) -> torch.Generator:
     """A CPU generator whose stream depends on all of `parts`, and is unrelated for other parts."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def log_normal(noise: Tensor) -> Tensor:
+    """The log-density of standard normal noise `(B, d)`, in nats: `(B,)`."""
+    return -0.5 * (noise.square() + math.log(2 * math.pi)).sum(1)
 
 
 def target_generators(targets: int, generator: torch.Generator | None = None) -> list[torch.Generator]:

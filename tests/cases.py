@@ -43,7 +43,7 @@ from fibermodels.models import (
     RandomViews,
     Reconstruction,
 )
-from fibermodels.nn import MLP, UNet
+from fibermodels.nn import MLP, AffineCouplings, UNet
 from fibermodels.noise import seeded
 from fibermodels.retrieval import Retrieval
 from fibermodels.subjects import DecolorisedEncoder
@@ -59,13 +59,13 @@ def subject(seed: int = 0) -> DecolorisedEncoder:
 
 def vae(**options) -> VAE:
     torch.manual_seed(1)
-    return VAE(dim=LATENT, width=16, blocks=1, patterns=8, **options)
+    return VAE(**{"image_shape": [3, 28, 28], "dim": LATENT, "width": 16, "blocks": 1, "patterns": 8} | options)
 
 
 def fiber_autoencoder(**options) -> FiberAutoencoder:
     torch.manual_seed(1)
     size = {"width": 16, "blocks": 1, "patterns": 8, "map_width": 16, "map_blocks": 1}
-    return FiberAutoencoder(channel_dim=LATENT // 3, feature_dim=FEATURES, **size | options)
+    return FiberAutoencoder([3, 28, 28], [FEATURES], LATENT // 3, **size | options)
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -118,7 +118,8 @@ def flow_map(width: int = 16, blocks: int = 1, **options) -> FlowMap:
 
 def normalizing_flow(**options) -> NormalizingFlow:
     torch.manual_seed(3)
-    return randomised(NormalizingFlow(vae(), FEATURES, **{"width": 16, "blocks": 3} | options))
+    flow = options.pop("flow", None) or AffineCouplings(width=16, blocks=3)
+    return randomised(NormalizingFlow(options.pop("latents", None) or vae(), [FEATURES], flow, **options))
 
 
 def diffusion(width: int = 16, blocks: int = 1, steps: int = 2, **options) -> Diffusion:
@@ -150,24 +151,24 @@ def controlnet(prior: TinyPrior | None = None, feature_shape: tuple[int, ...] = 
 
 def free_form_flow(**options) -> FreeFormFlow:
     torch.manual_seed(4)
-    return randomised(FreeFormFlow(vae(), FEATURES, **{"width": 16, "blocks": 1} | options))
+    return randomised(FreeFormFlow(vae(), [FEATURES], **{"width": 16, "blocks": 1} | options))
 
 
 def injective_flow(**options) -> FreeFormInjectiveFlow:
     torch.manual_seed(5)
-    return randomised(FreeFormInjectiveFlow(vae(), FEATURES, **{"bottleneck": 2, "width": 16, "blocks": 1} | options))
+    return randomised(FreeFormInjectiveFlow(vae(), [FEATURES], **{"bottleneck": 2, "width": 16, "blocks": 1} | options))
 
 
 def denoising_flow(**options) -> DenoisingFlow:
     torch.manual_seed(4)
     options = {"manifold_dim": 2, "width": 16, "blocks": 3, "inner_blocks": 2, "layers": 1} | options
-    return randomised(DenoisingFlow(vae(), FEATURES, **options))
+    return randomised(DenoisingFlow(vae(), [FEATURES], **options))
 
 
 def multilevel_flow(**options) -> MultilevelFlow:
     torch.manual_seed(5)
     options = {"coarse_dim": 2, "width": 16, "blocks": 3, "detail_blocks": 2, "layers": 1} | options
-    return randomised(MultilevelFlow(vae(), FEATURES, **options))
+    return randomised(MultilevelFlow(vae(), [FEATURES], **options))
 
 
 def unguided(**options) -> Unguided:

@@ -38,7 +38,7 @@ ALLOWED = {
 
 ADAPTERS = {
     "lightning": {"training", "data", "evaluation"},
-    "FrEIA": set(),  # what tests and benchmarks compare with
+    "FrEIA": {"nn/freia.py"},
     "timm": {"subjects/timm.py"},
     "transformers": {"subjects/transformers.py", "diffusion/prompts.py"},
     "diffusers": {

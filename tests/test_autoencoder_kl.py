@@ -101,7 +101,7 @@ def test_bad_input_is_refused(tmp_path):
     for shape in ([3, 17, 16], [2, 16, 16]):
         with pytest.raises(ValueError, match=r"expected image_shape \[3, H, W\] with sides that are multiples of 2"):
             AutoencoderKL(str(tmp_path), shape)
-    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch: expected a number of at least 1, got 0"):
         AutoencoderKL(str(tmp_path), batch=0)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"_class_name": "VQModel"}))

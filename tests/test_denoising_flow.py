@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
-from cases import FEATURES, LATENT, denoising_flow, randomised
+from cases import FEATURES, LATENT, denoising_flow, randomised, vae
 from torch import nn
 from torch.distributions import Normal
 
 from fibermodels.core import HasLogProb
-from fibermodels.latents import VAE
 from fibermodels.models import DenoisingFlow
 from fibermodels.noise import seeded
 
@@ -18,7 +17,7 @@ def plane(**options) -> DenoisingFlow:
     """A flow over two dimensions, with a condition of one and a manifold of one."""
     torch.manual_seed(20)
     options = {"manifold_dim": 1, "sigma": 0.1, "width": 32, "blocks": 6, "layers": 1} | options
-    return DenoisingFlow(VAE(dim=2, width=8, blocks=1, patterns=4), 1, **options)
+    return DenoisingFlow(vae(dim=2, width=8, patterns=4), [1], **options)
 
 
 class Polar(nn.Module):
@@ -177,5 +176,5 @@ def test_it_is_a_density():
 )
 def test_bad_options(option):
     (name,) = option
-    with pytest.raises(ValueError, match=f"DenoisingFlow: {name} must be .*, got "):
+    with pytest.raises(ValueError, match=f"DenoisingFlow: {name}: expected .*, got "):
         denoising_flow(**option)

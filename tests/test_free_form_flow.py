@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fibermodels.core import HasLogProb
 from fibermodels.models import FreeFormFlow
 from fibermodels.models.free_form_flow import orthogonal_probes, volume_surrogate
-from fibermodels.nn import CouplingFlow
+from fibermodels.nn import AffineCouplings
 from fibermodels.noise import seeded
 
 
@@ -36,7 +36,7 @@ class TestSurrogate:
     def test_with_a_probe_for_each_dimension_it_is_exact(self):
         """On a coupling flow and its own inverse, against the flow's own log determinant."""
         torch.manual_seed(2)
-        flow = CouplingFlow(3, 2, width=6, blocks=2).double()
+        flow = AffineCouplings(width=6, blocks=2).build(3, 2).double()
         parameters = [p for p in flow.parameters() if p.requires_grad]
         for p in parameters:
             p.data += 0.3 * torch.randn_like(p)
@@ -97,7 +97,7 @@ class TestFreeFormFlow:
         return z, torch.randn(rows, FEATURES, generator=seeded(6))
 
     def test_it_starts_as_the_identity(self):
-        model = FreeFormFlow(vae(), FEATURES, width=16, blocks=1)
+        model = FreeFormFlow(vae(), [FEATURES], width=16, blocks=1)
         z, h = self.batch()
         torch.testing.assert_close(model.transport(z, h), z)
         torch.testing.assert_close(model.log_prob(z, h), torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1))
@@ -165,7 +165,7 @@ class TestFreeFormFlow:
     def test_training_learns_a_conditional_gaussian(self):
         """z | h ~ N(A h, diag(s^2)): moments of samples, reconstruction, and the exact likelihood."""
         torch.manual_seed(10)
-        model = FreeFormFlow(vae(), FEATURES, width=64, blocks=1)
+        model = FreeFormFlow(vae(), [FEATURES], width=64, blocks=1)
         matrix = torch.randn(FEATURES, LATENT, generator=seeded(11)) / FEATURES**0.5
         std = torch.linspace(0.2, 1.0, LATENT)
 
@@ -194,5 +194,5 @@ class TestFreeFormFlow:
         "option", [{"beta": 0.0}, {"beta": float("nan")}, {"probes": 0}, {"probes": LATENT + 1}, {"width": 0}]
     )
     def test_bad_options(self, option):
-        with pytest.raises(ValueError, match=f"{next(iter(option))} must be"):
+        with pytest.raises(ValueError, match=f"{next(iter(option))}: expected"):
             free_form_flow(**option)

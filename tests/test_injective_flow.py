@@ -4,10 +4,9 @@ import math
 
 import pytest
 import torch
-from cases import FEATURES, LATENT, injective_flow, train
+from cases import FEATURES, LATENT, injective_flow, train, vae
 
 from fibermodels.core import HasLogProb
-from fibermodels.latents import VAE
 from fibermodels.models import FreeFormInjectiveFlow
 from fibermodels.models.free_form_flow import volume_surrogate
 from fibermodels.noise import seeded
@@ -109,8 +108,8 @@ class TestFreeFormInjectiveFlow:
     def test_it_learns_an_arc_whose_radius_depends_on_the_condition(self):
         """Noisy points at radius 1 + c / 2 and Gaussian angles: samples lie on the arc, distributed like that."""
         torch.manual_seed(5)
-        space = VAE(dim=2, width=8, blocks=1, patterns=4)
-        model = FreeFormInjectiveFlow(space, 1, bottleneck=1, width=64, blocks=1)
+        space = vae(dim=2, width=8, patterns=4)
+        model = FreeFormInjectiveFlow(space, [1], bottleneck=1, width=64, blocks=1)
         spread, noise = 0.7, 0.02
 
         def data(rows):
@@ -140,5 +139,5 @@ class TestFreeFormInjectiveFlow:
         "option", [{"bottleneck": 0}, {"bottleneck": LATENT + 1}, {"beta": -1.0}, {"beta": float("inf")}, {"probes": 3}]
     )
     def test_bad_options(self, option):
-        with pytest.raises(ValueError, match=f"FreeFormInjectiveFlow: {next(iter(option))} must be"):
+        with pytest.raises(ValueError, match=f"FreeFormInjectiveFlow: {next(iter(option))}: expected"):
             injective_flow(**option)

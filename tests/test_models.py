@@ -2,8 +2,10 @@
 
 import importlib
 import inspect
+import math
 import pkgutil
 
+import numpy as np
 import pytest
 import torch
 from cases import (
@@ -19,13 +21,24 @@ from cases import (
     subject,
     unet_diffusion,
     unet_flow_map,
+    vae,
 )
+from safetensors.torch import save_file
 
 import fibermodels
 from fibermodels.config import build, describe
-from fibermodels.core import FiberModel, HasLogProb, Pushforward, TrainableFiberModel
+from fibermodels.core import FiberModel, Pushforward, TrainableFiberModel
 from fibermodels.diffusion import Midpoint, unguided
-from fibermodels.models import FiberLoss
+from fibermodels.models import (
+    DenoisingFlow,
+    FiberLoss,
+    FreeFormFlow,
+    FreeFormInjectiveFlow,
+    MultilevelFlow,
+    NormalizingFlow,
+)
+from fibermodels.nn import AffineCouplings, FreiaFlow
+from fibermodels.nn.spline import rational_quadratic
 from fibermodels.noise import seeded
 
 
@@ -230,13 +243,20 @@ class TestFiberLoss:
             FiberLoss(**option)
 
 
-class TestNormalizingFlow:
-    @pytest.fixture
-    def flow(self):
-        return normalizing_flow().double()
+FLOWS = {
+    "affine": AffineCouplings(width=16, blocks=3),
+    "spline": FreiaFlow("spline", blocks=2, width=16, options={"bins": 4}),
+    "all_in_one": FreiaFlow("all_in_one", blocks=3, width=16, layers=1),
+    "glow": FreiaFlow("glow", blocks=2, width=16),
+    "rnvp": FreiaFlow("rnvp", blocks=2, width=16),
+}
 
-    def test_log_prob_is_that_of_the_autograd_jacobian(self, flow):
-        z = torch.randn(6, LATENT, generator=seeded(9)).double()
+
+@pytest.mark.parametrize("network", FLOWS.values(), ids=FLOWS)
+class TestNormalizingFlow:
+    def test_log_prob_is_that_of_the_autograd_jacobian(self, network):
+        flow = normalizing_flow(flow=network).double()
+        z = 2 * torch.randn(6, LATENT, generator=seeded(9)).double()
         h = torch.randn(6, FEATURES, generator=seeded(10)).double()
         noise, _ = flow.flow(z, h)
         for i in range(len(z)):
@@ -245,41 +265,128 @@ class TestNormalizingFlow:
             expected = normal + torch.linalg.slogdet(jacobian)[1]
             torch.testing.assert_close(flow.log_prob(z[i : i + 1], h[i : i + 1])[0], expected)
 
-    def test_the_inverse_is_exact(self, flow):
-        z = torch.randn(20, LATENT, generator=seeded(11)).double()
+    def test_the_inverse_is_exact(self, network):
+        flow = normalizing_flow(flow=network).double()
+        z = 3 * torch.randn(20, LATENT, generator=seeded(11)).double()
         h = torch.randn(20, FEATURES, generator=seeded(12)).double()
-        torch.testing.assert_close(flow.transport(flow.flow(z, h)[0], h), z, atol=1e-9, rtol=0)
+        noise, log_det = flow.flow(z, h)
+        back, back_log_det = flow.flow.inverse(noise, h)
+        torch.testing.assert_close(back, z, atol=1e-9, rtol=0)
+        torch.testing.assert_close(back_log_det, -log_det)
+        torch.testing.assert_close(flow.transport(noise, h), back)
 
-    def test_the_density_integrates_to_one(self):
+    def test_the_density_integrates_to_one(self, network):
         """In two dimensions, by quadrature, for two conditions."""
-        from fibermodels.latents import VAE
-        from fibermodels.models import NormalizingFlow
-
-        flow = randomised(NormalizingFlow(VAE(dim=2, width=8, blocks=1, patterns=4), 3, width=8, blocks=3)).double()
-        axis = torch.linspace(-9, 9, 601, dtype=torch.double)
+        flow = normalizing_flow(latents=vae(dim=2, width=8, patterns=4), flow=network).double()
+        axis = torch.linspace(-9, 9, 401, dtype=torch.double)
         grid = torch.cartesian_prod(axis, axis)
         for c in (-1.0, 2.0):
-            density = flow.log_prob(grid, torch.full((len(grid), 3), c).double()).exp()
+            density = flow.log_prob(grid, torch.full((len(grid), FEATURES), c).double()).exp()
             assert (density.sum() * (axis[1] - axis[0]) ** 2).item() == pytest.approx(1, abs=1e-3)
 
-    def test_building_one_leaves_numpys_random_state(self):
-        import numpy as np
+    def test_it_depends_on_the_condition_and_may_do_without(self, network):
+        z, h = torch.randn(8, LATENT, generator=seeded(13)), torch.randn(8, FEATURES, generator=seeded(14))
+        flow, alone = normalizing_flow(flow=network), randomised(NormalizingFlow(vae(), [], network))
+        assert (flow.log_prob(z, h) - flow.log_prob(z, h.flip(0))).abs().max() > 1e-3
+        torch.testing.assert_close(alone.log_prob(z, h), alone.log_prob(z, h.flip(0)), atol=0, rtol=0)
 
+    def test_a_seed_fixes_all_that_is_random_and_numpys_random_state_stays(self, network):
         np.random.seed(5)
         expected = np.random.rand()
         np.random.seed(5)
-        normalizing_flow()
+        first, second = normalizing_flow(flow=network), normalizing_flow(flow=network)
         assert np.random.rand() == expected
+        for name, value in first.state_dict().items():
+            torch.testing.assert_close(second.state_dict()[name], value, atol=0, rtol=0)
 
-    def test_it_keeps_float32_under_bfloat16(self, phi, x):
-        flow, h = normalizing_flow(), phi(x)
+    def test_it_keeps_float32_under_bfloat16(self, network, phi, x):
+        flow, h = normalizing_flow(flow=network), phi(x)
         z = torch.randn(len(h), LATENT, generator=seeded(13))
         with torch.autocast("cpu", torch.bfloat16):
             log_prob = flow.log_prob(z, h)
         torch.testing.assert_close(log_prob, flow.log_prob(z, h))
 
-    def test_it_is_a_density(self):
-        assert isinstance(normalizing_flow(), HasLogProb)
+    def test_every_parameter_is_trained_and_published_weights_load(self, network, phi, x, tmp_path):
+        flow, h = normalizing_flow(flow=network), phi(x)
+        flow.condition.standardise.measure(h)
+        flow.loss(x, h)["nll"].mean().backward()
+        check_gradients(flow, phi)
+        state, metadata = flow.density()
+        save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "w.safetensors", metadata)
+        twin = NormalizingFlow(vae(), [FEATURES], network, str(tmp_path / "w.safetensors"))
+        torch.testing.assert_close(twin.sample(h, 1, seeded(3)), flow.sample(h, 1, seeded(3)))
+
+
+class TestFreiaFlow:
+    def test_a_spline_goes_through_its_knots_with_its_derivatives(self):
+        raw = torch.randn(1, 1, 14, generator=seeded(15)).double()
+        shares = [1e-3 + (1 - 5e-3) * raw[0, 0, k : k + 5].softmax(-1) for k in (0, 5)]
+        x, y = (torch.nn.functional.pad(10 * share.cumsum(-1), (1, 0)) - 5 for share in shares)
+        slopes = 1e-3 + torch.nn.functional.softplus(raw[0, 0, 10:] + math.log(math.expm1(1 - 1e-3)))
+        outside = torch.tensor([-7.0, 5.5]).double()
+        mapped, log_derivative = rational_quadratic(torch.cat((x[1:-1], outside))[:, None], raw.expand(6, -1, -1), 5.0)
+        torch.testing.assert_close(mapped[:, 0], torch.cat((y[1:-1], outside)))
+        torch.testing.assert_close(log_derivative[:, 0].exp(), torch.cat((slopes, torch.ones(2).double())))
+
+    def test_splines_start_as_the_identity(self):
+        value = 4 * torch.randn(50, 3, generator=seeded(16))
+        mapped, log_derivative = rational_quadratic(value, torch.zeros(50, 3, 14), 5.0)
+        torch.testing.assert_close(mapped, value)
+        torch.testing.assert_close(log_derivative, torch.zeros(50, 3), atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ({"block": "affine"}, "block: expected one of .*'spline'.*, got 'affine'"),
+            ({"blocks": 0}, "blocks: expected a number of at least 1, got 0"),
+            ({"options": {"bin": 4}}, "'spline' does not take {'bin': 4}"),
+            ({"options": {"bins": 1}}, "options.bins: expected a number of at least 2, got 1"),
+        ],
+        ids=str,
+    )
+    def test_bad_options(self, option, message):
+        with pytest.raises(ValueError, match=f"FreiaFlow: .*{message}"):
+            FreiaFlow(**option).build(2, 3)
+
+    def test_too_few_dimensions(self):
+        with pytest.raises(ValueError, match="FreiaFlow: dim: expected a number of at least 2, got 1"):
+            FreiaFlow().build(1, 3)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [NormalizingFlow, DenoisingFlow, MultilevelFlow, FreeFormFlow, FreeFormInjectiveFlow],
+    ids=lambda c: c.__name__,
+)
+class TestStandardisedCondition:
+    def losses(self, cls, h, z):
+        model = MODELS[cls]().train()
+        model.condition.standardise.measure(h)
+        optimizer, found = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3), []
+        torch.manual_seed(0)
+        for _ in range(5):
+            loss = sum(term.mean() for term in model.latent_loss(z, h).values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    @pytest.mark.parametrize(("scale", "shift"), [(0.01, 0.0), (100.0, 0.0), (1.0, 10.0), (3.0, -1000.0)])
+    def test_the_scale_and_the_offset_of_h_change_nothing(self, cls, scale, shift):
+        z, h = torch.randn(64, LATENT, generator=seeded(17)), torch.randn(64, FEATURES, generator=seeded(18))
+        assert self.losses(cls, scale * h + shift, z) == pytest.approx(self.losses(cls, h, z), rel=1e-3)
+
+    def test_maps_are_standardised_by_channel(self, cls):
+        model = build(
+            {**(own := describe(MODELS[cls]())), "init_args": own["init_args"] | {"feature_shape": [2, 3, 1]}}
+        )
+        h = torch.randn(64, 2, 3, 1, generator=seeded(18))
+        model.condition.standardise.measure(h)
+        assert model.condition.standardise.mean.shape == (2, 1, 1)
+        assert model.sample(h[:2], 1).shape == (1, 2, 3, 28, 28)
+        with pytest.raises(ValueError, match="give the model feature_shape"):
+            model.sample(h[:2].flatten(1), 1)
 
 
 class TestFlowMatching:

@@ -14,10 +14,10 @@ from fibermodels.models import MultilevelFlow
 from fibermodels.noise import seeded
 
 
-def small(dim: int, feature_dim: int, **options) -> MultilevelFlow:
+def small(dim: int, features: int, **options) -> MultilevelFlow:
     torch.manual_seed(40)
-    latents = VAE(dim=dim, width=8, blocks=1, patterns=4)
-    return MultilevelFlow(latents, feature_dim, **{"width": 32, "blocks": 4, "detail_blocks": 2, "layers": 1} | options)
+    latents = VAE([3, 28, 28], dim, width=8, blocks=1, patterns=4)
+    return MultilevelFlow(latents, [features], **{"width": 32, "blocks": 4, "detail_blocks": 2, "layers": 1} | options)
 
 
 @pytest.mark.parametrize("coarse_dim", [1, 2, 4])
@@ -128,5 +128,5 @@ def test_it_is_a_density():
 
 @pytest.mark.parametrize("option", [{"coarse_dim": 0}, {"coarse_dim": LATENT}], ids=str)
 def test_bad_options(option):
-    with pytest.raises(ValueError, match="MultilevelFlow: coarse_dim must be .*, got "):
+    with pytest.raises(ValueError, match="MultilevelFlow: coarse_dim: expected .*, got "):
         multilevel_flow(**option)

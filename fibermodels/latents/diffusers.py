@@ -1,6 +1,6 @@
 """The latent space of latent diffusion: a diffusers `AutoencoderKL` in a local folder.
 
-Its encoder gives a Gaussian over maps, which diffusion models see shifted and scaled to about unit variance,
+Its encoder gives a Gaussian over maps `l`. Diffusion models see them shifted and scaled to about unit variance,
 
     z = scale (l - shift),    x = D(z / scale + shift).
 
@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.component import FromFiles
 from fibermodels.core import MapLatents
 from fibermodels.latents.folders import load_part, local_folder, read_json
@@ -21,13 +22,13 @@ from fibermodels.latents.folders import load_part, local_folder, read_json
 class AutoencoderKL(MapLatents, FromFiles):
     """A pretrained variational autoencoder, frozen; it ignores `h`.
 
-    One of colour images takes grey ones (`C = 1`), too: it sees the grey three times and the mean of what it draws is
-    taken.
+    An autoencoder of colour images also takes grey images (`C = 1`): it sees the grey in every channel, and the
+    channels of what it decodes are averaged.
 
     Args:
-        path: a folder of `save_pretrained` with `config.json`, or a pipeline's folder that has it in `vae`.
-        image_shape: `(C, H, W)`; None takes the size that the autoencoder was trained on.
-        batch: images encoded or decoded in one call of the network.
+        path: a folder of `save_pretrained` with `config.json`, or the folder of a pipeline that has one in `vae`.
+        image_shape: `(C, H, W)`; None takes the size on which the autoencoder was trained.
+        batch: how many images one call of the network encodes or decodes, at least 1.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -44,8 +45,7 @@ class AutoencoderKL(MapLatents, FromFiles):
         config = read_json("AutoencoderKL", folder / "config.json")
         if config.get("_class_name") != "AutoencoderKL":
             raise ValueError(f"AutoencoderKL: '{folder}' holds a {config.get('_class_name')}")
-        if batch < 1:
-            raise ValueError(f"AutoencoderKL: batch must be at least 1, got {batch}")
+        check_number("AutoencoderKL", "batch", batch, least=1)
         self.network, self.batch = load_part("AutoencoderKL", _class(), folder, low_cpu_mem_usage=False), batch
         settings = self.network.config  # with the defaults that the file leaves out
         self.colours, factor = settings["in_channels"], 2 ** (len(settings["block_out_channels"]) - 1)

@@ -1,64 +1,67 @@
-"""A latent space made for the fiber: `h` carries what lies across fibers, `z` what lies along them.
+"""A latent space made for the fiber: `h` carries what differs between fibers, `z` what differs along a fiber.
 
-Every density model over a latent space is bounded by what the space can carry: where `phi(D(z, h))`
-misses `h`, no density can hit it. Here `h` decides a few grey maps, and each channel `k` of the image
-mixes them as its own part `z_k` of the latent says, all channels by one network:
+The latent space limits every density model over it: where `phi(D(z, h))` misses `h`, no density over `z` can correct
+this. Here `h` determines a few grey maps. A channel `k` of the image is a mixture of them, whose weights depend on the
+channel's own part `z_k` of the latent, through one network for all channels:
 
-    D(z, h)_k = offset(z_k) + sum_r mix_r(z_k) map_r(h),    map_r >= 0 and 0 on at least half the pixels,
+    D(z, h)_k = offset(z_k) + sum_r mix_r(z_k) map_r(h),    map_r >= 0, and 0 on at least half the pixels.
 
-so that the offset is exactly the colour of the ground, whatever the target. One `z` then means the same
-colours on every fiber, the latents are nearly independent of `h`, and few dimensions suffice. And the
-decoder is trained to be a right inverse of the subject for every `z`:
+So the offset is exactly the colour of the background, for every `h`; one `z` means the same colours on every fiber; the
+latents are nearly independent of `h`; and few dimensions suffice. The decoder is trained to be a right inverse of the
+subject for every `z`:
 
     loss = KL(q(z|x,h) || N(0, I)) - log Laplace(x; D(z,h), scale) - log N(h'; phi(D(z',h')), tau^2 I),
 
-where `z'` belongs to another image and `h' = h + noise * e` to none: the last term needs no image, so
-the decoder learns from more representations than the training set has. Its gradient stops at the
-offset. Two things would else move the ground's colour off the data's: a subject that estimates it is
-fooled by small shifts; and a Gaussian likelihood averages the errors at the edges of shapes, which no
-`h` fixes, where Laplace's takes the median, the ground's own.
+where `z'` belongs to another image, and `h' = h + noise * e` to no image. The last term needs no image, so the decoder
+learns from more representations than the training set has. This term gives no gradient to the offset, because small
+shifts of the background mislead a subject that estimates its colour. The likelihood is Laplace's, because no `h`
+determines the edges of shapes exactly: a Gaussian likelihood would average the errors at the edges into the colour of
+the background, and Laplace's likelihood takes the median, which is that colour.
 
-Reference: our own; the decoder is bilinear in style and content as in Tenenbaum & Freeman (Neural
-Computation 12, 2000), the last term the fiber loss of arXiv 2603.21782 in the latent space's training.
+Reference: our own. The decoder is bilinear in style and content as in Tenenbaum & Freeman (Neural Computation 12,
+2000); the last term is the fiber loss of arXiv 2603.21782 in the training of the latent space.
 """
 
 import torch
 from torch import Tensor
 
 from fibermodels import distances
+from fibermodels.checks import check_number
 from fibermodels.core import Subject
-from fibermodels.latents.variational import Variational, check_positive, gaussian_nll
-from fibermodels.nn import ResidualMLP
+from fibermodels.latents.variational import Variational, gaussian_nll
+from fibermodels.nn import FlatCondition, ResidualMLP
 
 
 class FiberAutoencoder(Variational):
-    """Few latent dimensions for the fiber's own, and a decoder that keeps to the fiber.
+    """Few latent dimensions for what varies along a fiber, and a decoder whose images stay on it.
 
     Args:
-        weights: a safetensors file (`make fiber-autoencoder` trains one); None starts at random.
-        size: height and width of the images, in pixels.
-        channel_dim: latent dimensions of each of the three channels.
-        feature_dim: dimensions of the (flat) representation.
+        image_shape: `(C, H, W)`.
+        feature_shape: of one representation.
+        channel_dim: latent dimensions of each channel, at least 1.
         width: width of the encoder and of the style network.
         blocks: residual blocks of the encoder and of the style network.
-        patterns: size of the encoder's dictionary.
-        maps: grey maps that `h` decides.
+        patterns: size of the encoder's dictionary, at least 1.
+        maps: grey maps that `h` determines.
         map_width: width of the network that makes them.
         map_blocks: its residual blocks.
-        scale: mean absolute deviation of a pixel from its reconstruction, as the likelihood has it. A
-            colour that `n` pixels show is then known up to `scale / n`, whence the latents' precision.
-        tau: standard deviation of a dimension of the representation about the target; None leaves the
-            fiber out of the loss.
-        noise: standard deviation of what is added to the targets of that term.
-        subject: judges images in training; not part of the weights.
+        scale: mean absolute deviation of a pixel from its reconstruction in the likelihood, positive. The colour of
+            `n` pixels is then known up to `scale / n`, and this sets the precision of the latents.
+        tau: standard deviation of a dimension of the representation about the target, positive; None leaves the
+            last term out of the loss.
+        noise: standard deviation of what is added to the representations of that term, at least 0.
+        subject: judges images in training; it is not part of the weights.
+        weights: a safetensors file of a trained space; None starts at random.
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
     def __init__(
         self,
-        weights: str | None = None,
-        size: int = 28,
+        image_shape: list[int],
+        feature_shape: list[int],
         channel_dim: int = 1,
-        feature_dim: int = 48,
         width: int = 128,
         blocks: int = 2,
         patterns: int = 128,
@@ -69,21 +72,24 @@ class FiberAutoencoder(Variational):
         tau: float | None = 0.12,
         noise: float = 0.1,
         subject: Subject | None = None,
+        weights: str | None = None,
     ) -> None:
-        super().__init__(size, 3 * channel_dim, patterns)
-        check_positive(self, scale=scale, tau=tau)
-        if not noise >= 0:
-            raise ValueError(f"FiberAutoencoder: noise must not be negative, got {noise}")
+        super().__init__(image_shape, image_shape[0] * channel_dim, patterns)
+        check_number("FiberAutoencoder", "scale", scale, above=0)
+        check_number("FiberAutoencoder", "noise", noise, least=0)
+        if tau is not None:
+            check_number("FiberAutoencoder", "tau", tau, above=0)
         self.scale, self.tau, self.noise = scale, tau, noise
-        self.encoder = ResidualMLP(2 * patterns + feature_dim, 2 * channel_dim, width, blocks)
-        self.content = ResidualMLP(feature_dim, maps * size * size, map_width, map_blocks)
+        self.condition = FlatCondition(feature_shape)
+        self.encoder = ResidualMLP(2 * patterns + self.condition.dim, 2 * channel_dim, width, blocks)
+        self.content = ResidualMLP(self.condition.dim, maps * self.pixels, map_width, map_blocks)
         self.style = ResidualMLP(channel_dim, 1 + maps, width, blocks)
         self.load_weights(weights)
-        self.subject = subject  # only now: the weights file is without it
+        self.subject = subject  # after the weights, which do not contain it
 
     def _encode(self, patterns: Tensor, shape: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        common = torch.cat((shape, _given(h)), -1)
-        mean, log_std = self.encoder(torch.cat((patterns, common[:, None].expand(-1, 3, -1)), -1)).chunk(2, -1)
+        common = torch.cat((shape, self.condition(_given(h))), -1)[:, None].expand(-1, patterns.shape[1], -1)
+        mean, log_std = self.encoder(torch.cat((patterns, common), -1)).chunk(2, -1)
         return mean.flatten(1), log_std.flatten(1)
 
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
@@ -91,12 +97,12 @@ class FiberAutoencoder(Variational):
         return self._paint(offset, mix, _given(h))
 
     def _style(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The ground's colour `(B, 3, 1)`, and how much each channel takes of each map `(B, 3, maps)`."""
-        style = self.style(z.unflatten(1, (3, -1)))
+        """The colour of the background `(B, C, 1)`, and the weight of each map in each channel `(B, C, maps)`."""
+        style = self.style(z.unflatten(1, (self.image_shape[0], -1)))
         return 0.5 + style[..., :1], style[..., 1:]
 
     def _paint(self, offset: Tensor, mix: Tensor, h: Tensor) -> Tensor:
-        maps = self.content(h).unflatten(1, (mix.shape[2], -1))
+        maps = self.content(self.condition(h)).unflatten(1, (mix.shape[2], -1))
         maps = (maps - maps.median(2, keepdim=True).values).relu()
         return (offset + mix @ maps).unflatten(2, self.image_shape[1:])
 
@@ -125,5 +131,5 @@ class FiberAutoencoder(Variational):
 
 def _given(h: Tensor | None) -> Tensor:
     if h is None:
-        raise ValueError("FiberAutoencoder: needs representations, that is a subject")
-    return h.flatten(1)
+        raise ValueError("FiberAutoencoder: expected representations h, got None; give a subject")
+    return h

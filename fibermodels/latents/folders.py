@@ -1,4 +1,4 @@
-"""Networks that somebody else trained, in local folders as diffusers and transformers save them."""
+"""Pretrained networks in local folders, as diffusers and transformers save them."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ import torch
 from fibermodels.config import locate
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Numbers that a network may compute in, by name."""
+"""The types of number in which a network may compute, by name."""
 
 
 def local_folder(owner: str, path: str) -> Path:
     """The folder at `path`, from here or below the data root.
 
     Raises:
-        FileNotFoundError: no such folder; a name on a hub is one.
+        FileNotFoundError: no such folder. The name of a repository on a hub is not a folder.
     """
     try:
         found = locate(path)
@@ -48,18 +48,18 @@ def read_json(owner: str, path: Path) -> dict[str, Any]:
 
 
 def load_part(owner: str, cls: Any, folder: Path, **options: Any) -> Any:
-    """A network `cls` with the weights of its folder, frozen and in evaluation mode.
+    """A network `cls` with the weights in its folder, frozen and in evaluation mode.
 
-    From safetensors files only, since others can run code, and every weight has to be there.
+    It reads safetensors files only, because other formats can run code, and refuses a file that lacks a weight.
 
     Args:
-        owner: whose name errors carry.
+        owner: the name with which errors begin.
         cls: a class of diffusers or transformers.
-        folder: holds `config.json` and the weights.
-        options: further ones of `from_pretrained`.
+        folder: it contains `config.json` and the weights.
+        options: further arguments of `from_pretrained`.
 
     Raises:
-        ValueError: missing, damaged or foreign weights.
+        ValueError: missing or damaged weights, or those of another network.
     """
     own = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:

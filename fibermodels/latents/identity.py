@@ -3,21 +3,21 @@
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.core import MapLatents
 
 
 class Identity(MapLatents):
-    """`z` is the image in [-scale, scale], flattened; `decode` clips to [0, 1].
+    """`z` is the flattened image in [-scale, scale]; `decode` clips to [0, 1].
 
     Args:
         image_shape: `(C, H, W)`.
-        scale: what white becomes; for a diffusion, latents should be of about unit variance.
+        scale: what white becomes, positive; latents of a diffusion should have about unit variance.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], scale: float = 1.0) -> None:
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"Identity: scale must be positive, got {scale}")
+        check_number("Identity", "scale", scale, above=0)
         self.scale = scale
         self.image_shape = self.map_shape = tuple(image_shape)  # type: ignore[assignment]
         self.latent_shape = (int(torch.tensor(image_shape).prod()),)

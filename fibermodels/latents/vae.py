@@ -1,7 +1,7 @@
 """A variational autoencoder that knows nothing of the subject: the usual latent space.
 
-What its images cannot carry of `h` is lost to every density model over it, and a fiber loss can then
-only pay with the distribution; see `fiber_autoencoder.py`.
+What its images lose of `h` is lost for every density model over it. A fiber loss can reduce this error only by a
+change of the distribution; see `fiber_autoencoder.py`.
 
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
@@ -9,40 +9,45 @@ Reference: Kingma & Welling, arXiv 1312.6114.
 import torch
 from torch import Tensor, nn
 
-from fibermodels.latents.variational import Variational, check_positive, gaussian_nll
+from fibermodels.checks import check_number
+from fibermodels.latents.variational import Variational, gaussian_nll
 from fibermodels.nn import ResidualMLP
 
 
 class VAE(Variational):
-    """A dictionary of patterns is shared by the channels, in the encoder and in the decoder; how much a
-    channel shows of each is a product of two numbers, because colour multiplies shape.
+    """All channels share a dictionary of patterns in the encoder, and another one in the decoder. How much of a
+    pattern a channel shows is a product of two numbers, because colour multiplies shape.
 
     Args:
-        weights: a safetensors file (`make vae` trains one); None starts at random.
-        size: height and width of the images, in pixels.
-        dim: dimensions of the latent space.
+        image_shape: `(C, H, W)`.
+        dim: dimensions of the latent space, at least 1.
         width: width of the residual networks between dictionary and latent.
         blocks: residual blocks in each.
-        patterns: size of each dictionary.
-        sigma: standard deviation of a pixel about its reconstruction.
+        patterns: size of each dictionary, at least 1.
+        sigma: standard deviation of a pixel about its reconstruction, positive.
+        weights: a safetensors file of a trained space; None starts at random.
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
     def __init__(
         self,
-        weights: str | None = None,
-        size: int = 28,
-        dim: int = 54,
+        image_shape: list[int],
+        dim: int,
         width: int = 384,
         blocks: int = 2,
         patterns: int = 224,
         sigma: float = 0.05,
+        weights: str | None = None,
     ) -> None:
-        super().__init__(size, dim, patterns)
-        check_positive(self, sigma=sigma)
+        super().__init__(image_shape, dim, patterns)
+        check_number("VAE", "sigma", sigma, above=0)
         self.sigma = sigma
-        self.encoder = ResidualMLP(4 * patterns, 2 * dim, width, blocks)
-        self.decoder = ResidualMLP(dim, 2 * 3 * patterns, width, blocks)
-        self.draw = nn.Linear(patterns, size * size)
+        channels = self.image_shape[0]
+        self.encoder = ResidualMLP((channels + 1) * patterns, 2 * dim, width, blocks)
+        self.decoder = ResidualMLP(dim, 2 * channels * patterns, width, blocks)
+        self.draw = nn.Linear(patterns, self.pixels)
         self.load_weights(weights)
 
     def _encode(self, patterns: Tensor, shape: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -54,5 +59,5 @@ class VAE(Variational):
 
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
         first, second = self.decoder(z).chunk(2, -1)
-        image = 0.5 + self.draw((first * second).unflatten(1, (3, -1)))
+        image = 0.5 + self.draw((first * second).unflatten(1, (self.image_shape[0], -1)))
         return image.unflatten(2, self.image_shape[1:])

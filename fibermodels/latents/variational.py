@@ -2,8 +2,8 @@
 
     loss = KL(q(z|x,h) || N(0, I)) - log p(x | D(z,h))
 
-The encoder sees the channels of an image through one dictionary of spatial patterns. Dimensions that
-`z` does not need stay at the prior, where a density model has nothing to learn.
+The encoder sees every channel of an image through one dictionary of spatial patterns. Dimensions of `z` that the
+decoder does not need stay at the prior.
 
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
@@ -16,25 +16,32 @@ import torch
 from torch import Tensor, nn
 
 from fibermodels import distances
+from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace, Trainable
 from fibermodels.nn import Gaussianise
 from fibermodels.noise import seeded
 
 
 class Variational(LatentSpace, Trainable, ABC):
-    """Latents whose every dimension is standard normal, for images `(3, size, size)`.
+    """Latents whose every dimension is standard normal.
 
     Args:
-        size: height and width of the images, in pixels.
-        dim: dimensions of the latent space.
-        patterns: size of the dictionary.
+        image_shape: `(C, H, W)`.
+        dim: dimensions of the latent space, at least 1.
+        patterns: size of the dictionary, at least 1.
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
-    def __init__(self, size: int, dim: int, patterns: int) -> None:
+    def __init__(self, image_shape: list[int], dim: int, patterns: int) -> None:
         super().__init__()
-        self.image_shape = (3, size, size)
+        for argument, number in (("dim", dim), ("patterns", patterns)):
+            check_number(type(self).__name__, argument, number, least=1)
+        channels, height, width = image_shape
+        self.image_shape, self.pixels = (channels, height, width), height * width
         self.latent_shape = (dim,)
-        self.look = nn.Linear(size * size, patterns)
+        self.look = nn.Linear(self.pixels, patterns)
         self.gate = nn.Linear(patterns, patterns)
         self.gaussianise = Gaussianise(dim)
 
@@ -43,14 +50,14 @@ class Variational(LatentSpace, Trainable, ABC):
         """Means and raw log-deviations `(B, dim)`.
 
         Args:
-            patterns: how much each channel shows of each, `(B, 3, patterns)`.
-            shape: the same without the channels' colours, `(B, patterns)`.
-            h: targets, or None where there is no subject.
+            patterns: how much of each pattern each channel shows, `(B, C, patterns)`.
+            shape: the same for the image as a whole, whatever the colours of the channels, `(B, patterns)`.
+            h: representations, or None where there is no subject.
         """
 
     @abstractmethod
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
-        """Images not yet clipped: training wants a gradient on both sides of the range."""
+        """Images before they are clipped: training needs a gradient on both sides of the range."""
 
     @abstractmethod
     def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
@@ -66,7 +73,7 @@ class Variational(LatentSpace, Trainable, ABC):
         return self._draw(self.gaussianise.inverse(z), h).clamp(0, 1)
 
     def _posterior(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        patterns = self.look(x.flatten(2) - 0.5)  # (B, 3, patterns)
+        patterns = self.look(x.flatten(2) - 0.5)  # (B, C, patterns)
         shape = (patterns * self.gate(patterns).tanh()).mean(1)  # a channel's contrast may have either sign
         mean, log_std = self._encode(patterns, shape, h)
         return mean, (log_std - 2).clamp(-10, 2).exp()
@@ -88,9 +95,9 @@ class Variational(LatentSpace, Trainable, ABC):
 
     @torch.no_grad()
     def product(self, batches: Iterable[dict[str, Tensor]]) -> Self:
-        """This space alone, without a judge, each of its dimensions standard normal on the images in `batches`.
+        """A copy of this space without the subject that judged it, with latents that are standard normal on `batches`.
 
-        Posterior samples, not means, are measured: the mean of an unused dimension hardly moves.
+        It measures posterior samples, not means, because the mean of an unused dimension hardly varies.
         """
         generator, codes = seeded("gaussianise"), []
         for batch in batches:
@@ -104,18 +111,11 @@ class Variational(LatentSpace, Trainable, ABC):
         return product
 
 
-def check_positive(space: Variational, **scales: float | None) -> None:
-    """Raises a ValueError for the first of `scales` that is neither None nor positive."""
-    for name, scale in scales.items():
-        if scale is not None and not scale > 0:
-            raise ValueError(f"{type(space).__name__}: {name} must be positive, got {scale}")
-
-
 DRAWS = 8
-"""Posterior samples of each image that are measured."""
+"""How many posterior samples of each image are measured."""
 
 JUDGE = ("weights", "subject")
-"""Arguments that matter in training alone."""
+"""Arguments that a finished space has no use for."""
 
 
 def gaussian_nll(value: Tensor, mean: Tensor, scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A conditional coupling flow in a latent space: exact density, one pass to sample.
+"""A conditional normalising flow in a latent space: exact density, one pass to sample.
 
 An invertible network `f(., h)` maps latents to standard normal noise, so
 
@@ -7,24 +7,20 @@ An invertible network `f(., h)` maps latents to standard normal noise, so
 Reference: Ardizzone et al., arXiv 1907.02392; Rombach et al., arXiv 2008.01777 (as a fiber model).
 """
 
-import math
-
 from torch import Tensor
 
 from fibermodels.core import HasLogProb, LatentSpace, TrainableFiberModel
-from fibermodels.nn import CouplingFlow
+from fibermodels.nn import AffineCouplings, FlatCondition, Invertible
+from fibermodels.noise import log_normal
 
 
 class NormalizingFlow(TrainableFiberModel, HasLogProb):
-    """Affine coupling blocks with fixed permutations; every coupling network sees `h`.
+    """An invertible network with `h` as its condition.
 
     Args:
         latents: the frozen latent space.
-        feature_dim: dimensions of the (flat) representation.
-        width: width of the hidden layers of each coupling network.
-        blocks: coupling blocks.
-        layers: hidden layers of each coupling network.
-        seed: of the fixed permutations.
+        feature_shape: of one representation.
+        flow: the invertible network; None takes `AffineCouplings()`.
         weights: a safetensors file of a trained flow; None starts at random.
     """
 
@@ -33,24 +29,22 @@ class NormalizingFlow(TrainableFiberModel, HasLogProb):
     def __init__(
         self,
         latents: LatentSpace,
-        feature_dim: int = 48,
-        width: int = 512,
-        blocks: int = 16,
-        layers: int = 1,
-        seed: int = 0,
+        feature_shape: list[int],
+        flow: Invertible | None = None,
         weights: str | None = None,
     ) -> None:
-        super().__init__(latents)
+        super().__init__(latents, feature_shape)
         (dim,) = latents.latent_shape
-        self.flow = CouplingFlow(dim, feature_dim, width, blocks, layers, seed)
+        self.condition = FlatCondition(feature_shape)
+        self.flow = (flow or AffineCouplings()).build(dim, self.condition.dim)
         self.load_density(weights)
 
     def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
-        noise, log_det = self.flow(z, h.flatten(1))
-        return log_det - 0.5 * (noise.square() + math.log(2 * math.pi)).sum(1)
+        noise, log_det = self.flow(z, self.condition(h))
+        return log_normal(noise) + log_det
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         return {"nll": -self.log_prob(z, h) / z.shape[1]}  # per dimension: the scale of other families' losses
 
     def transport(self, noise: Tensor, h: Tensor) -> Tensor:
-        return self.flow.inverse(noise, h.flatten(1))[0]
+        return self.flow.inverse(noise, self.condition(h))[0]

@@ -1,9 +1,12 @@
 """Networks that know no objective."""
 
+from fibermodels.nn.affine_couplings import AffineCouplings
+from fibermodels.nn.condition import FlatCondition
 from fibermodels.nn.conditional_affine import ConditionalAffine, conditional_flow
-from fibermodels.nn.coupling_flow import CouplingFlow
 from fibermodels.nn.feature_map import FeatureMap
+from fibermodels.nn.freia import FreiaFlow
 from fibermodels.nn.gaussianise import Gaussianise
+from fibermodels.nn.invertible import Invertible, full_precision
 from fibermodels.nn.mlp import MLP
 from fibermodels.nn.network import Control, Network, Residuals, Steerable
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
@@ -13,11 +16,14 @@ from fibermodels.nn.unet import UNet
 
 __all__ = [
     "MLP",
+    "AffineCouplings",
     "ConditionalAffine",
     "Control",
-    "CouplingFlow",
     "FeatureMap",
+    "FlatCondition",
+    "FreiaFlow",
     "Gaussianise",
+    "Invertible",
     "Network",
     "ResidualMLP",
     "Residuals",
@@ -27,5 +33,6 @@ __all__ = [
     "UNet",
     "conditional_flow",
     "count_parameters",
+    "full_precision",
     "spread_times",
 ]

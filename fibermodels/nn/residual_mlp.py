@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from fibermodels.checks import check_number
+
 
 class ResidualBlock(nn.Module):
     """`x + W2 silu(W1 norm(x) + V context)`; the last layer starts at zero, the block as identity."""
@@ -26,13 +28,16 @@ class ResidualMLP(nn.Module):
     """Vectors `(B, inputs)` to vectors `(B, outputs)`.
 
     Args:
-        inputs: dimensions in.
-        outputs: dimensions out.
-        width: dimensions of the residual stream.
-        blocks: residual blocks.
+        inputs: dimensions in, at least 1.
+        outputs: dimensions out, at least 1.
+        width: dimensions of the residual stream, at least 1.
+        blocks: residual blocks, at least 0.
         hidden: width inside a block; None takes `width`.
         context: dimensions of a vector that every block sees; 0 for none.
-        zero_output: start as the zero function (what a velocity or noise network wants).
+        zero_output: start as the zero function.
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
     def __init__(
@@ -47,10 +52,8 @@ class ResidualMLP(nn.Module):
     ) -> None:
         super().__init__()
         for name, size in {"inputs": inputs, "outputs": outputs, "width": width}.items():
-            if size < 1:
-                raise ValueError(f"ResidualMLP: {name} must be positive, got {size}")
-        if blocks < 0:
-            raise ValueError(f"ResidualMLP: blocks must not be negative, got {blocks}")
+            check_number("ResidualMLP", name, size, least=1)
+        check_number("ResidualMLP", "blocks", blocks, least=0)
         self.enter = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, hidden or width, context) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)

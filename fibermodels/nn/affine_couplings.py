@@ -1,0 +1,134 @@
+"""Invertible conditional networks of affine coupling blocks.
+
+A block splits its input into two halves, `(u, v)`. A network sees `u` and the context, and says how `v` is scaled and
+shifted; a learned scale and offset per dimension and a fixed permutation follow:
+
+    v' = v exp(2 tanh s) + t,   (s, t) = network(u, context) / 10
+    out = permutation(exp(g / 10) (u, v') + o)
+
+`log |det|` is the sum of `2 tanh s` and `g / 10`. The factors of a tenth slow the scales down under a learning rate
+that suits the other parameters.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from fibermodels.checks import check_number
+from fibermodels.nn.invertible import Invertible
+
+GENTLY = 0.1
+LARGEST_LOG_SCALE = 2.0
+"""Of one block, however large its network's output is: so that the inverse stays exact."""
+
+
+class Affine(nn.Module):
+    """`value @ first + context @ second + bias`.
+
+    `nn.Linear` on the two side by side is the same map, and slower in training: it stores its weight transposed,
+    which makes the gradient of a wide layer with few inputs slow, and it computes a gradient for the context that
+    is not needed.
+    """
+
+    def __init__(self, value: int, context: int, outputs: int) -> None:
+        super().__init__()
+        bound = (value + context) ** -0.5  # as nn.Linear starts
+        self.value = nn.Parameter(torch.empty(value, outputs).uniform_(-bound, bound))
+        self.context = nn.Parameter(torch.empty(context, outputs).uniform_(-bound, bound)) if context else None
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+
+    def forward(self, value: Tensor, context: Tensor | None) -> Tensor:
+        if self.context is None or context is None:
+            return torch.addmm(self.bias, value, self.value)
+        if torch.is_grad_enabled():
+            return torch.addmm(torch.addmm(self.bias, context, self.context), value, self.value)
+        weight = torch.cat((self.value, self.context))  # one product is faster than two
+        return torch.addmm(self.bias, torch.cat((value, context), 1), weight)
+
+
+class CouplingBlock(nn.Module):
+    """One block of `AffineCouplings`."""
+
+    order: Tensor
+    back: Tensor
+
+    def __init__(self, dim: int, context: int, width: int, layers: int, order: Tensor) -> None:
+        super().__init__()
+        self.halves = (dim - dim // 2, dim // 2)
+        self.enter = Affine(self.halves[0], context, width)
+        hidden = [part for _ in range(layers - 1) for part in (nn.SiLU(), nn.Linear(width, width))]
+        last = nn.Linear(width, 2 * self.halves[1])
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.leave = nn.Sequential(*hidden, nn.SiLU(), last)
+        self.log_scale = nn.Parameter(torch.zeros(dim))
+        self.offset = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("order", order)
+        self.register_buffer("back", order.argsort())
+
+    def forward(self, value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The image, and the terms `(B, dim // 2)` whose sum is the coupling's `log |det|`."""
+        seen, changed = value.split(self.halves, 1)
+        log_scale, shift = self._coefficients(seen, context)
+        value = torch.cat((seen, torch.addcmul(shift, changed, log_scale.exp())), 1)
+        value = torch.addcmul(self.offset, value, (GENTLY * self.log_scale).exp())
+        return value.index_select(1, self.order), log_scale
+
+    def inverse(self, value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The preimage, and `log |det|` of the forward map there, as `forward` gives it."""
+        value = (value.index_select(1, self.back) - self.offset) * (-GENTLY * self.log_scale).exp()
+        seen, changed = value.split(self.halves, 1)
+        log_scale, shift = self._coefficients(seen, context)
+        return torch.cat((seen, (changed - shift) * (-log_scale).exp()), 1), log_scale
+
+    def _coefficients(self, seen: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        log_scale, shift = (GENTLY * self.leave(self.enter(seen, context))).chunk(2, 1)
+        return LARGEST_LOG_SCALE * log_scale.tanh(), shift
+
+
+class AffineCouplings(Invertible):
+    """Affine coupling blocks, each followed by a fixed permutation.
+
+    Args:
+        width: width of the hidden layers of each coupling network, at least 1.
+        blocks: coupling blocks, at least 1.
+        layers: hidden layers of each coupling network, at least 1.
+        seed: of the permutations.
+
+    Raises:
+        ValueError: a number below 1.
+
+    Reference: Dinh et al., arXiv 1605.08803; conditional as in Ardizzone et al., arXiv 1907.02392;
+    scale and offset as in Kingma and Dhariwal, arXiv 1807.03039.
+    """
+
+    def __init__(self, width: int = 512, blocks: int = 16, layers: int = 1, seed: int = 0) -> None:
+        super().__init__()
+        for name, size in (("width", width), ("blocks", blocks), ("layers", layers)):
+            check_number("AffineCouplings", name, size, least=1)
+        self.width, self.count, self.layers, self.seed = width, blocks, layers, seed
+
+    def create(self, dim: int, context: int) -> None:
+        generator = torch.Generator().manual_seed(self.seed)
+        # Every other permutation is random; those between reverse the order, so that a pair of blocks changes
+        # every dimension. With few dimensions, random permutations alone leave some unchanged in many blocks.
+        self.blocks = nn.ModuleList(
+            CouplingBlock(
+                dim,
+                context,
+                self.width,
+                self.layers,
+                torch.randperm(dim, generator=generator) if i % 2 else torch.arange(dim).flip(0),
+            )
+            for i in range(self.count)
+        )
+
+    def run(self, value: Tensor, context: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
+        blocks, terms = cast(list[CouplingBlock], list(self.blocks)), []
+        for block in reversed(blocks) if reverse else blocks:
+            value, log_scale = block.inverse(value, context) if reverse else block(value, context)
+            terms.append(log_scale)
+        constant = GENTLY * torch.stack([block.log_scale for block in blocks]).sum()
+        log_det = torch.cat(terms, 1).sum(1) + constant
+        return value, -log_det if reverse else log_det
