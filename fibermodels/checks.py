@@ -1,5 +1,7 @@
 """Errors of shapes and ranges at the borders, in the words of who gives them."""
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -51,3 +53,35 @@ def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
         f"{owner}: the subject's representation is {theirs}, {list(given)}, and the model was built for {ours}, "
         f"{list(shape)}: {hint}"
     )
+
+
+def check_number(
+    owner: str,
+    name: str,
+    value: float,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Refuses a number outside its range, and NaN.
+
+    Args:
+        owner: the class whose argument it is.
+        name: the argument.
+        value: what was given.
+        least: the smallest number that is allowed.
+        above: a bound that the number must exceed.
+        most: the largest number that is allowed.
+        below: a bound that the number must stay under.
+
+    Raises:
+        ValueError: naming the argument, what was expected and what was given.
+    """
+    limits = {"of at least": least, "above": above, "of at most": most, "below": below}
+    compare = {"of at least": operator.ge, "above": operator.gt, "of at most": operator.le, "below": operator.lt}
+    given = {word: limit for word, limit in limits.items() if limit is not None}
+    if not all(compare[word](value, limit) for word, limit in given.items()):  # NaN fails each
+        wanted = " and ".join(f"{word} {limit}" for word, limit in given.items())
+        raise ValueError(f"{owner}: {name}: expected a number {wanted}, got {value}")

@@ -46,6 +46,8 @@ class Trainable(Component, ABC):
     """What the training loop trains: anything with a loss on images and their representations."""
 
     image_shape: tuple[int, int, int]
+    feature_shape: tuple[int, ...] = ()
+    """The shape of the representations that it is told; `()` where it is told none."""
 
     @abstractmethod
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:

@@ -106,7 +106,13 @@ class CachedLatents(LightningDataModule):
         data = describe(self.source)
         for irrelevant in ("root", "batch_size", "workers", "cache"):
             data["init_args"].pop(irrelevant, None)
-        parts = [data, fingerprint(self.latents), fingerprint(self.subject), reading(self.subject), self.draws]
+        parts = [
+            data,
+            fingerprint(self.latents),
+            fingerprint(self.subject),
+            reading(describe(self.subject)),
+            self.draws,
+        ]
         if self.shard_rows:
             parts += [self.shard_rows, self.half]
         digest, images = hashlib.sha256(json.dumps(parts).encode()), self.source.split("train")

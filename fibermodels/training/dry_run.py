@@ -17,6 +17,7 @@ from fibermodels.core import Pushforward, TrainableFiberModel
 from fibermodels.training.budget import Sizes, Steps
 from fibermodels.training.cost import Line, line
 from fibermodels.training.module import Training
+from fibermodels.training.objective import own_terms
 
 ROWS = 4
 """Of the largest batch that is run."""
@@ -34,12 +35,12 @@ def measure(module: Training, trainer: Trainer, batch: dict[str, Tensor]) -> tup
 
     def terms(n: int) -> Tensor:
         with trainer.precision_plugin.forward_context():
-            own = module.own_terms({name: value[:n] for name, value in batch.items()})[0]
+            own = own_terms(module.learner, module.subject, {name: value[:n] for name, value in batch.items()})[0]
             return torch.stack([term.mean() for term in own.values()]).sum()
 
     def pushed(n: int) -> Tensor:
         with trainer.precision_plugin.forward_context():
-            _, h, z = module.own_terms({name: value[:n] for name, value in batch.items()})
+            _, h, z = own_terms(module.learner, module.subject, {name: value[:n] for name, value in batch.items()})
             if h is None or module.subject is None or not isinstance(module.learner, Pushforward):
                 raise ValueError("dry_run: expected a fiber model and its subject for the fiber loss")
             return module.fiber(module.learner, module.subject, h, z).mean()
