@@ -99,6 +99,8 @@ class LatentSpace(Component, ABC):
 
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, ...]
+    trivial: bool = False
+    """Whether encoding costs nothing, so that there is nothing to gain from keeping latents."""
 
     @abstractmethod
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ class Identity(MapLatents):
         scale: what white becomes; for a diffusion, latents should be of about unit variance.
     """
 
+    trivial = True
+
     def __init__(self, image_shape: tuple[int, int, int], scale: float = 1.0) -> None:
         super().__init__()
         if not scale > 0:
