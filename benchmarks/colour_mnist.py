@@ -148,7 +148,7 @@ def found_rate(family: str) -> float:
     """The learning rate with the lowest energy score on validation digits after a short training."""
     energies = {}
     for rate in RATES:
-        folder = train(family, f"search/{family}-{rate:g}", "--model.lr", rate, *SEARCH)
+        folder = train(family, f"search/{family}-{rate:g}", "--model.learning_rate", rate, *SEARCH)
         with (folder / "metrics.csv").open(newline="") as file:
             energies[rate] = float(list(csv.DictReader(file))[-1]["val/energy_score"])
     best = min(energies, key=lambda rate: energies[rate])
@@ -180,8 +180,8 @@ def train_point(point: Point) -> Path:
         own = RUNS / "flow_matching-base" / "checkpoints" / "last.ckpt"
         call("export.py", "--checkpoint", own, "--out", TEACHER.with_suffix(""))
     rate = found_rate(point.family)
-    base = train(point.family, point.base, "--model.lr", rate, *BASE, *point.whole)
-    start = ("--start_from", base / "checkpoints" / "last.ckpt", "--model.lr", CURVE_RATE * rate)
+    base = train(point.family, point.base, "--model.learning_rate", rate, *BASE, *point.whole)
+    start = ("--start_from", base / "checkpoints" / "last.ckpt", "--model.learning_rate", CURVE_RATE * rate)
     options = ("--model.fiber.weight", point.weight, *CURVE, *point.whole, *point.last)
     return train(point.family, point.name, *start, *options) / "checkpoints" / "last.ckpt"
 

@@ -98,6 +98,23 @@ def describe(value: Any) -> Any:
     raise TypeError(f"cannot describe {value!r} ({type(value).__name__}) in plain types")
 
 
+def current(description: Any) -> Any:
+    """A description of this version or an earlier one in today's terms, with the public path of every class."""
+    description = modern(description)
+    if isinstance(description, list):
+        return [current(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    content = {key: current(item) for key, item in description.items()}
+    if set(content) == {"class_path", "init_args"}:
+        content["class_path"] = public_path(_recorded(content["class_path"]))
+    return content
+
+
+def _recorded(path: str) -> Any:
+    return import_class(path, lambda found: isinstance(found, Recorded), "a class of fibermodels")
+
+
 def build(description: Any, *, weights: bool = True) -> Any:
     """The object that `describe` described.
 
@@ -115,7 +132,7 @@ def build(description: Any, *, weights: bool = True) -> Any:
         return description
     if set(description) != {"class_path", "init_args"}:
         return {key: build(item, weights=weights) for key, item in description.items()}
-    cls = import_class(description["class_path"], lambda found: isinstance(found, Recorded), "a class of fibermodels")
+    cls = _recorded(description["class_path"])
     arguments = {
         key: None if key == "weights" and not weights else build(item, weights=weights)
         for key, item in description["init_args"].items()

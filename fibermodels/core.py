@@ -46,6 +46,8 @@ class Trainable(Component, ABC):
     """What the training loop trains: anything with a loss on images and their representations."""
 
     image_shape: tuple[int, int, int]
+    feature_shape: tuple[int, ...] = ()
+    """The shape of the representations that it is told; `()` where it is told none."""
 
     @abstractmethod
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
@@ -97,6 +99,8 @@ class LatentSpace(Component, ABC):
 
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, ...]
+    trivial: bool = False
+    """Whether encoding costs nothing, so that there is nothing to gain from keeping latents."""
 
     @property
     def shape(self) -> tuple[int, ...]:

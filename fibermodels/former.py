@@ -1,8 +1,8 @@
-"""One table of what classes were called before: so that every checkpoint and card published so far still loads.
+"""What classes were called before, in one table, so that every checkpoint and card published so far still loads.
 
-A description (see `fibermodels.config`) names a class by its public path. Earlier versions wrote the module that
-defined the class; where a class has moved, has other arguments or other names of weights since then, its former path
-is a key of `FORMER`.
+A description (see `fibermodels.config`) names a class by its public path. Earlier versions named the module that
+defined the class. A class that has moved, or has got other arguments or other names of its weights since then, has
+an entry in `FORMER` under its former path.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ class Former:
     arguments: Callable[[Arguments], Arguments] = _same
     """Today's constructor arguments from the former ones, as plain types."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """What the names of its weights began with, and what they begin with today; the longest match counts."""
+    """Former prefixes of the names of its weights, and those of today; the longest match counts."""
 
 
 def _part(path: str, **arguments: Any) -> dict[str, Any]:
@@ -77,6 +77,11 @@ def _flow(arguments: Arguments) -> Arguments:
     return {**_features(arguments), "flow": _part("fibermodels.nn.AffineCouplings", **own)}
 
 
+def _training(arguments: Arguments) -> Arguments:
+    names = {"lr": "learning_rate", "rise": "warmup"}
+    return {names.get(name, name): value for name, value in arguments.items() if name != "same_noise"}
+
+
 MLP_KEYS = {"network.": "network.layers."}
 
 FORMER: dict[str, Former] = {
@@ -103,6 +108,7 @@ FORMER: dict[str, Former] = {
     ),
     "fibermodels.models.multilevel_flow.MultilevelFlow": Former("fibermodels.models.MultilevelFlow", _features),
     "fibermodels.models.normalizing_flow.NormalizingFlow": Former("fibermodels.models.NormalizingFlow", _flow),
+    "fibermodels.training.module.Training": Former("fibermodels.training.Training", _training),
 }
 
 
@@ -110,10 +116,10 @@ def modern(description: Any, state: dict[str, Any] | None = None, prefix: str = 
     """A description in today's terms.
 
     Args:
-        description: of an object, of this version or an earlier one; it is left as it is.
-        state: the weights of the whole, by name; those of renamed parts are renamed in place. A part's weights are
-            found by the name of the constructor's argument that holds it.
-        prefix: what the names of this object's weights begin with.
+        description: of an object, by this version or an earlier one; it is not changed.
+        state: the weights of the whole object, by name. Those of renamed parts are renamed in place. The weights of a
+            part are found by the name of the constructor's argument that holds it.
+        prefix: how the names of this object's weights begin.
     """
     if isinstance(description, list):
         return [modern(item, state, f"{prefix}{index}.") for index, item in enumerate(description)]
