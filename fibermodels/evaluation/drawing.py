@@ -77,10 +77,19 @@ class Drawing:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begin
         for slot, images in enumerate(x_hat):
-            check_images(images, self.subject.image_shape, f"samples of {self}, slot {slot}, targets from {start}")
+            self._check(images, slot, start)
         h_hat = torch.stack([self.subject(slot) for slot in x_hat])
         report = self.model.report() if isinstance(self.model, Reports) else {}
         return Batch(h.cpu(), x_hat.cpu(), h_hat.cpu(), seconds, report)
+
+    def _check(self, images: Tensor, slot: int, start: int) -> None:
+        """Refuses samples that are no images, and names the first of them."""
+        try:
+            check_images(images, self.subject.image_shape, f"samples of {self}, slot {slot}")
+        except ValueError:
+            for target, image in enumerate(images, start):
+                check_images(image[None], self.subject.image_shape, f"samples of {self}, slot {slot}, target {target}")
+            raise
 
     def share(self, rank: int, processes: int) -> None:
         """Draws and keeps every `processes`-th batch, from number `rank` on; the first process shows its progress."""
