@@ -7,7 +7,6 @@ the generative network, the fiber RMS it reaches, and by how much the published 
 `results/colour_mnist/guidance_cost.{md,csv}`.
 """
 
-import csv
 import statistics
 import time
 from collections.abc import Callable
@@ -16,9 +15,8 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from runner import show, write_table
 from torch import Tensor
 
 from fibermodels import distances
@@ -144,29 +142,15 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
     for name, row in rows.items():
         own = statistics.median(seconds[name])
         row |= {"s / sample": f"{own:.1e}", "published / this": f"{slowest / own:.3g}"}
-    out.mkdir(parents=True, exist_ok=True)
-    _write(list(rows.values()), out, f"{num_targets} targets at once on {device_name('cpu')}, commit {commit()}")
+    note = f"{num_targets} targets at once on {device_name('cpu')}, commit {commit()}."
+    write_table(list(rows.values()), out / "guidance_cost", note)
+    show(list(next(iter(rows.values()))), (row.values() for row in rows.values()))
 
 
 def _backward(model: FiberModel) -> str:
     if isinstance(model, Guided):
         return str(model.network_calls - model.sampler.steps)
     return "decoder: 48 a step" if isinstance(model, FiberProjection) else "0"
-
-
-def _write(rows: list[dict[str, Any]], out: Path, note: str) -> None:
-    titles = list(rows[0])
-    with (out / "guidance_cost.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, titles)
-        writer.writeheader()
-        writer.writerows(rows)
-    lines = [titles, ["---"] * len(titles), *(list(row.values()) for row in rows)]
-    table = "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
-    (out / "guidance_cost.md").write_text(f"{table}\n{note[0].upper() + note[1:]}.\n")
-    shown = Table(*titles)
-    for row in rows:
-        shown.add_row(*map(str, row.values()))
-    Console(width=140).print(shown)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import peers
 import torch
 from jsonargparse import auto_cli
-from rich.console import Console
-from rich.table import Table
+from runner import show
 from torch import Tensor, nn
 
 from fibermodels import colour
@@ -192,7 +191,7 @@ def main(batches: tuple[int, ...] = (512, 256), repetitions: int = 15, threads: 
         call()
         return clock() - start
 
-    table = Table("batch", "ours: other", "other / ours", "least", "most", "ours, ms", "parameters")
+    rows: list[tuple[str, ...]] = []
     for batch in batches:
         for group in GROUPS:
             torch.manual_seed(0)
@@ -200,16 +199,15 @@ def main(batches: tuple[int, ...] = (512, 256), repetitions: int = 15, threads: 
                 if only not in pair.name:
                     continue
                 if isinstance(pair.other, str):
-                    table.add_row(str(batch), pair.name, pair.other)
+                    rows.append((str(batch), pair.name, pair.other, "", "", "", ""))
                     continue
                 times = [(seconds(pair.ours), seconds(pair.other)) for _ in range(repetitions + 1)][1:]
                 ratios = sorted(other / ours for ours, other in times)
-                row = (statistics.median(ratios), ratios[0], ratios[-1])
+                spread = (statistics.median(ratios), ratios[0], ratios[-1])
                 milliseconds = f"{1000 * statistics.median(ours for ours, _ in times):.1f}"
                 sizes = ", ".join(f"{size:,}" for size in pair.parameters)
-                table.add_row(str(batch), pair.name, *(f"{ratio:.2f}" for ratio in row), milliseconds, sizes)
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+                rows.append((str(batch), pair.name, *(f"{ratio:.2f}" for ratio in spread), milliseconds, sizes))
+    show(("batch", "ours: other", "other / ours", "least", "most", "ours, ms", "parameters"), rows)
 
 
 if __name__ == "__main__":

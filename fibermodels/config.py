@@ -115,6 +115,30 @@ def _recorded(path: str) -> Any:
     return import_class(path, lambda found: isinstance(found, Recorded), "a class of fibermodels")
 
 
+def change(description: Any, name: str, value: Any) -> None:
+    """Replaces one argument in a description of an object.
+
+    Args:
+        description: the result of `describe`; it is changed in place.
+        name: of the argument, with dots for an argument of an argument: `sampler.steps`.
+        value: in plain types.
+
+    Raises:
+        ValueError: the object, or the one below it, has no such argument; names close ones.
+    """
+    first, _, rest = name.removeprefix("init_args.").partition(".")
+    arguments = description["init_args"] if isinstance(description, dict) and "init_args" in description else {}
+    if first not in arguments:
+        near = difflib.get_close_matches(first, arguments) or list(arguments)
+        raise ValueError(f"no argument '{first}' here; did you mean one of {near}?")
+    if rest:
+        if not isinstance(arguments[first], dict):
+            raise ValueError(f"'{first}' is {arguments[first]!r}: it has no argument '{rest}' to change")
+        change(arguments[first], rest, value)
+    else:
+        arguments[first] = value
+
+
 def build(description: Any, *, weights: bool = True) -> Any:
     """The object that `describe` described.
 

@@ -391,6 +391,22 @@ class HasLaw(ABC):
         """
 
 
+class HasCategories(ABC):
+    """Data whose labels are categories of several classes each."""
+
+    @abstractmethod
+    def categories(self) -> list[list[int]]:
+        """The classes that make up each category, in the order of the labels."""
+
+
+class Remembers(ABC):
+    """A model that answers from images whose representations it remembers."""
+
+    @abstractmethod
+    def remember(self, images: Images | Tensor, representations: Tensor) -> Self:
+        """Keeps the representations `(N, *feature_shape)` of N images, and the way to fetch these."""
+
+
 class HasLogProb(ABC):
     """A model with an exact density over its latent space."""
 

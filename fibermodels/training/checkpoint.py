@@ -1,6 +1,5 @@
 """Rebuilds a run from its checkpoint, starts another from it, and publishes what it trained."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from fibermodels.component import check_state
-from fibermodels.config import build, describe
+from fibermodels.config import build, change, describe
 from fibermodels.core import Subject, Supervised, Trainable, TrainableFiberModel
 from fibermodels.training.module import Training
 from fibermodels.training.objective import labels_of
@@ -73,12 +72,11 @@ def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
     """
     checkpoint = read(path)
     own = checkpoint["fibermodels"]
-    arguments = own["training"]["init_args"]["learner"]["init_args"]
-    for name in changed or {}:
-        if name not in arguments:
-            near = difflib.get_close_matches(name, arguments) or list(arguments)
-            raise ValueError(f"no argument '{name}' of what '{path}' holds; did you mean one of {near}?")
-    arguments |= changed or {}
+    for name, value in (changed or {}).items():
+        try:
+            change(own["training"]["init_args"]["learner"], name, value)
+        except ValueError as error:
+            raise ValueError(f"'{path}': {error}") from error
     training: Training = build(own["training"], weights=False)
     try:
         training.load_state_dict(checkpoint["state_dict"])
