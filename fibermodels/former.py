@@ -65,6 +65,13 @@ def _flow_matching(arguments: Arguments) -> Arguments:
     return _mlp(_sampler(arguments))
 
 
+def _image_diffusion(arguments: Arguments) -> Arguments:
+    """It was unconditional wherever its weights were published."""
+    own = {name: arguments.pop(name) for name in ("channels", "blocks", "patch")}
+    network = _part("fibermodels.nn.UNet", **own, frequency=1000.0, middle=2, scale_shift=False)
+    return {**_features(_sampler(arguments)), "network": network}
+
+
 def _images(arguments: Arguments) -> Arguments:
     """Latent spaces of colour images had a `size`."""
     size = arguments.pop("size")
@@ -92,6 +99,7 @@ FORMER: dict[str, Former] = {
         "fibermodels.models.Diffusion", lambda arguments: _mlp(_sampler(arguments)), MLP_KEYS
     ),
     "fibermodels.models.flow_map.FlowMap": Former("fibermodels.models.FlowMap", _mlp, MLP_KEYS),
+    "fibermodels.models.image_diffusion.ImageDiffusion": Former("fibermodels.models.Diffusion", _image_diffusion),
     "fibermodels.models.representation_diffusion.RepresentationDiffusion": Former(
         "fibermodels.models.Diffusion", lambda arguments: _unet(_sampler(arguments))
     ),

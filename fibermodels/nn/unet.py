@@ -37,6 +37,8 @@ class UNet(Steerable):
         patch: pixels of a square that is seen as one, with `patch^2` times the channels.
         attention: how many of the coarsest levels have self-attention.
         frequency: of the time's fastest sine, in radians from `t = 0` to 1.
+        middle: residual blocks between the way down and the way up.
+        scale_shift: whether the time and the representation scale and shift every normalisation, or only shift it.
         checkpointing: compute the blocks again in the backward pass instead of keeping their activations.
 
     Raises:
@@ -50,6 +52,8 @@ class UNet(Steerable):
         patch: int = 2,
         attention: int = 0,
         frequency: float = 10.0,
+        middle: int = 1,
+        scale_shift: bool = True,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -60,7 +64,14 @@ class UNet(Steerable):
         if not 0 <= attention <= len(channels):
             raise ValueError(f"UNet: attention must be from 0 to {len(channels)} levels, got {attention}")
         self.channels, self.blocks, self.patch, self.attention = tuple(channels), blocks, patch, attention
-        self.frequency, self.checkpointing = frequency, checkpointing
+        if middle < 1:
+            raise ValueError(f"UNet: middle must be at least 1, got {middle}")
+        self.frequency, self.middle, self.scale_shift, self.checkpointing = (
+            frequency,
+            middle,
+            scale_shift,
+            checkpointing,
+        )
 
     @property
     def forward_mode(self) -> bool:
@@ -86,9 +97,8 @@ class UNet(Steerable):
         self.context = _vector_encoder(features[0], embedding) if features else None
         self.places = FeatureMap(features, first, size, first) if len(features) == 3 else None
         self.length = _length_encoder(self.frequency, embedding) if times == 2 else None
-        told = bool(features) or times == 2
         own = shape[0] * self.patch**2
-        self.network: Any = _network(own, size, self.channels, self.blocks, self.attention, told)
+        self.network: Any = self._network(own, size, bool(features) or times == 2)
         if self.checkpointing:
             self.network.enable_gradient_checkpointing()
 
@@ -123,6 +133,41 @@ class UNet(Steerable):
         )[0]
         return nn.functional.pixel_shuffle(output, self.patch).flatten(1)
 
+    def _network(self, own: int, size: tuple[int, int], told: bool) -> Any:
+        from diffusers import UNet2DConditionModel
+        from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
+
+        levels = len(self.channels)
+        kinds = ["Attn" if level >= levels - self.attention else "" for level in range(levels)]
+        modulation = "scale_shift" if self.scale_shift else "default"
+        network = UNet2DConditionModel(
+            sample_size=size,
+            in_channels=own,
+            out_channels=own,
+            layers_per_block=self.blocks,
+            block_out_channels=self.channels,
+            down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
+            mid_block_type="UNetMidBlock2D",
+            up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
+            norm_num_groups=16,
+            attention_head_dim=16,
+            class_embed_type="identity" if told else None,
+            resnet_time_scale_shift=modulation,
+        )
+        if self.middle > 1:  # diffusers' class has one block there
+            network.mid_block = UNetMidBlock2D(
+                self.channels[-1],
+                4 * self.channels[0],
+                num_layers=self.middle - 1,
+                resnet_time_scale_shift=modulation,
+                resnet_groups=16,
+                add_attention=False,
+            )
+        network.conv_in = Entrance(own, self.channels[0], 3, padding=1)
+        nn.init.zeros_(network.conv_out.weight)
+        nn.init.zeros_(network.conv_out.bias)
+        return network
+
 
 class Entrance(nn.Conv2d):
     """A first convolution whose further input channels, where there are any, are added to its output.
@@ -147,29 +192,3 @@ def _zero(layer: nn.Linear) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _network(
-    own: int, size: tuple[int, int], channels: tuple[int, ...], blocks: int, attention: int, told: bool
-) -> Any:
-    from diffusers import UNet2DConditionModel
-
-    kinds = ["Attn" if level >= len(channels) - attention else "" for level in range(len(channels))]
-    network = UNet2DConditionModel(
-        sample_size=size,
-        in_channels=own,
-        out_channels=own,
-        layers_per_block=blocks,
-        block_out_channels=channels,
-        down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
-        mid_block_type="UNetMidBlock2D",
-        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
-        norm_num_groups=16,
-        attention_head_dim=16,
-        class_embed_type="identity" if told else None,
-        resnet_time_scale_shift="scale_shift",
-    )
-    network.conv_in = Entrance(own, channels[0], 3, padding=1)
-    nn.init.zeros_(network.conv_out.weight)
-    nn.init.zeros_(network.conv_out.bias)
-    return network
