@@ -21,7 +21,6 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.core import FiberModel
-from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.diffusion import Ancestral, Prior
 from fibermodels.evaluation.results import commit
 from fibermodels.evaluation.scoring import device_name
@@ -30,7 +29,8 @@ from fibermodels.latents import VAE, FiberAutoencoder
 from fibermodels.models import Diffusion, FlowMap
 from fibermodels.nn import MLP
 from fibermodels.noise import seeded
-from fibermodels.subjects import DecolorisedEncoder
+from fibermodels.suites import DecolorisedEncoder
+from fibermodels.suites.colour_digits import ColourDigits
 
 WEIGHTS = "data/weights/colour_mnist/"
 OUT = Path("results/colour_mnist")

@@ -17,13 +17,12 @@ from jsonargparse import auto_cli
 from runner import show
 from torch import Tensor, nn
 
-from fibermodels import colour
 from fibermodels.diffusion import Midpoint
 from fibermodels.latents import VAE
 from fibermodels.models import FiberLoss, FlowMap, FlowMatching, FreeFormFlow, NormalizingFlow
 from fibermodels.nn import MLP, CouplingFlow, count_parameters
 from fibermodels.noise import seeded
-from fibermodels.subjects import DecolorisedEncoder
+from fibermodels.suites import DecolorisedEncoder, colour
 
 DIM, CONTEXT, WIDTH, BLOCKS = 8, 48, 512, 16
 Call = Callable[[], object]

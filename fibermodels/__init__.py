@@ -14,8 +14,6 @@ _HOME = {"FiberModel": "core", "FiberSamples": "core", "Subject": "core", "load"
 
 def __getattr__(name: str) -> Any:
     """Imports on first use: `import fibermodels` itself loads neither torch nor lightning."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'fibermodels' has no attribute '{name}'")
-    from importlib import import_module
+    from fibermodels.config import lazy
 
-    return getattr(import_module(f"fibermodels.{_HOME[name]}"), name)
+    return lazy(__name__, _HOME, name)

@@ -11,7 +11,7 @@ import inspect
 import os
 import sys
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,17 @@ class Recorded(ABCMeta):
         _, *named = bound.arguments.items()
         instance.__dict__["arguments"] = dict(named)  # past nn.Module, which would register modules
         return instance
+
+
+def lazy(package: str, homes: Mapping[str, str], name: str) -> Any:
+    """What a package's `__getattr__` returns for a name that one of its files defines; the file is imported now.
+
+    Raises:
+        AttributeError: none of them defines it.
+    """
+    if name not in homes:
+        raise AttributeError(f"module '{package}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
 
 
 def public_path(cls: type) -> str:

@@ -89,9 +89,27 @@ def _training(arguments: Arguments) -> Arguments:
     return {names.get(name, name): value for name, value in arguments.items() if name != "same_noise"}
 
 
+IMAGES = [
+    (file, name)
+    for home, name in (
+        ("image_folder", "ImageFolder"),
+        ("imagenet", "ImageNet"),
+        ("chexpert", "CheXpert"),
+        ("cue_conflict", "CueConflict"),
+    )
+    for file in (home, "images")
+]
+"""Data sets of images, by the files that had their classes."""
+
 MLP_KEYS = {"network.": "network.layers."}
 
 FORMER: dict[str, Former] = {
+    **{f"fibermodels.data.{file}.{name}": Former(f"fibermodels.data.{name}") for file, name in IMAGES},
+    "fibermodels.data.colour_digits.ColourDigits": Former("fibermodels.suites.ColourDigits"),
+    **{
+        f"fibermodels.subjects.decolorise.{name}": Former(f"fibermodels.suites.{name}")
+        for name in ("DecolorisedAutoencoder", "DecolorisedEncoder")
+    },
     "fibermodels.models.flow_matching.FlowMatching": Former(
         "fibermodels.models.FlowMatching", _flow_matching, MLP_KEYS
     ),

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from controllable import TinyPrior
+from fibermodels.retrieval import Retrieval
 
-from fibermodels import colour
 from fibermodels.core import FiberModel, Subject
 from fibermodels.data.digits import load_digits
 from fibermodels.diffusion import DDIM, Heun, Midpoint
@@ -45,8 +45,7 @@ from fibermodels.models import (
 )
 from fibermodels.nn import MLP, AffineCouplings, UNet
 from fibermodels.noise import seeded
-from fibermodels.retrieval import Retrieval
-from fibermodels.subjects import DecolorisedEncoder
+from fibermodels.suites import DecolorisedEncoder, colour
 
 FEATURES = 6
 LATENT = 6

@@ -16,10 +16,10 @@ from torch import nn
 
 from fibermodels.component import fingerprint
 from fibermodels.config import build, describe
-from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.diffusion import DDIM
 from fibermodels.models import ControlNetInverter
-from fibermodels.subjects import DecolorisedEncoder
+from fibermodels.suites import DecolorisedEncoder
+from fibermodels.suites.colour_digits import ColourDigits
 from fibermodels.training import Training, export, load
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.checkpoint import adapt_from

@@ -10,26 +10,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "former", "colour", "distances", "noise", "retrieval"}
+BASE = {"checks", "component", "config", "core", "former", "distances", "noise"}
 ALLOWED = {
     "former": set(),
     "config": {"former"},
-    "colour": set(),
     "distances": set(),
     "noise": set(),
     "checks": set(),
-    "component": {"config"},
+    "component": {"checks", "config"},
     "core": {"checks", "component", "config", "noise"},
-    "retrieval": {"checks", "core"},
     "nn": {"checks", "component"},  # the networks that objectives train are described like all else
     "data": BASE | {"nn"},
     "subjects": BASE | {"nn"},
     "latents": BASE | {"nn"},
     "diffusion": BASE | {"nn", "latents"},  # a pipeline brings its autoencoder
     "metrics": BASE | {"nn"},
+    "suites": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics"},
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
-    "applications": BASE | {"guidance"},
     "training": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
     "evaluation": BASE
     | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
@@ -37,7 +35,7 @@ ALLOWED = {
 """What each room may import of ours, besides itself."""
 
 ADAPTERS = {
-    "lightning": {"training", "data", "evaluation"},
+    "lightning": {"training", "data", "suites", "evaluation"},
     "FrEIA": {"nn/freia.py"},
     "timm": {"subjects/timm.py"},
     "transformers": {"subjects/transformers.py", "diffusion/prompts.py"},
@@ -70,8 +68,16 @@ def imports(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide what they import"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names if node.module == "fibermodels" else {node.module or ""}
+            files = {name for name in names if (ROOT / (name.replace(".", "/") + ".py")).is_file()}
+            found |= files if files == names or node.module == "fibermodels" else files | {node.module or ""}
     return found
+
+
+class Lazy(ast.NodeTransformer):
+    """Removes functions and methods, whose imports run when they are called."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        return None
 
 
 def our_rooms(path: Path) -> set[str]:
@@ -99,9 +105,14 @@ def test_libraries_only_in_their_adapters(path):
     for library, homes in ADAPTERS.items():
         used = any(name.split(".")[0] == library for name in imports(tree))
         assert not used or own in homes or room(path) in homes, f"{own} must not import {library}"
-    top_level = imports(ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef)], []))
-    eager = {name.split(".")[0] for name in top_level} & LAZY
+    eager = {name.split(".")[0] for name in imports(Lazy().visit(tree))} & LAZY
     assert not eager, f"{own} imports {eager} at the top; adapters import lazily"
+
+
+def test_no_room_knows_a_suite():
+    """Suites are named by configs, scripts and tests; models, training and evaluation take any of them."""
+    for path in files():
+        assert room(path) == "suites" or "suites" not in our_rooms(path), path.relative_to(ROOT)
 
 
 def test_no_cycles_between_files():

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fibermodels import colour
 from fibermodels.data.digits import load_digits
 from fibermodels.noise import seeded
+from fibermodels.suites import colour
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from cases import subject, vae, write_mnist
 
-from fibermodels import colour
 from fibermodels.data.cached import CachedLatents
-from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.data.digits import load_digits
+from fibermodels.suites import colour
+from fibermodels.suites.colour_digits import ColourDigits
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from cases import flow_matching, subject, unet_diffusion
 from lightning.pytorch import Trainer
 from torch import nn
 
-from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
+from fibermodels.suites.colour_digits import ColourDigits
 from fibermodels.training import Training
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.budget import Sizes, Steps

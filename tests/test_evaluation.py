@@ -11,7 +11,6 @@ from scripts import run
 
 from fibermodels.component import fingerprint
 from fibermodels.core import Data, FiberSamples, Pushforward, Reports
-from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.evaluation.choice import Choice, Where
 from fibermodels.evaluation.drawing import Drawing
 from fibermodels.evaluation.figures import columns, markdown_table, write_comparison
@@ -23,7 +22,8 @@ from fibermodels.evaluation.scoring import evaluate, own_parameters, score, subj
 from fibermodels.guidance import LatentDescent
 from fibermodels.latents import Identity
 from fibermodels.models import NearestNeighbour, Oracle
-from fibermodels.subjects import DecolorisedEncoder
+from fibermodels.suites import DecolorisedEncoder
+from fibermodels.suites.colour_digits import ColourDigits
 
 ABOUT = {"name", "family", "fiber_weight", "dataset", "num_targets", "samples_per_target", "seed", "device", "commit"}
 COST = {"num_parameters", "seconds_per_sample", "network_calls_per_sample"}
@@ -371,8 +371,8 @@ def test_a_subject_in_words():
 
 MODEL = """\
 name: ascent
-subject: {class_path: fibermodels.subjects.DecolorisedEncoder, init_args: {weights: WEIGHTS}}
-data: {class_path: fibermodels.data.colour_digits.ColourDigits}
+subject: {class_path: fibermodels.suites.DecolorisedEncoder, init_args: {weights: WEIGHTS}}
+data: {class_path: fibermodels.suites.ColourDigits}
 model: {class_path: fibermodels.models.DecodedNoise, init_args: {latents: {class_path: fibermodels.latents.Identity,
   init_args: {image_shape: [3, 28, 28]}}}}
 """

@@ -12,10 +12,10 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from PIL import Image
 
 from fibermodels.config import build, describe
+from fibermodels.data import CheXpert, CueConflict, ImageFolder, ImageNet
 from fibermodels.data.chexpert import COMPETITION, LABELS, below_root
 from fibermodels.data.cue_conflict import CATEGORIES, category_probabilities, imagenet_classes
 from fibermodels.data.image_files import ImageReader, UnreadableImage
-from fibermodels.data.images import CheXpert, CueConflict, ImageFolder, ImageNet
 from fibermodels.data.loading import EpochSampler, loader
 
 SHAPE = [3, 8, 8]
@@ -591,7 +591,7 @@ def test_a_config_names_it(cls, folder):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
     options = {"root": str(folder), "image_shape": [1, 16, 16], "subset": 3, "unreadable": "skip"}
-    config = {"class_path": f"fibermodels.data.images.{cls.__name__}", "init_args": options}
+    config = {"class_path": f"fibermodels.data.{cls.__name__}", "init_args": options}
     data = parser.instantiate_classes(parser.parse_object({"data": config})).data
     assert isinstance(data, cls)
     assert describe(data)["init_args"].items() >= options.items()

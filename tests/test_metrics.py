@@ -7,10 +7,11 @@ import pytest
 import torch
 from cases import images, subject
 
-from fibermodels import colour, distances, metrics
+from fibermodels import distances, metrics
 from fibermodels.core import FiberSamples
 from fibermodels.models import Oracle
 from fibermodels.noise import seeded
+from fibermodels.suites import colour
 
 LOWER_IS_BETTER = {
     metrics.fiber_rms,

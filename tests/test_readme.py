@@ -58,11 +58,11 @@ def test_the_example_runs(tmp_path, monkeypatch):
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from fibermodels.data.colour_digits import ColourDigits
     from fibermodels.latents import VAE
     from fibermodels.models import FlowMatching
     from fibermodels.nn import MLP
-    from fibermodels.subjects import DecolorisedEncoder
+    from fibermodels.suites import DecolorisedEncoder
+    from fibermodels.suites.colour_digits import ColourDigits
     from fibermodels.training import Training
 
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]

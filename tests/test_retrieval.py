@@ -3,13 +3,13 @@
 import pytest
 import torch
 from cases import images, prepared, subject
+from fibermodels.models.random_views import crop_box
 from PIL import Image
 
 from fibermodels import retrieval
-from fibermodels.data.images import ImageFolder
+from fibermodels.data import ImageFolder
 from fibermodels.evaluation.scoring import remember
 from fibermodels.models import Augmented, NearestNeighbour, RandomViews
-from fibermodels.models.random_views import crop_box
 from fibermodels.noise import seeded
 
 

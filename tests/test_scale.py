@@ -13,10 +13,10 @@ from cases import FEATURES, flow_matching, subject
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.data.loading import EpochSampler, ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
+from fibermodels.suites.colour_digits import ColourDigits
 from fibermodels.training import Training, load
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import MetricsCSV

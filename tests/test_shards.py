@@ -11,9 +11,9 @@ from cases import fiber_autoencoder, subject, vae
 from safetensors.torch import load_file, save_file
 
 from fibermodels.data.cached import CachedLatents
-from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.data.shards import ShardedDraws, Shards
 from fibermodels.latents import Identity
+from fibermodels.suites.colour_digits import ColourDigits
 
 
 class Maps(torch.utils.data.Dataset):

@@ -14,10 +14,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fibermodels.component import fingerprint
 from fibermodels.data.cached import CachedLatents
-from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
-from fibermodels.subjects import DecolorisedAutoencoder
+from fibermodels.suites import DecolorisedAutoencoder
+from fibermodels.suites.colour_digits import ColourDigits
 from fibermodels.training import NonFiniteLoss, Training, export, load
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import MetricsCSV, SampleGrid
@@ -284,7 +284,7 @@ def test_subject_and_latent_space_are_exported(tmp_path):
     card = export(tmp_path / "last.ckpt", tmp_path / "subject")
     with pytest.raises(FileExistsError, match="--overwrite"):
         export(tmp_path / "last.ckpt", tmp_path / "subject")
-    from fibermodels.subjects import DecolorisedEncoder
+    from fibermodels.suites import DecolorisedEncoder
 
     phi = DecolorisedEncoder(str(tmp_path / "subject.safetensors"), dim=6, width=16, blocks=1)
     h = phi(ColourDigits().split("train").images())
@@ -297,7 +297,7 @@ DDP = """
 import sys, torch
 sys.path[:0] = [{tests!r}]
 from lightning.pytorch import Callback, Trainer
-from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.suites.colour_digits import ColourDigits
 from fibermodels.models import FiberLoss
 from fibermodels.training import Training
 from cases import subject

@@ -5,6 +5,7 @@ import re
 import torch
 from torch import Tensor
 
+from fibermodels.core import HasCategories
 from fibermodels.data.digits import Split
 from fibermodels.data.image_data import ImageData
 from fibermodels.data.image_files import ENDINGS, Fit, find_images
@@ -61,7 +62,7 @@ def category_probabilities(probabilities: Tensor) -> Tensor:
     return torch.stack([probabilities[..., imagenet_classes(name)].mean(-1) for name in CATEGORIES], -1)
 
 
-class CueConflict(ImageData):
+class CueConflict(ImageData, HasCategories):  # type: ignore[misc]
     """Cue conflict stimuli, `ROOT/SHAPE/SHAPE7-TEXTURE2.png`.
 
     The labels are `(N, 2)`: shape and texture. The stimuli are for tests: every one of them is in `test`, and in
@@ -101,6 +102,9 @@ class CueConflict(ImageData):
         super().__init__(root, image_shape, batch_size, workers, seed, False, subset, 0.5, fit, unreadable, cache)
         self.conflicting = conflicting
         self.name = "cue_conflict"
+
+    def categories(self) -> list[list[int]]:
+        return [imagenet_classes(name) for name in CATEGORIES]
 
     def listing(self, split: Split) -> Listing:
         if split == "val":

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fibermodels.config import Recorded, locate
+from fibermodels.core import Data
 from fibermodels.data.digits import Split
 from fibermodels.data.image_files import Fit, ImageReader
 from fibermodels.data.image_set import ImageSet, Listing, Unreadable
@@ -17,7 +18,7 @@ from fibermodels.data.loading import EpochSampler, loader
 from fibermodels.noise import seeded
 
 
-class ImageData(LightningDataModule, metaclass=Recorded):
+class ImageData(LightningDataModule, Data, metaclass=Recorded):  # type: ignore[misc]  # `name` is never None
     """Train, validation and test images below a folder.
 
     Each split has one order, drawn from the seed: the first `n` images of a split are a random sample of it,

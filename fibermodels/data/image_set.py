@@ -12,6 +12,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fibermodels.core import Images
 from fibermodels.data.image_files import ImageReader, UnreadableImage
 from fibermodels.data.loading import stream
 from fibermodels.noise import seeded
@@ -40,7 +41,7 @@ class Listing(NamedTuple):
         return self._replace(files=[self.files[row] for row in rows.tolist()], labels=labels)
 
 
-class ImageSet(Dataset[dict[str, Tensor]]):
+class ImageSet(Dataset[dict[str, Tensor]], Images):
     """Images of a listing, decoded on demand, in a fixed order.
 
     What is random is a function of the seed, the split's name, the epoch and the image's index, so it does

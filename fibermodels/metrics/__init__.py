@@ -4,7 +4,6 @@ Those that need a network beside the subject are in `classifiers` and `features`
 `agreement`, `shape_texture`, `frechet` and `kid`.
 """
 
-from fibermodels.metrics.consistency import colour_kl, colour_w1, contrast_error, pixel_error
 from fibermodels.metrics.diversity import pairwise_distance
 from fibermodels.metrics.fidelity import (
     cosine,
@@ -18,9 +17,6 @@ from fibermodels.metrics.fidelity import (
 from fibermodels.metrics.likelihood import nll_bits_per_dim
 
 __all__ = [
-    "colour_kl",
-    "colour_w1",
-    "contrast_error",
     "cosine",
     "cosine_per_location",
     "fiber_l2_squared",
@@ -30,5 +26,4 @@ __all__ = [
     "mean_reciprocal_rank",
     "nll_bits_per_dim",
     "pairwise_distance",
-    "pixel_error",
 ]

@@ -1,6 +1,6 @@
 """Amortised fiber models and the baselines that need no training."""
 
-from fibermodels.models.baselines import Augmented, DecodedNoise, NearestNeighbour, Oracle, Reconstruction
+from fibermodels.models.augmented import Augmented, RandomViews
 from fibermodels.models.controlnet import ControlNetInverter
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
@@ -10,8 +10,9 @@ from fibermodels.models.flow_matching import FlowMatching
 from fibermodels.models.free_form_flow import FreeFormFlow
 from fibermodels.models.injective_flow import FreeFormInjectiveFlow
 from fibermodels.models.multilevel_flow import MultilevelFlow
+from fibermodels.models.nearest_neighbour import NearestNeighbour
 from fibermodels.models.normalizing_flow import NormalizingFlow
-from fibermodels.models.random_views import RandomViews
+from fibermodels.models.oracle import DecodedNoise, Oracle, Reconstruction
 
 __all__ = [
     "Augmented",

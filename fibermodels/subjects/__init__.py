@@ -2,7 +2,6 @@
 
 from fibermodels.subjects.classifier import Classifier
 from fibermodels.subjects.cut import Cut
-from fibermodels.subjects.decolorise import DecolorisedAutoencoder, DecolorisedEncoder
 from fibermodels.subjects.finetuned import FinetunedClassifier
 from fibermodels.subjects.timm import Timm
 from fibermodels.subjects.torchvision import Torchvision
@@ -11,8 +10,6 @@ from fibermodels.subjects.transformers import Transformers
 __all__ = [
     "Classifier",
     "Cut",
-    "DecolorisedAutoencoder",
-    "DecolorisedEncoder",
     "FinetunedClassifier",
     "Timm",
     "Torchvision",

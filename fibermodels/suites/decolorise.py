@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from fibermodels import colour
 from fibermodels.core import Subject, Trainable
 from fibermodels.nn import ResidualMLP, Standardise
+from fibermodels.suites import colour
 
 
 def decolorised(images: Tensor) -> Tensor:

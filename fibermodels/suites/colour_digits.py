@@ -8,16 +8,18 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fibermodels import colour
 from fibermodels.config import Recorded
+from fibermodels.core import Data, FiberSamples, HasLaw, Images
 from fibermodels.data.digits import BaseName, Split, load_digits
 from fibermodels.data.loading import EpochSampler, loader
-from fibermodels.noise import seeded
+from fibermodels.metrics import pairwise_distance
+from fibermodels.noise import seeded, target_generators
+from fibermodels.suites import colour, colour_metrics
 
 Variant = Literal["correlated", "uncorrelated"]
 
 
-class ColouredDigits(Dataset[dict[str, Tensor]]):
+class ColouredDigits(Dataset[dict[str, Tensor]], Images):
     """Grey digits with a colour for each, drawn anew for every epoch.
 
     A colour is a function of the seed, the split, the epoch and the digit's index, so it does not
@@ -35,7 +37,6 @@ class ColouredDigits(Dataset[dict[str, Tensor]]):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws the colours of an epoch."""
         generator = seeded("colours", self.seed, self.name, epoch)
         self.backgrounds = colour.sample_backgrounds(len(self.digits), generator)
         other = colour.sample_backgrounds(len(self.digits), generator)
@@ -51,20 +52,21 @@ class ColouredDigits(Dataset[dict[str, Tensor]]):
         return {"x": self.images(torch.tensor(indices))}
 
     def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
-        """All images of the current epoch, in order, in batches of `size`."""
         for start in range(0, len(self), size):
             yield {"x": self.images(slice(start, start + size))}
 
     def labels(self) -> None:
-        """None: the suite asks for fibers, not for classes."""
+        return None
 
     def images(self, indices: Tensor | slice = slice(None)) -> Tensor:
-        """Coloured images `(B, 3, H, W)` of the current epoch."""
         return colour.colourise(self.digits[indices], self.backgrounds[indices], self.foregrounds[indices])
 
 
-class ColourDigits(LightningDataModule, metaclass=Recorded):
+class ColourDigits(LightningDataModule, Data, HasLaw, metaclass=Recorded):  # type: ignore[misc]  # `name` is never None
     """Train, validation and test images of coloured digits.
+
+    A fiber is all colourings of one digit, and its factors are the three background colours, which are independent of
+    one another and of the digit.
 
     Args:
         base: the grey digits.
@@ -98,6 +100,26 @@ class ColourDigits(LightningDataModule, metaclass=Recorded):
             digits = load_digits(self.base, split, self.root)
             self._splits[split] = ColouredDigits(digits, self.seed, f"{self.base}/{split}", self.variant)
         return self._splits[split]
+
+    def members(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        # The median over the channels is exact even where the law's tail clipped one of them.
+        digits = colour.decolorise(x).median(-3, keepdim=True).values.clamp(0, 1)
+        rows = [colour.sample_backgrounds(n, own) for own in target_generators(len(x), generator)]
+        return colour.colourise(digits, torch.stack(rows, 1).to(x.device))
+
+    def factors(self, images: Tensor) -> Tensor:
+        return colour.estimate_backgrounds(images)
+
+    def law_scores(self, samples: FiberSamples, exact: FiberSamples) -> dict[str, float]:
+        return {
+            "colour_kl": colour_metrics.colour_kl(samples),
+            "colour_kl_floor": colour_metrics.colour_kl(exact),
+            "colour_w1": colour_metrics.colour_w1(samples),
+            "colour_w1_floor": colour_metrics.colour_w1(exact),
+            "contrast_error": colour_metrics.contrast_error(samples),
+            "pixel_error": colour_metrics.pixel_error(samples),
+            "pairwise_distance_truth": pairwise_distance(exact),
+        }
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Shuffled batches `{"x": (B, 3, H, W)}`, in new colours each epoch."""

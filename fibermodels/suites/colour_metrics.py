@@ -11,8 +11,8 @@ Reference: arXiv 2603.21782, section 4.1, and its public code (100 bins on [0, 1
 import torch
 from torch import Tensor
 
-from fibermodels import colour
 from fibermodels.core import FiberSamples
+from fibermodels.suites import colour
 
 BINS = 100
 

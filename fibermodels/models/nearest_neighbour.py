@@ -1,57 +1,65 @@
-"""What FiberModels share that remember images: looking a representation up among them."""
+"""The training images nearest in representation: what a data set alone can show."""
 
-from abc import ABC
-from typing import Literal, Protocol, Self
+from typing import Self, final
 
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_images
-from fibermodels.core import FiberModel
-
-Bank = Literal["train", "targets"]
+from fibermodels.checks import check_finite, check_images, check_number
+from fibermodels.core import FiberModel, Images, Remembers
 
 ROWS, VALUES, MARGIN = 512, 2**26, 16
-"""Targets that are compared at once, numbers of the remembered representations that are read at once, and how many
-more than asked for are compared exactly."""
+"""How many targets are compared at once, how many numbers of stored representations are read at once, and how many
+extra candidates are compared exactly."""
 
 
-class Gallery(Protocol):
-    """Images that are fetched when they are asked for: a split of a data set, say."""
+@final
+class NearestNeighbour(FiberModel, Remembers):
+    """The `n` training images nearest in representation.
 
-    def __len__(self) -> int: ...
+    It stores the `N D` numbers of the representations of N images (10 GB for ImageNet, where D is 2,048), and reads
+    the images that it shows.
 
-    def images(self, indices: Tensor) -> Tensor:
-        """Images `(B, C, H, W)` in [0, 1]."""
+    Args:
+        exclude_below: images whose representation differs from the target's by less than this mean square are left
+            out, for targets that are among the training images.
 
+    Raises:
+        ValueError: a negative number; on sampling, nothing remembered, or fewer images than samples.
 
-class Retrieval(FiberModel, ABC):
-    """A FiberModel that answers from images whose representations it remembers.
-
-    `bank` says which images it wants to remember: those of the training set, the targets themselves
-    (for what transforms the query), or none.
+    Reference: the audits of arXiv 2603.21782 leave out images nearer than 1e-4.
     """
 
     network_calls = 0
-    bank: Bank | None
 
-    def __init__(self) -> None:
+    def __init__(self, exclude_below: float = 0.0) -> None:
         super().__init__()
-        self.gallery: Tensor | Gallery = torch.empty(0)
+        check_number("NearestNeighbour", "exclude_below", exclude_below, least=0)
+        self.exclude_below = exclude_below
+        self.gallery: Tensor | Images = torch.empty(0)
         self.representations = torch.empty(0)
 
-    def remember(self, images: Tensor | Gallery, representations: Tensor) -> Self:
-        """Keeps the representations `(N, *feature_shape)` of N images: `(N, C, H, W)`, or a gallery that yields the
-        same ones whenever it is asked."""
+    def remember(self, images: Images | Tensor, representations: Tensor) -> Self:
+        """Keeps the representations `(N, *feature_shape)` of N images: `(N, C, H, W)`, or a split that returns the
+        same images whenever it is asked.
+
+        Raises:
+            ValueError: no images, other numbers of them, or values out of range.
+        """
         if isinstance(images, Tensor):
-            check_images(images, tuple(images.shape[1:]), f"{type(self).__name__}.remember")
+            check_images(images, tuple(images.shape[1:]), "NearestNeighbour.remember")
         if len(images) != len(representations) or not len(images):
             raise ValueError(
-                f"{type(self).__name__}: expected as many images as representations and at least one, "
+                f"NearestNeighbour: expected as many images as representations and at least one, "
                 f"got {len(images)} and {len(representations)}"
             )
+        check_finite(representations, "NearestNeighbour.remember: representations")
         self.gallery, self.representations = images, representations.flatten(1)
         return self
+
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
+        _, index = self.nearest(h, n, self.exclude_below)
+        return self.pictures(index.T)
 
     def pictures(self, index: Tensor) -> Tensor:
         """The remembered images of indices of any shape, `(*shape, C, H, W)`, on the device of the indices; each is
@@ -74,9 +82,9 @@ class Retrieval(FiberModel, ABC):
         """
         count = len(self.representations)
         if not count:
-            raise ValueError(f"{type(self).__name__}: nothing remembered yet; call remember(images, representations)")
+            raise ValueError("NearestNeighbour: nothing remembered yet; call remember(images, representations)")
         if not 1 <= k <= count:
-            raise ValueError(f"{type(self).__name__}: expected 1 to {count} samples per target, got {k}")
+            raise ValueError(f"NearestNeighbour: expected 1 to {count} samples per target, got {k}")
         flat = h.flatten(1).to(torch.promote_types(h.dtype, torch.float32))
         considered = min(count, k + MARGIN)
         while True:
@@ -89,7 +97,7 @@ class Retrieval(FiberModel, ABC):
                 return distance[:, :k], index.gather(1, order)[:, :k]
             if considered == count:
                 raise ValueError(
-                    f"{type(self).__name__}: fewer than {k} of the {count} remembered images differ from a target by a "
+                    f"NearestNeighbour: fewer than {k} of the {count} remembered images differ from a target by a "
                     f"mean square of {exclude_below} or more"
                 )
             considered = min(count, 4 * considered)
@@ -97,23 +105,6 @@ class Retrieval(FiberModel, ABC):
     def _distances(self, target: Tensor, index: Tensor) -> Tensor:
         known = self.representations[index.to(self.representations.device)].to(target)
         return torch.linalg.vector_norm(known - target, dim=1)
-
-    def recall(self, h: Tensor) -> Tensor:
-        """The remembered image of each representation.
-
-        Raises:
-            ValueError: a representation that none of the remembered images has.
-        """
-        _, index = self.nearest(h)
-        index = index[:, 0]
-        known = self.representations[index.to(self.representations.device)].to(h)
-        gap = (known - h.flatten(1)).abs().amax(1)
-        if (gap / known.abs().amax(1).clamp(min=1)).max() > 1e-3:  # what another device or precision may differ by
-            raise ValueError(
-                f"{type(self).__name__}: target {int(gap.argmax())} is not among the {len(self.gallery)} images it "
-                f"remembers (off by {gap.max():.3g}); it answers for those alone"
-            )
-        return self.pictures(index)
 
 
 def candidates(h: Tensor, known: Tensor, k: int) -> Tensor:

@@ -1,18 +1,83 @@
-"""The query as self-supervised training shows it: what a network is taught to ignore."""
+"""The query under augmentations: what an engineer, or a training, expects the subject to ignore."""
 
-from typing import Any, final
+from abc import ABC, abstractmethod
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
+from fibermodels.core import FiberModel
 from fibermodels.noise import target_generators
-from fibermodels.retrieval import Retrieval
+
+
+class Augmentation(FiberModel, ABC):
+    """A FiberModel that transforms the query itself, and does not look at its representation."""
+
+    network_calls = 0
+
+    @abstractmethod
+    def view(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """One augmented image `(C, H, W)` in [0, 1]."""
+
+    @final
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
+        images = self.queries(x)
+        rows = [
+            torch.stack([self.view(image, own) for _ in range(n)])
+            for image, own in zip(images, target_generators(len(images), generator), strict=True)
+        ]
+        return torch.stack(rows, 1)
 
 
 @final
-class RandomViews(Retrieval):
-    """The query under the augmentations of DINOv2's first global crop: a random crop in the image's size, mirrored,
-    with other colours or none, blurred.
+class Augmented(Augmentation):
+    """The query under random augmentations that an engineer may expect the subject to ignore.
+
+    Args:
+        degrees: largest rotation.
+        translate: largest shift, as a share of the image.
+        brightness: largest relative change of brightness.
+        contrast: largest relative change of contrast.
+        hue: largest shift of the hue, in turns.
+        fill: what comes in at the border: the `mean` colour of the image's border, or the image, mirrored (`reflect`).
+    """
+
+    def __init__(
+        self,
+        degrees: float = 10.0,
+        translate: float = 0.05,
+        brightness: float = 0.2,
+        contrast: float = 0.2,
+        hue: float = 0.5,
+        fill: Literal["mean", "reflect"] = "mean",
+    ) -> None:
+        super().__init__()
+        if fill not in ("mean", "reflect"):
+            raise ValueError(f"fill: expected 'mean' or 'reflect', got '{fill}'")
+        self.degrees, self.translate = degrees, translate
+        self.brightness, self.contrast, self.hue, self.fill = brightness, contrast, hue, fill
+
+    def view(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        from torchvision.transforms.v2 import functional as tv
+
+        u: list[Any] = (2 * torch.rand(6, generator=generator) - 1).tolist()  # six draws in [-1, 1]
+        height, width = image.shape[-2:]
+        shift = [round(self.translate * width * u[1]), round(self.translate * height * u[2])]
+        edge = torch.cat((image[:, 0], image[:, -1], image[:, 1:-1, 0], image[:, 1:-1, -1]), -1)
+        border = edge.mean(-1).tolist()
+        if self.fill == "reflect":
+            image = tv.pad(image, [width // 2, height // 2], padding_mode="reflect")
+        image = tv.affine(image, self.degrees * u[0], shift, 1.0, [0.0, 0.0], fill=border)
+        image = tv.center_crop(image, [height, width])
+        image = tv.adjust_brightness(image, 1 + self.brightness * u[3])
+        image = tv.adjust_contrast(image, 1 + self.contrast * u[4])
+        return tv.adjust_hue(image, self.hue * u[5]).clamp(0, 1)
+
+
+@final
+class RandomViews(Augmentation):
+    """The query under the augmentations of DINOv2's first global crop: a random crop, resized to the image's size, then
+    mirrored, recoloured or made grey, and blurred, each with a probability of its own.
 
     Args:
         scale: least and largest area of the crop, as shares of the image; its proportions are between 3:4 and 4:3.
@@ -23,12 +88,11 @@ class RandomViews(Retrieval):
         saturation: largest relative change of saturation.
         hue: largest shift of the hue, in turns.
         grey: probability to lose all colour.
-        blur: least and largest standard deviation of the Gaussian blur, in pixels, of nine by nine.
+        blur: least and largest standard deviation of the Gaussian blur, in pixels, with a kernel of nine by nine;
+            None does not blur.
 
     Reference: Oquab et al., arXiv 2304.07193, as its public code sets it; the baseline of arXiv 2603.21782.
     """
-
-    bank = "targets"
 
     def __init__(
         self,
@@ -40,12 +104,12 @@ class RandomViews(Retrieval):
         saturation: float = 0.2,
         hue: float = 0.1,
         grey: float = 0.2,
-        blur: list[float] = [0.1, 2.0],  # noqa: B006
+        blur: list[float] | None = [0.1, 2.0],  # noqa: B006
     ) -> None:
         super().__init__()
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale: expected two shares in (0, 1], the smaller first, got {scale}")
-        if len(blur) != 2 or not 0 < blur[0] <= blur[1]:
+        if blur is not None and (len(blur) != 2 or not 0 < blur[0] <= blur[1]):
             raise ValueError(f"blur: expected two positive numbers, the smaller first, got {blur}")
         largest = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
         shares = {"flip": flip, "jitter": jitter, "grey": grey}
@@ -56,16 +120,7 @@ class RandomViews(Retrieval):
         self.scale, self.blur, self.flip, self.jitter, self.grey = scale, blur, flip, jitter, grey
         self.changes = changes
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
-        images = self.recall(h)
-        rows = [
-            torch.stack([self.view(image, own) for _ in range(n)])
-            for image, own in zip(images, target_generators(len(h), generator), strict=True)
-        ]
-        return torch.stack(rows, 1)
-
     def view(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """One augmented image `(C, H, W)` in [0, 1]."""
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as tv
 
@@ -85,6 +140,8 @@ class RandomViews(Retrieval):
                 image = adjust[k](image, by if names[k] == "hue" else 1 + by)
         if grey < self.grey and len(image) == 3:
             image = tv.rgb_to_grayscale(image, num_output_channels=3)
+        if self.blur is None:
+            return image.clamp(0, 1)
         sigma = self.blur[0] + (self.blur[1] - self.blur[0]) * blur
         return tv.gaussian_blur(image, [9, 9], [sigma, sigma]).clamp(0, 1)
 
