@@ -95,9 +95,15 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
     x = ColourDigits("mnist").split("val").images(slice(num_targets))
     with torch.no_grad():
         h = phi(x)
-    prior = Diffusion(VAE(WEIGHTS + "vae.safetensors"), 0, schedule="linear", weights=WEIGHTS + "prior.safetensors")
+    prior = Diffusion(
+        VAE([3, 28, 28], 54, weights=WEIGHTS + "vae.safetensors"),
+        0,
+        schedule="linear",
+        weights=WEIGHTS + "prior.safetensors",
+    )
     flow_map = FlowMap(
-        FiberAutoencoder(WEIGHTS + "fiber_autoencoder.safetensors"), weights=WEIGHTS + "flow_map.safetensors"
+        FiberAutoencoder([3, 28, 28], [48], weights=WEIGHTS + "fiber_autoencoder.safetensors"),
+        weights=WEIGHTS + "flow_map.safetensors",
     )
     prior.eval(), flow_map.eval()
     l2 = FiberDistance("l2")

@@ -313,6 +313,7 @@ devices = {devices}
 # One process sees the union of what two see. No latent noise: the images themselves are the latents.
 from fibermodels.latents import Identity
 from fibermodels.models import FlowMap, NormalizingFlow
+from fibermodels.nn import AffineCouplings
 torch.manual_seed(0)
 from fibermodels.core import LatentSpace
 class Crop(Identity):
@@ -338,7 +339,7 @@ trainer.fit(Training(model, subject()), datamodule=ColourDigits(batch_size=64 //
 @pytest.mark.parametrize(
     "model",
     [
-        "NormalizingFlow(Crop(), 6, width=16, blocks=2)",
+        "NormalizingFlow(Crop(), [6], AffineCouplings(width=16, blocks=2))",
         "FlowMap(Crop(), 6, width=16, blocks=2, time_dim=8, instantaneous=0.0)",
         "FlowMap(Crop(), 6, width=16, blocks=2, time_dim=8, instantaneous=0.0, derivative='difference')",
     ],
