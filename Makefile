@@ -70,7 +70,7 @@ subject: $(VENV)/installed  ## retrain the committed subject of colour MNIST (10
 FIRST := colour_mnist/fiber_autoencoder-1
 fiber-autoencoder: $(VENV)/installed  ## train the latent space of colour MNIST anew (15 minutes on a CPU; short of the committed one)
 	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name $(FIRST) --model.learner.init_args.scale 3 \
-		--model.learner.init_args.tau 0.15 --model.lr 0.002 --ema_decay 0 --trainer.max_epochs 10
+		--model.learner.init_args.tau 0.15 --model.learning_rate 0.002 --ema_decay 0 --trainer.max_epochs 10
 	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --start_from runs/$(FIRST)/checkpoints/last.ckpt
 	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt \
 		--out $(WEIGHTS)/fiber_autoencoder --half true --overwrite true

@@ -6,24 +6,15 @@ Scores every pair of the grid, skipping what is done, writes `choice.csv` and pr
 apply it to the test split. FeatInv chooses both for each subject by the match of the top predictions.
 """
 
-import csv
 import json
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
 from jsonargparse import auto_cli
+from runner import call, scored, write_table
 
 LARGER_IS_BETTER = ("cosine", "top1_match", "top5_match", "mean_reciprocal_rank")
 """Metrics of which the largest value is chosen; of the others it is the smallest."""
-
-
-def call(*arguments: object) -> None:
-    """Runs one of the project's scripts; its output and its failure are ours."""
-    command = [sys.executable, *map(str, arguments)]
-    print("$ python " + " ".join(command[1:]), flush=True)
-    subprocess.run(command, check=True)
 
 
 def best(rows: list[dict[str, float]], metric: str) -> dict[str, float]:
@@ -65,15 +56,13 @@ def main(
     for strength, scale in product(strengths, scales):
         result = out / f"strength{strength:g}-scale{scale:g}"
         options = ("--model.control_strength", strength, "--model.guidance_scale", scale)
-        if not (result / "metrics.json").exists():
+        if not scored(result):
             call("evaluate.py", "--checkpoint", checkpoint, *options, "--split", "val", *size, "--out", result)
         values = json.loads((result / "metrics.json").read_text())
         rows.append({"control_strength": strength, "guidance_scale": scale, **values})
     chosen = best(rows, metric)
-    with (out / "choice.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), restval="")
-        table.writeheader()
-        table.writerows(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    write_table([{name: row.get(name, "") for name in names} for row in rows], out / "choice")
     strength, scale = chosen["control_strength"], chosen["guidance_scale"]
     print(f"best {metric}: {chosen[metric]:.4g}. For the test split:")
     print(

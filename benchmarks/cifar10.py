@@ -1,33 +1,38 @@
 """The rehearsal on real images: inverters of two CIFAR-10 classifiers, trained, sampled and scored.
 
-    FIBERMODELS_DATA=... python benchmarks/cifar10.py [--only "['*-spatial']"] [--score false]
+    FIBERMODELS_DATA=... python benchmarks/cifar10.py [--only "['*-spatial']"] [--score_too false]
 
 Below the data root it expects `cifar10_images.zip` (folders `train/CLASS` and `test/CLASS`; unpacked once into `data/`)
 and `weights/cifar10_resnet{20,56}.safetensors`. What is trained or scored already is left as it is, so a run that was
-interrupted goes on, and two processes with other patterns share the work (`--score false` first, for honest timings).
+interrupted goes on, and two processes with other patterns share the work (train with `--score_too false` first, for
+honest timings).
 """
 
 import os
-import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from jsonargparse import auto_cli
+from runner import RUNS, Row, compare, publish, score, score_run, scored, train, wanted
 
 CONFIGS = Path("configs/cifar10")
-SUBJECTS = Path("configs/parts/cifar10")
+PARTS = Path("configs/parts/cifar10")
 RESULTS = Path("results/cifar10")
-RUNS = Path("runs/cifar10")
 WEIGHTS = Path("data/weights/cifar10")
 IMAGES = Path("data/cifar10_images")
 
 EPOCH = 1531
-"""Steps."""
+"""Steps of 32 images."""
 
-SHAPES = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}
+CUTS = ("spatial", "pooled", "logits")
+
+
+def subject(name: str) -> list[object]:
+    """The options that name the subject `<network>-<cut>`."""
+    network, _, cut = name.partition("-")
+    return ["--subject", PARTS / f"{network}.yaml", "--subject.init_args.layer", cut]
 
 
 @dataclass(frozen=True)
@@ -53,56 +58,20 @@ class Training:
     weight: float = 0.0
 
     @property
-    def name(self) -> str:
-        """`<config>[-lambda<weight>]-<subject>[-<variant>]`."""
-        weight = f"-lambda{self.weight:g}" if self.weight else ""
-        return f"{self.config}{weight}-{self.subject}" + (f"-{self.variant}" if self.variant else "")
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """One model that is not trained here: a baseline, a guided prior, or a trained model with something around it.
-
-    Args:
-        config: the config's name.
-        subject: the network and its cut.
-        variant: what the name ends with.
-        changes: keys below `model.init_args`, and their values.
-        targets: test images whose fibers are sampled.
-        samples: of each.
-    """
-
-    config: str
-    subject: str
-    variant: str = ""
-    changes: tuple[tuple[str, object], ...] = ()
-    targets: int = 500
-    samples: int = 2
-
-    @property
-    def name(self) -> str:
+    def series(self) -> str:
         """`<config>-<subject>[-<variant>]`."""
         return f"{self.config}-{self.subject}" + (f"-{self.variant}" if self.variant else "")
 
-
-def around(cut: str) -> tuple[tuple[str, object], ...]:
-    """Changes of `feedback` that put the diffusion model of a cut of ResNet-20 in the place of the flow map."""
-    inner = "model.init_args"
-    return (
-        ("model.class_path", "fibermodels.models.RepresentationDiffusion"),
-        (f"{inner}.latents", SUBJECTS / "pixels.yaml"),
-        (f"{inner}.feature_shape", SHAPES[cut]),
-        (f"{inner}.channels", "[48,96]"),
-        (f"{inner}.steps", 10),
-        (f"{inner}.weights", WEIGHTS_OF.format(f"{DIFFUSION}-resnet20-{cut}")),
-    )
+    @property
+    def name(self) -> str:
+        """`<config>[-lambda<weight>]-<subject>[-<variant>]`."""
+        weight = f"-lambda{self.weight:g}" if self.weight else ""
+        return self.series.replace(self.config, self.config + weight, 1)
 
 
-WEIGHTS_OF = "runs/cifar10/{}/model.safetensors"
-DIFFUSION, FLOW_MAP, CONTROLNET = "representation_diffusion", "representation_flow_map", "controlnet_inverter"
+DIFFUSION, FLOW_MAP, CONTROLNET = "diffusion", "flow_map", "controlnet_inverter"
 BASE, MAP, CONTINUED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "prior-continued"
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
-ON_FIBER = WEIGHTS_OF.format(MAP_ON_FIBER)
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
@@ -120,26 +89,79 @@ TRAININGS = [
 ]
 """What is trained, in this order: everything starts from what stands above it, or from the prior."""
 
+
+def published(name: str) -> Path:
+    """The exported weights of a run, which other rows read."""
+    return RUNS / "cifar10" / name / "model.safetensors"
+
+
+def inner(cut: str) -> dict[str, object]:
+    """Changes of `feedback` that put the diffusion model of a cut of ResNet-20 in the place of the flow map."""
+    shape = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}[cut]
+    weights = published(f"{DIFFUSION}-resnet20-{cut}")
+    own = {"feature_shape": shape, "weights": weights}
+    return {"model": PARTS / f"{DIFFUSION}.yaml"} | {f"model.init_args.{key}": value for key, value in own.items()}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """One model that is not trained here: a baseline, a guided prior, or a trained model with something around it.
+
+    Args:
+        subject: the network and its cut.
+        row: the result.
+    """
+
+    subject: str
+    row: Row
+
+
+def sampling(
+    config: str,
+    cut: str,
+    variant: str = "",
+    targets: int = 500,
+    samples: int = 2,
+    network: str = "resnet20",
+    **own: object,
+) -> Sampling:
+    """`<config>-<network>-<cut>[-<variant>]`, with `Row`'s other arguments."""
+    name = f"{config}-{network}-{cut}" + (f"-{variant}" if variant else "")
+    return Sampling(f"{network}-{cut}", Row(name, config, targets=targets, samples=samples, **own))  # type: ignore[arg-type]
+
+
 SAMPLINGS = [
-    *(Sampling("nearest_neighbour", f"resnet20-{cut}") for cut in SHAPES),
-    *(Sampling("nearest_neighbour", f"resnet56-{cut}", targets=250) for cut in SHAPES),
-    *(Sampling("augmented", f"resnet20-{cut}") for cut in SHAPES),
-    Sampling("prior_samples", "resnet20-spatial", targets=250),
-    *(Sampling("ndtm", f"resnet20-{cut}", targets=32, samples=1) for cut in SHAPES),
-    *(Sampling("dps", "resnet20-spatial", f"scale{scale:g}", (("strength", scale),), 100) for scale in (1, 3, 10)),
-    *(Sampling("feedback", "resnet20-spatial", f"steps{steps}", (("steps", steps),)) for steps in (1, 3)),
-    Sampling(
-        "feedback", "resnet20-spatial", "lambda1", (("model.init_args.weights", WEIGHTS_OF.format(MAP_ON_FIBER)),)
+    *(sampling("nearest_neighbour", cut) for cut in CUTS),
+    *(sampling("nearest_neighbour", cut, targets=250, network="resnet56") for cut in CUTS),
+    *(sampling("augmented", cut) for cut in CUTS),
+    sampling("prior_samples", "spatial", targets=250),
+    *(sampling("ndtm", cut, targets=32, samples=1) for cut in CUTS),
+    *(
+        sampling(
+            "dps",
+            "spatial",
+            f"scale{scale}",
+            100,
+            series="dps-resnet20-spatial",
+            knobs={"scale": scale},
+            changes={"strength": scale},
+        )
+        for scale in (1, 3, 10)
     ),
-    *(Sampling("feedback", f"resnet20-{cut}", DIFFUSION, around(cut), 250, 1) for cut in SHAPES),
+    *(
+        sampling(
+            "feedback",
+            "spatial",
+            f"steps{steps}",
+            series="feedback-resnet20-spatial",
+            knobs={"steps": steps},
+            changes={"steps": steps},
+        )
+        for steps in (1, 3)
+    ),
+    sampling("feedback", "spatial", "lambda1", changes={"model.init_args.weights": published(MAP_ON_FIBER)}),
+    *(sampling("feedback", cut, DIFFUSION, 250, 1, changes=inner(cut)) for cut in CUTS),
 ]
-
-
-def call(*arguments: object) -> None:
-    """Runs one of the project's scripts, which may import what a user brings; its output and failure are ours."""
-    command = [sys.executable, *map(str, arguments)]
-    print("$ python " + " ".join(command[1:]), flush=True)
-    subprocess.run(command, check=True, env={**os.environ, "FIBERMODELS_IMPORTS": "examples"})
 
 
 def unpack() -> None:
@@ -155,20 +177,11 @@ def unpack() -> None:
     unfinished.replace(IMAGES)
 
 
-def train(training: Training) -> Path:
-    """Trains one model, or resumes it, or finds it done; returns its checkpoint."""
-    folder = RUNS / training.name
-    last = folder / "checkpoints" / "last.ckpt"
-    if (folder / "done").exists():
-        return last
-    cut, epochs = training.subject.partition("-")[2], -(-training.steps // EPOCH)
-    own = [
-        "--name",
-        f"cifar10/{training.name}",
-        "--subject",
-        SUBJECTS / f"{training.subject}.yaml",
-        "--model.learner.init_args.feature_shape",
-        SHAPES[cut],
+def train_inverter(training: Training) -> Path:
+    """Trains one inverter, or resumes it, or finds it done; returns its checkpoint."""
+    epochs = -(-training.steps // EPOCH)
+    own: list[object] = [
+        *subject(training.subject),
         "--trainer.max_epochs",
         epochs,
         "--trainer.limit_train_batches",
@@ -179,101 +192,67 @@ def train(training: Training) -> Path:
         0.998 if training.steps >= 1000 else 0.99,
         *training.options,
     ]
-    if last.exists():
-        own += ["--ckpt_path", "last"]
-    elif training.start:
+    if training.start:
         same = training.start.endswith(training.subject) and training.start.startswith(training.config)
-        own += ["--start_from" if same else "--adapt_from", RUNS / training.start / "checkpoints" / "last.ckpt"]
-    call("train.py", "--config", CONFIGS / f"{training.config}.yaml", *own)
-    (folder / "done").touch()
-    return last
+        start = RUNS / "cifar10" / training.start / "checkpoints" / "last.ckpt"
+        own += ["--start_from" if same else "--adapt_from", start]
+    return train(CONFIGS / f"{training.config}.yaml", f"cifar10/{training.name}", *own)
 
 
 def train_prior() -> None:
     """Trains the unconditional prior, at first in batches of 128, and publishes it where the configs expect it."""
-    first = RUNS / "prior" / "checkpoints" / "last.ckpt"
-    small = ("--data", SUBJECTS / "data.yaml", "--trainer.max_epochs", 2, "--ema_decay", 0.998)
-    for name, own in (("prior", ()), (CONTINUED, (*small, "--adapt_from", first))):
-        folder = RUNS / name
-        started = (folder / "checkpoints" / "last.ckpt").exists()
-        own = (*own[:-2], "--ckpt_path", "last") if started else own
-        if not (folder / "done").exists():
-            call("train.py", "--config", CONFIGS / "prior.yaml", "--name", f"cifar10/{name}", *own)
-            (folder / "done").touch()
-    publish(RUNS / CONTINUED / "checkpoints" / "last.ckpt", WEIGHTS / "prior")
+    config = CONFIGS / "prior.yaml"
+    first = train(config, "cifar10/prior")
+    small = ("--data", PARTS / "data.yaml", "--trainer.max_epochs", 2, "--ema_decay", 0.998)
+    publish(train(config, f"cifar10/{CONTINUED}", *small, "--adapt_from", first), WEIGHTS / "prior", "--half", "true")
 
 
-def publish(checkpoint: Path, out: Path) -> None:
-    """Exports a checkpoint in 16 bits, unless that was done."""
-    if not out.with_suffix(".safetensors").exists():
-        call("export.py", "--checkpoint", checkpoint, "--out", out, "--half", "true")
-
-
-def judged(subject: str) -> list[object]:
+def judged(name: str) -> list[object]:
     """The options that name who looks at samples: the subject's own classifier, the other one, and the features."""
-    own, _, _ = subject.partition("-")
+    own, _, _ = name.partition("-")
     other = {"resnet20": "resnet56", "resnet56": "resnet20"}[own]
-    return [
-        "--classifier",
-        SUBJECTS / f"{own}-logits.yaml",
-        f"--judges.{other}",
-        SUBJECTS / f"{other}-logits.yaml",
-        "--features.resnet56",
-        SUBJECTS / "resnet56-pooled.yaml",
-    ]
+    classifiers = ("--classifier", PARTS / f"{own}.yaml", f"--judges.{other}", PARTS / f"{other}.yaml")
+    return [*classifiers, "--features.resnet56", PARTS / "resnet56-pooled.yaml"]
 
 
-def main(only: list[str] | None = None, score: bool = True, seed: int = 0) -> None:
+def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0) -> None:
     """Trains, samples, scores and compares.
 
     Args:
         only: patterns of names, to do alone.
-        score: False trains only.
+        score_too: False trains only.
         seed: of the samples.
     """
-
-    def wanted(name: str) -> bool:
-        return not only or any(fnmatch(name, pattern) for pattern in only)
-
     unpack()
     train_prior()
     for training in TRAININGS:
-        if not wanted(training.name):
+        if not wanted(training.name, only):
             continue
-        checkpoint, out = train(training), RESULTS / training.name
-        if training.name == BASE:
-            publish(checkpoint, WEIGHTS / DIFFUSION)
-        if training.name == f"{FLOW_MAP}-resnet20-spatial":
-            publish(checkpoint, WEIGHTS / FLOW_MAP)
-        if training.name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in SHAPES)):
-            publish(checkpoint, Path(WEIGHTS_OF.format(training.name)).with_suffix(""))
-        if score and not (out / "metrics.json").exists():
+        checkpoint = train_inverter(training)
+        if training.name in (BASE, MAP):
+            publish(checkpoint, WEIGHTS / training.config, "--half", "true")
+        if training.name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS)):
+            publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
+        if score_too and not scored(RESULTS / training.name):
             targets = 500 if training.subject.startswith("resnet20") else 250
-            size = ("--num_targets", targets, "--samples_per_target", 2, "--seed", seed)
-            own = ("--checkpoint", checkpoint, "--name", training.name, "--out", out)
-            call("evaluate.py", *own, *size, *judged(training.subject))
-    for sampling in SAMPLINGS if score else []:
-        out = RESULTS / sampling.name
-        if not wanted(sampling.name) or (out / "metrics.json").exists():
-            continue
-        changes = [part for key, value in sampling.changes for part in (f"--model.init_args.{key}", value)]
-        size = ["--num_targets", sampling.targets, "--samples_per_target", sampling.samples, "--seed", seed]
-        own = ["--model", CONFIGS / f"{sampling.config}.yaml", "--subject", SUBJECTS / f"{sampling.subject}.yaml"]
-        call("evaluate.py", *own, *changes, *size, *judged(sampling.subject), "--out", out, "--name", sampling.name)
-    if score:
-        compare()
+            row = Row(training.name, series=training.series, targets=targets, samples=2, seed=seed)
+            score_run(row, checkpoint, RESULTS, *judged(training.subject))
+    for each in SAMPLINGS if score_too else []:
+        if wanted(each.row.name, only) and not scored(RESULTS / each.row.name):
+            options = (*subject(each.subject), *judged(each.subject), "--seed", seed)
+            score(each.row, CONFIGS, RESULTS, *options)
+    if score_too:
+        compare_all()
 
 
-def compare() -> None:
+def compare_all() -> None:
     """A table and a figure of each subject's results, and one table across subjects."""
-    done = [folder.parent for folder in sorted(RESULTS.glob("*/metrics.json"))]
-    for name in ("resnet20", "resnet56"):
-        for cut in SHAPES:
-            rows = [folder for folder in done if f"{name}-{cut}" in folder.name]
-            if rows:
-                out = RESULTS / f"{name}-{cut}"
-                call("evaluate.py", "--compare", *rows, "--out", out, "--overwrite", "true")
-    call("evaluate.py", "--compare", *done, "--across_subjects", "true", "--out", RESULTS, "--overwrite", "true")
+    names = [each.name for each in TRAININGS] + [each.row.name for each in SAMPLINGS]
+    done = [RESULTS / name for name in sorted(names)]
+    for network in ("resnet20", "resnet56"):
+        for cut in CUTS:
+            compare([folder for folder in done if f"{network}-{cut}" in folder.name], RESULTS / f"{network}-{cut}")
+    compare(done, RESULTS, "--across_subjects", "true")
 
 
 if __name__ == "__main__":

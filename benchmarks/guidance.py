@@ -1,118 +1,120 @@
-"""Guided and refined models on colour MNIST: samples and scores every row, skipping what is done.
+"""Guided and refined models on colour MNIST: it samples and scores every row, and skips what is done.
 
     python benchmarks/guidance.py [--only '[ndtm*]'] [--scale 0.1]
 
-Each row is a config of `configs/colour_mnist` with a few of its keys changed. Rows that need minutes per
-hundred targets are scored on fewer of them, as their `metrics.json` says; `colour_kl_floor` is what exact samples
-score on as many.
+Each row is a config of `configs/colour_mnist` with a few of its keys changed. Rows that need minutes per hundred
+targets are scored on fewer of them, as their `metrics.json` says; `colour_kl_floor` is what exact samples score on as
+many.
 """
 
-import subprocess
-import sys
-from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from jsonargparse import auto_cli
+from runner import Row, compare, score, scored, wanted
 
 CONFIGS = Path("configs/colour_mnist")
+PARTS = Path("configs/parts/colour_mnist")
 RESULTS = Path("results/colour_mnist")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One result.
-
-    Args:
-        config: the config's name.
-        variant: what the result's name ends with.
-        changes: keys below `model.init_args`, and their values.
-        targets: test digits whose fibers are sampled.
-        samples: samples of each.
-        seed: of the samples.
-    """
-
-    config: str
-    variant: str = ""
-    changes: tuple[tuple[str, object], ...] = ()
-    targets: int = 1000
-    samples: int = 1
-    seed: int = 0
-
-    @property
-    def name(self) -> str:
-        """`<config>[-<variant>]`."""
-        return self.config + (f"-{self.variant}" if self.variant else "")
-
 
 GAMMAS = {1: 0.2, 2: 0.4, 5: 1.0, 10: 2.0}
 """The published strengths of NDTM, in units of the config's."""
 
-INNER = "guidance.init_args"
+NOISE = {"model": PARTS / "decoded_noise.yaml"}
+MODELS = {
+    name: {"model": PARTS / f"{name}.yaml"} for name in ("flow_matching", "normalizing_flow", "flow_matching-vae")
+}
+"""What is refined in the place of the config's own model."""
+
+STEPS, INNER = "sampler.init_args.steps", "guidance.init_args"
 ABLATIONS = {
-    "base": (),
-    "steps25": (("steps", 25), ("strength", 2.0)),
-    "steps100": (("steps", 100), ("strength", 0.5)),
-    "inner2": ((f"{INNER}.inner", 2),),
-    "inner5": ((f"{INNER}.inner", 5),),
-    "kappa0": ((f"{INNER}.kappa", 0.0),),
-    "kappa0.1": ((f"{INNER}.kappa", 0.1),),
-    "tau0.01": ((f"{INNER}.tau", 0.01),),
-    "tau1": ((f"{INNER}.tau", 1.0),),
-    "renoised": (("target", "renoised"),),
+    "base": {},
+    "steps25": {STEPS: 25, "strength": 2.0},
+    "steps100": {STEPS: 100, "strength": 0.5},
+    "inner2": {f"{INNER}.inner": 2},
+    "inner5": {f"{INNER}.inner": 5},
+    "kappa0": {f"{INNER}.kappa": 0.0},
+    "kappa0.1": {f"{INNER}.kappa": 0.1},
+    "tau0.01": {f"{INNER}.tau": 0.01},
+    "tau1": {f"{INNER}.tau": 1.0},
 }
 """Of NDTM at gamma 5; the steps with the total control kept."""
 
+
+def feedback(variant: str, steps: int, seed: int = 0, **changes: object) -> Row:
+    """Condition feedback on the flow map, on all test digits."""
+    own = {"steps": steps, **changes}
+    knobs = {name: float(value) for name, value in own.items() if isinstance(value, (int, float))}
+    name = f"feedback-flow_map-{variant}"
+    return Row(name, "feedback", "feedback-flow_map", knobs, own, targets=10_000, samples=4, seed=seed)
+
+
+def ndtm(series: str, config: str = "ndtm", targets: int = 1000, **changes: object) -> list[Row]:
+    """NDTM on a prior, at the published strengths."""
+    return [
+        Row(f"{series}-gamma{gamma}", config, series, {"gamma": gamma}, {"strength": strength, **changes}, targets)
+        for gamma, strength in GAMMAS.items()
+    ]
+
+
+def dps(series: str, **changes: object) -> list[Row]:
+    """DPS on a prior, at three scales."""
+    return [
+        Row(f"{series}-scale{scale:g}", series, series, {"scale": scale}, {"strength": scale, **changes})
+        for scale in (0.3, 1.0, 3.0)
+    ]
+
+
 STUDY = [
-    *(
-        Row("feedback-flow_map", f"steps1-size{size}", (("steps", 1), ("step_size", size)), targets=10_000, samples=4)
-        for size in (0.5, 1.25)
-    ),
-    *(
-        Row("feedback-flow_map", f"steps1-seed{seed}", (("steps", 1),), targets=10_000, samples=4, seed=seed)
-        for seed in (1, 2)
-    ),
-    Row("feedback-flow_map", "steps6-memory2", (("steps", 6), ("memory", 2)), targets=10_000, samples=4),
+    *(feedback(f"steps1-size{size}", 1, step_size=size) for size in (0.5, 1.25)),
+    *(feedback(f"steps1-seed{seed}", 1, seed) for seed in (1, 2)),
+    feedback("steps6-memory2", 6, memory=2),
 ]
 """Of condition feedback: its step, its secants, other seeds."""
 
+FEEDBACK = [*(feedback(f"steps{steps}", steps) for steps in (1, 2, 3, 6)), *STUDY]
+ABLATED = [
+    *(Row(f"ndtm-ablation-{name}", "ndtm", changes=changes, targets=200) for name, changes in ABLATIONS.items()),
+    Row("ndtm-ablation-renoised", "ndtm-renoised", targets=200),
+]
 ROWS = [
+    *FEEDBACK,
     *(
-        Row("feedback-flow_map", f"steps{steps}", (("steps", steps),), targets=10_000, samples=4)
-        for steps in (1, 2, 3, 6)
+        Row(f"feedback-{name}", "feedback", changes=changes, targets=10_000, samples=4)
+        for name, changes in {"decoded_noise": NOISE, **MODELS}.items()
     ),
+    Row("projection-flow_map", "projection"),
+    *(Row(f"projection-{name}", "projection", changes=MODELS[name]) for name in ("flow_matching", "normalizing_flow")),
+    Row("projection-flow_matching-vae", "projection-vae"),
+    Row("langevin-flow_matching-vae", "langevin", targets=500),
+    Row("latent_descent", "latent_descent"),
+    Row("pixel_descent", "pixel_descent"),
+    Row("prior_samples", "prior_samples", targets=2000),
+    *ndtm("ndtm"),
+    *ndtm("ndtm-uncorrelated", prior=PARTS / "prior-uncorrelated.yaml"),
+    *ndtm("ndtm-pixels", targets=128, prior=PARTS / "prior-pixels.yaml"),
+    *ndtm("ndtm-pixels-uncorrelated", targets=128, prior=PARTS / "prior-pixels-uncorrelated.yaml"),
+    *ABLATED,
+    *ndtm("ndtm-flow_matching", "ndtm-flow_matching"),
+    *dps("dps"),
+    *dps("dps-flow_matching"),
     *(
-        Row(f"feedback-{model}", targets=10_000, samples=4)
-        for model in ("decoded_noise", "flow_matching", "normalizing_flow", "flow_matching-vae")
-    ),
-    *STUDY,
-    *(Row(f"projection-{model}") for model in ("flow_map", "flow_matching", "normalizing_flow", "flow_matching-vae")),
-    Row("langevin-flow_matching-vae", targets=500),
-    Row("latent_descent"),
-    Row("pixel_descent"),
-    Row("prior_samples", targets=2000),
-    *(Row("ndtm", f"gamma{gamma}", (("strength", strength),)) for gamma, strength in GAMMAS.items()),
-    *(Row("ndtm-uncorrelated", f"gamma{gamma}", (("strength", strength),)) for gamma, strength in GAMMAS.items()),
-    *(Row("ndtm-pixels", f"gamma{gamma}", (("strength", strength),), 128) for gamma, strength in GAMMAS.items()),
-    *(
-        Row("ndtm-pixels-uncorrelated", f"gamma{gamma}", (("strength", strength),), 128)
-        for gamma, strength in GAMMAS.items()
-    ),
-    *(Row("ndtm-ablation", variant, changes, 200) for variant, changes in ABLATIONS.items()),
-    *(Row("ndtm-flow_matching", f"gamma{gamma}", (("strength", strength),)) for gamma, strength in GAMMAS.items()),
-    *(Row("dps", f"scale{scale:g}", (("strength", scale),)) for scale in (0.3, 1.0, 3.0)),
-    *(Row("dps-flow_matching", f"scale{scale:g}", (("strength", scale),)) for scale in (0.3, 1.0, 3.0)),
-    *(
-        Row("dps-target_rms", f"{goal:g}", (("target_rms", goal),), targets=200, samples=4)
+        Row(
+            f"dps-target_rms-{goal:g}",
+            "dps-target_rms",
+            "dps-target_rms",
+            {"target": goal},
+            {"target_rms": goal},
+            200,
+            4,
+        )
         for goal in (0.35, 0.28, 0.22)
     ),
-    Row("moment_matching", targets=100),
-    Row("equidiff", targets=32),
-    Row("dig_in", targets=32),
-    Row("maco", targets=64),
-    Row("pixel_optimisation", targets=64),
+    Row("moment_matching", "moment_matching", targets=100),
+    Row("equidiff", "equidiff", targets=32),
+    Row("dig_in", "dig_in", targets=32),
+    Row("maco", "maco", targets=64),
+    Row("pixel_optimisation", "pixel_optimisation", targets=64),
 ]
-
 
 AMORTISED = (
     "oracle",
@@ -128,15 +130,8 @@ AMORTISED = (
 """What the figure shows beside them (`benchmarks/colour_mnist.py`)."""
 
 
-def call(*arguments: object) -> None:
-    """Runs one of the project's scripts; its output and its failure are ours."""
-    command = [sys.executable, *map(str, arguments)]
-    print("$ python " + " ".join(command[1:]), flush=True)
-    subprocess.run(command, check=True)
-
-
 def main(only: list[str] | None = None, scale: float = 1.0, results: Path = RESULTS) -> None:
-    """Samples and scores.
+    """Samples, scores and compares.
 
     Args:
         only: patterns of results' names, to do alone.
@@ -144,28 +139,13 @@ def main(only: list[str] | None = None, scale: float = 1.0, results: Path = RESU
         results: the folder of the results.
     """
     for row in ROWS:
-        out = results / row.name
-        if (out / "metrics.json").exists() or (only and not any(fnmatch(row.name, pattern) for pattern in only)):
-            continue
-        config = "ndtm" if row.config == "ndtm-ablation" else row.config
-        changes = [part for key, value in row.changes for part in (f"--model.init_args.{key}", value)]
-        size = (
-            "--num_targets",
-            max(2, int(scale * row.targets)),
-            "--samples_per_target",
-            row.samples,
-            "--seed",
-            row.seed,
-        )
-        call("evaluate.py", "--model", CONFIGS / f"{config}.yaml", *changes, *size, "--out", out, "--name", row.name)
-    ablations = [row.name for row in ROWS if row.config == "ndtm-ablation"]
-    study = [row.name for row in STUDY]
-    others = [*AMORTISED, *(row.name for row in ROWS if row.name not in (*ablations, *study))]
-    steps = [row.name for row in ROWS if row.config == "feedback-flow_map"]
-    for table, names in (("guidance", others), ("ndtm_ablation", ablations), ("feedback", steps)):
-        done = [results / name for name in names if (results / name / "metrics.json").exists()]
-        if done:
-            call("evaluate.py", "--compare", *done, "--out", results / table, "--overwrite", "true")
+        if wanted(row.name, only) and not scored(results / row.name):
+            score(row, CONFIGS, results, scale=scale)
+    aside = [row.name for row in (*ABLATED, *STUDY)]
+    shown = [*AMORTISED, *(row.name for row in ROWS if row.name not in aside)]
+    compare([results / name for name in shown], results / "guidance")
+    compare([results / row.name for row in ABLATED], results / "ndtm_ablation")
+    compare([results / row.name for row in FEEDBACK], results / "feedback")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the generative network, the fiber RMS it reaches, and by how much the published 
 `results/colour_mnist/guidance_cost.{md,csv}`.
 """
 
-import csv
 import statistics
 import time
 from collections.abc import Callable
@@ -16,20 +15,20 @@ from typing import Any
 
 import torch
 from jsonargparse import auto_cli
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from runner import show, write_table
 from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.core import FiberModel
 from fibermodels.data.colour_digits import ColourDigits
-from fibermodels.diffusion import Prior
+from fibermodels.diffusion import Ancestral, Prior
 from fibermodels.evaluation.results import commit
 from fibermodels.evaluation.scoring import device_name
 from fibermodels.guidance import NDTM, ConditionFeedback, FiberDistance, FiberProjection, Guided
 from fibermodels.latents import VAE, FiberAutoencoder
 from fibermodels.models import Diffusion, FlowMap
+from fibermodels.nn import MLP
 from fibermodels.noise import seeded
 from fibermodels.subjects import DecolorisedEncoder
 
@@ -97,19 +96,22 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
         h = phi(x)
     prior = Diffusion(
         VAE([3, 28, 28], 54, weights=WEIGHTS + "vae.safetensors"),
-        0,
+        [],
+        MLP(),
         schedule="linear",
         weights=WEIGHTS + "prior.safetensors",
     )
     flow_map = FlowMap(
         FiberAutoencoder([3, 28, 28], [48], weights=WEIGHTS + "fiber_autoencoder.safetensors"),
+        [48],
+        MLP(),
         weights=WEIGHTS + "flow_map.safetensors",
     )
     prior.eval(), flow_map.eval()
     l2 = FiberDistance("l2")
 
     def ndtm(steps: int, gamma: float) -> Guided:
-        return Guided(prior, phi, NDTM(gamma, kappa=7.5e-3 / (gamma / 5) ** 2), l2, steps, "ancestral")
+        return Guided(prior, phi, NDTM(gamma, kappa=7.5e-3 / (gamma / 5) ** 2), l2, Ancestral(steps))
 
     def sampled(model: FiberModel) -> Callable[[], tuple[Tensor, str, str]]:
         return lambda: (model.sample(h, 1, seeded("cost"))[0], f"{model.network_calls}", _backward(model))
@@ -144,29 +146,15 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
     for name, row in rows.items():
         own = statistics.median(seconds[name])
         row |= {"s / sample": f"{own:.1e}", "published / this": f"{slowest / own:.3g}"}
-    out.mkdir(parents=True, exist_ok=True)
-    _write(list(rows.values()), out, f"{num_targets} targets at once on {device_name('cpu')}, commit {commit()}")
+    note = f"{num_targets} targets at once on {device_name('cpu')}, commit {commit()}."
+    write_table(list(rows.values()), out / "guidance_cost", note)
+    show(list(next(iter(rows.values()))), (row.values() for row in rows.values()))
 
 
 def _backward(model: FiberModel) -> str:
     if isinstance(model, Guided):
-        return str(model.network_calls - model.steps)
+        return str(model.network_calls - model.sampler.steps)
     return "decoder: 48 a step" if isinstance(model, FiberProjection) else "0"
-
-
-def _write(rows: list[dict[str, Any]], out: Path, note: str) -> None:
-    titles = list(rows[0])
-    with (out / "guidance_cost.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, titles)
-        writer.writeheader()
-        writer.writerows(rows)
-    lines = [titles, ["---"] * len(titles), *(list(row.values()) for row in rows)]
-    table = "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
-    (out / "guidance_cost.md").write_text(f"{table}\n{note[0].upper() + note[1:]}.\n")
-    shown = Table(*titles)
-    for row in rows:
-        shown.add_row(*map(str, row.values()))
-    Console(width=140).print(shown)
 
 
 if __name__ == "__main__":

@@ -7,22 +7,22 @@ another digit's latent (is `z` independent of `h`?), from standard normal noise,
 matching after a short training. Writes `results/latent_space/study.{csv,md}`, one row per variant.
 """
 
-import csv
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import auto_cli
+from runner import call, read_table, write_table
 from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.core import FiberSamples, LatentSpace, Subject
+from fibermodels.diffusion import Midpoint
 from fibermodels.latents import FiberAutoencoder
 from fibermodels.metrics import colour_kl
 from fibermodels.models import FlowMatching
+from fibermodels.nn import MLP
 from fibermodels.noise import seeded
 from fibermodels.training import load
 
@@ -49,8 +49,7 @@ def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, Any]:
     last = Path("runs") / name / "checkpoints" / "last.ckpt"
     options = [f"{INIT}{key}={value}" for key, value in VARIANTS[variant].items()]
     state = ["--ckpt_path", "last"] if last.exists() else []
-    command = ["train.py", "--config", CONFIG, "--name", name, "--trainer.max_epochs", str(epochs), *options, *state]
-    subprocess.run([sys.executable, *command], check=True)
+    call("train.py", "--config", CONFIG, "--name", name, "--trainer.max_epochs", epochs, *options, *state)
     run = load(last)
     subject, space = run.subject, run.model
     if subject is None or not isinstance(space, FiberAutoencoder):
@@ -63,7 +62,7 @@ def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, Any]:
 def short_flow(space: LatentSpace, x: Tensor, h: Tensor) -> FlowMatching:
     """A small flow matching over the space, trained on the images `x`."""
     torch.manual_seed(0)
-    flow = FlowMatching(space, h.shape[1], width=256, blocks=4, steps=4)
+    flow = FlowMatching(space, [h.shape[1]], MLP(width=256), Midpoint(4))
     with torch.no_grad():
         moments = [space.moments(*part) for part in zip(x.split(1000), h.split(1000), strict=True)]
     mean, std = (torch.cat(part) for part in zip(*moments, strict=True))
@@ -142,22 +141,11 @@ def main(epochs: int = 8, only: list[str] | None = None) -> None:
         epochs: of each variant's training.
         only: names of variants.
     """
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    table = RESULTS / "study.csv"
-    rows: list[dict[str, object]] = []
-    if table.exists():
-        with table.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows: list[dict[str, object]] = [*read_table(RESULTS / "study.csv")]
     for variant in only or VARIANTS:
-        if variant in {row["variant"] for row in rows}:
-            continue
-        rows.append(study(variant, epochs))
-        with table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(v) for v in row.values()] for row in rows)]
-    (RESULTS / "study.md").write_text("".join("| " + " | ".join(line) + " |\n" for line in lines))
+        if variant not in {row["variant"] for row in rows}:
+            rows.append(study(variant, epochs))
+            write_table(rows, RESULTS / "study")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import peers
 import torch
 from jsonargparse import auto_cli
-from rich.console import Console
-from rich.table import Table
+from runner import show
 from torch import Tensor, nn
 
 from fibermodels import colour
+from fibermodels.diffusion import Midpoint
 from fibermodels.latents import VAE
 from fibermodels.models import FiberLoss, FlowMap, FlowMatching, FreeFormFlow, NormalizingFlow
-from fibermodels.nn import AffineCouplings, Invertible, count_parameters
+from fibermodels.nn import MLP, AffineCouplings, Invertible, count_parameters
 from fibermodels.noise import seeded
 from fibermodels.subjects import DecolorisedEncoder
 
@@ -100,9 +100,14 @@ def coupling_flows(inputs: Inputs) -> Iterator[Pair]:
         yield Pair(sampling, torch.no_grad()(draw), torch.no_grad()(lambda peer=peer: peer.sample(h)), sizes)
 
 
+def flow_matching_of(inputs: Inputs, steps: int) -> FlowMatching:
+    """Of the published size."""
+    return FlowMatching(inputs.latents, [CONTEXT], MLP(), Midpoint(steps))
+
+
 def flow_matching(inputs: Inputs) -> Iterator[Pair]:
     """Flow matching on cached latents beside torchcfm's loop on them, and beside a loop on images."""
-    model, z, h = FlowMatching(inputs.latents, steps=4), inputs.z, inputs.h
+    model, z, h = flow_matching_of(inputs, 4), inputs.z, inputs.h
     size = count_parameters(model.network)
     ours = our_step(model, lambda: model.latent_loss(z, h)["velocity"].mean())
     name = "flow matching, training step: torchcfm"
@@ -137,10 +142,10 @@ def free_form_flow(inputs: Inputs) -> Iterator[Pair]:
 def sampling(inputs: Inputs) -> Iterator[Pair]:
     """Families beside each other, and many samples of few targets, at once and one by one."""
     h, few = inputs.h, inputs.h[:8]
-    model, many = FlowMatching(inputs.latents, steps=4), FlowMatching(inputs.latents, steps=100)
+    model, many = flow_matching_of(inputs, 4), flow_matching_of(inputs, 100)
     flow = NormalizingFlow(inputs.latents, [CONTEXT])
     yield Pair("sampling, flow matching in 4 steps: in 100", lambda: model.sample(h), lambda: many.sample(h))
-    single = FlowMap(inputs.latents, CONTEXT)
+    single = FlowMap(inputs.latents, [CONTEXT], MLP())
     yield Pair("sampling, flow map: flow matching in 100 steps", lambda: single.sample(h), lambda: many.sample(h))
     yield Pair("sampling, coupling flow: flow matching in 4 steps", lambda: flow.sample(h), lambda: model.sample(h))
     yield Pair(
@@ -152,7 +157,7 @@ def sampling(inputs: Inputs) -> Iterator[Pair]:
 
 def fiber_loss(inputs: Inputs) -> Iterator[Pair]:
     """What the fiber loss costs."""
-    model, z, h = FlowMatching(inputs.latents, steps=4), inputs.z, inputs.h
+    model, z, h = flow_matching_of(inputs, 4), inputs.z, inputs.h
 
     def with_fiber(rows: int | None) -> Call:
         fiber = FiberLoss(10.0, rows=rows)
@@ -186,7 +191,7 @@ def main(batches: tuple[int, ...] = (512, 256), repetitions: int = 15, threads: 
         call()
         return clock() - start
 
-    table = Table("batch", "ours: other", "other / ours", "least", "most", "ours, ms", "parameters")
+    rows: list[tuple[str, ...]] = []
     for batch in batches:
         for group in GROUPS:
             torch.manual_seed(0)
@@ -194,16 +199,15 @@ def main(batches: tuple[int, ...] = (512, 256), repetitions: int = 15, threads: 
                 if only not in pair.name:
                     continue
                 if isinstance(pair.other, str):
-                    table.add_row(str(batch), pair.name, pair.other)
+                    rows.append((str(batch), pair.name, pair.other, "", "", "", ""))
                     continue
                 times = [(seconds(pair.ours), seconds(pair.other)) for _ in range(repetitions + 1)][1:]
                 ratios = sorted(other / ours for ours, other in times)
-                row = (statistics.median(ratios), ratios[0], ratios[-1])
+                spread = (statistics.median(ratios), ratios[0], ratios[-1])
                 milliseconds = f"{1000 * statistics.median(ours for ours, _ in times):.1f}"
                 sizes = ", ".join(f"{size:,}" for size in pair.parameters)
-                table.add_row(str(batch), pair.name, *(f"{ratio:.2f}" for ratio in row), milliseconds, sizes)
-    console = Console()
-    (console if console.is_terminal else Console(width=140)).print(table)
+                rows.append((str(batch), pair.name, *(f"{ratio:.2f}" for ratio in spread), milliseconds, sizes))
+    show(("batch", "ours: other", "other / ours", "least", "most", "ours, ms", "parameters"), rows)
 
 
 if __name__ == "__main__":

@@ -44,11 +44,6 @@ def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
     kinds = {0: "a number", 1: "a vector", 3: "a spatial map"}
     theirs, ours = (kinds.get(len(each), f"of {len(each)} dimensions") for each in (given, shape))
     hint = f"give the model feature_shape {list(given)}"
-    if len(given) == 3 and len(shape) == 1:
-        hint += (
-            ", or a class that takes maps (RepresentationDiffusion, ControlNetInverter), or cut the subject where it"
-        )
-        hint += " is pooled"
     raise ValueError(
         f"{owner}: the subject's representation is {theirs}, {list(given)}, and the model was built for {ours}, "
         f"{list(shape)}: {hint}"

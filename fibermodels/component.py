@@ -1,4 +1,4 @@
-"""Modules that remember how they were built, load their weights safely, and are told apart by them."""
+"""Modules that remember how they were built, load weights from files, and have a fingerprint of their weights."""
 
 import hashlib
 import json
@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
-from fibermodels.config import Recorded, describe
+from fibermodels.checks import check_finite
+from fibermodels.config import Recorded
 
 
 class Component(nn.Module, metaclass=Recorded):
@@ -22,14 +23,14 @@ class Component(nn.Module, metaclass=Recorded):
 
         Args:
             path: the file.
-            given: what the names of the part of the state begin with that the file does not hold.
+            given: prefixes of the names in the state that the file does not hold.
 
         Returns:
             The file's metadata.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not a safetensors file, or the weights of another architecture.
+            ValueError: not a safetensors file, NaN or infinity in it, or the weights of another architecture.
         """
         if path is None:
             return {}
@@ -40,6 +41,7 @@ class Component(nn.Module, metaclass=Recorded):
                 state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
         except SafetensorError as error:
             raise ValueError(f"{type(self).__name__}: '{path}' is not a safetensors file ({error})") from error
+        check_state(type(self).__name__, state, str(path))
         if given:
             state |= {name: value for name, value in self.state_dict().items() if name.startswith(given)}
         try:
@@ -51,10 +53,11 @@ class Component(nn.Module, metaclass=Recorded):
 
 
 class FromFiles(Component):
-    """A frozen component that reads its weights from files which its arguments name, whenever it is built.
+    """A frozen component whose arguments name the files that it reads its weights from.
 
-    The state of what contains it leaves it out and loads without it: a checkpoint does not hold a large network once
-    more that never changes. Its own `state_dict`, and so its fingerprint, is complete.
+    A module that contains it leaves these weights out of its own state and loads without them. So a checkpoint does
+    not repeat a large network that never changes. The `state_dict` of the component itself is complete, and so is its
+    fingerprint.
     """
 
     def __init__(self) -> None:
@@ -74,6 +77,17 @@ def _fill_in(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> 
         state |= {prefix + name: value for name, value in module.state_dict().items()}
 
 
+def check_state(owner: str, state: dict[str, Tensor], where: str) -> None:
+    """Refuses weights that are NaN or infinite.
+
+    Raises:
+        ValueError: naming the first such tensor.
+    """
+    for name, value in state.items():
+        if value.is_floating_point():
+            check_finite(value if value.ndim else value[None], f"{owner}: the weights '{name}' in '{where}'")
+
+
 def fingerprint(module: nn.Module) -> str:
     """Sixteen hexadecimal digits that identify a module's weights and buffers."""
     digest = hashlib.sha256()
@@ -83,9 +97,13 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def reading(subject: nn.Module) -> str:
-    """Sixteen hexadecimal digits for how a subject was built, its weights' file aside: two layers of one network
-    have the same weights, and the same `fingerprint`."""
-    built = describe(subject)
-    arguments = {name: value for name, value in built["init_args"].items() if name != "weights"}
-    return hashlib.sha256(json.dumps([built["class_path"], arguments], sort_keys=True).encode()).hexdigest()[:16]
+def reading(described: dict[str, Any]) -> str:
+    """Sixteen hexadecimal digits for how a subject was built, without the file of its weights.
+
+    Two layers of one network have the same weights, and so the same `fingerprint`; they differ in this.
+
+    Args:
+        described: the subject's description (see `fibermodels.config`).
+    """
+    arguments = {name: value for name, value in described["init_args"].items() if name != "weights"}
+    return hashlib.sha256(json.dumps([described["class_path"], arguments], sort_keys=True).encode()).hexdigest()[:16]

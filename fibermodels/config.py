@@ -98,6 +98,47 @@ def describe(value: Any) -> Any:
     raise TypeError(f"cannot describe {value!r} ({type(value).__name__}) in plain types")
 
 
+def current(description: Any) -> Any:
+    """A description of this version or an earlier one in today's terms, with the public path of every class."""
+    description = modern(description)
+    if isinstance(description, list):
+        return [current(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    content = {key: current(item) for key, item in description.items()}
+    if set(content) == {"class_path", "init_args"}:
+        content["class_path"] = public_path(_recorded(content["class_path"]))
+    return content
+
+
+def _recorded(path: str) -> Any:
+    return import_class(path, lambda found: isinstance(found, Recorded), "a class of fibermodels")
+
+
+def change(description: Any, name: str, value: Any) -> None:
+    """Replaces one argument in a description of an object.
+
+    Args:
+        description: the result of `describe`; it is changed in place.
+        name: of the argument, with dots for an argument of an argument: `sampler.steps`.
+        value: in plain types.
+
+    Raises:
+        ValueError: the object, or the one below it, has no such argument; names close ones.
+    """
+    first, _, rest = name.removeprefix("init_args.").partition(".")
+    arguments = description["init_args"] if isinstance(description, dict) and "init_args" in description else {}
+    if first not in arguments:
+        near = difflib.get_close_matches(first, arguments) or list(arguments)
+        raise ValueError(f"no argument '{first}' here; did you mean one of {near}?")
+    if rest:
+        if not isinstance(arguments[first], dict):
+            raise ValueError(f"'{first}' is {arguments[first]!r}: it has no argument '{rest}' to change")
+        change(arguments[first], rest, value)
+    else:
+        arguments[first] = value
+
+
 def build(description: Any, *, weights: bool = True) -> Any:
     """The object that `describe` described.
 
@@ -115,7 +156,7 @@ def build(description: Any, *, weights: bool = True) -> Any:
         return description
     if set(description) != {"class_path", "init_args"}:
         return {key: build(item, weights=weights) for key, item in description.items()}
-    cls = import_class(description["class_path"], lambda found: isinstance(found, Recorded), "a class of fibermodels")
+    cls = _recorded(description["class_path"])
     arguments = {
         key: None if key == "weights" and not weights else build(item, weights=weights)
         for key, item in description["init_args"].items()

@@ -9,7 +9,7 @@ Shapes and ranges, at every border: images are float in [0, 1], `(B, C, H, W)`; 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol, Self, final
 
@@ -46,6 +46,8 @@ class Trainable(Component, ABC):
     """What the training loop trains: anything with a loss on images and their representations."""
 
     image_shape: tuple[int, int, int]
+    feature_shape: tuple[int, ...] = ()
+    """The shape of the representations that it is told; `()` where it is told none."""
 
     @abstractmethod
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
@@ -97,6 +99,13 @@ class LatentSpace(Component, ABC):
 
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, ...]
+    trivial: bool = False
+    """Whether encoding costs nothing, so that there is nothing to gain from keeping latents."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the latents as a network sees them: `(C, H, W)` where they are maps, else `latent_shape`."""
+        return self.latent_shape
 
     @abstractmethod
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -121,6 +130,10 @@ class MapLatents(LatentSpace, ABC):
 
     map_shape: tuple[int, int, int]
     """`(C, H, W)`, with `D = C H W`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.map_shape
 
 
 class FiberModel(Component, ABC):
@@ -263,7 +276,10 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
 
 
 class Stepped(TrainableFiberModel, ABC):
-    """A model that goes from noise (`t = 1`) to data (`t = 0`) step by step in time."""
+    """A model that goes from noise (`t = 1`) to data (`t = 0`) step by step in time.
+
+    Its states are those of a variance-preserving schedule, `z_t = alpha z_0 + sigma e` with `alpha^2 + sigma^2 = 1`.
+    """
 
     @abstractmethod
     def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
@@ -271,7 +287,7 @@ class Stepped(TrainableFiberModel, ABC):
 
     @abstractmethod
     def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The state at times `t` `(B,)` on the path from `z` to `noise`."""
+        """The state `alpha z + sigma noise` at times `t` `(B,)`."""
 
     @abstractmethod
     def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
@@ -285,14 +301,6 @@ class Reports(ABC):
     @abstractmethod
     def report(self) -> dict[str, float]:
         """Figures on the last call of `sample`, by name; averaged over targets they join the metrics of a result."""
-
-
-class HasLogProb(ABC):
-    """A model with an exact density over its latent space."""
-
-    @abstractmethod
-    def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
-        """`log p(z | h)` in nats, `(B,)`, for latents `(B, *latent_shape)`."""
 
 
 @dataclass(frozen=True)
@@ -321,6 +329,90 @@ class FiberSamples:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor, by name."""
         return {field.name: tuple(getattr(self, field.name).shape) for field in fields(self)}
+
+
+class Images(ABC):
+    """The images of one split, `N` of them, in a fixed order."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """Images `(B, C, H, W)` in [0, 1] of the current epoch."""
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """All images in order, in batches `{"x": (B, C, H, W)}` of `size`, with labels `"y"` where there are any."""
+
+    @abstractmethod
+    def labels(self) -> Tensor | None:
+        """The labels of all images, `(N,)` or `(N, K)`; None where there are none."""
+
+    @abstractmethod
+    def set_epoch(self, epoch: int) -> None:
+        """Draws what is random in an epoch (colours, flips) from the seed and the epoch's number alone."""
+
+
+class Data(ABC):
+    """A data set: its splits, and what training needs to know of it."""
+
+    name: str
+    """Of the data set, in results."""
+    batch_size: int
+    """Images per batch and process."""
+    seed: int
+    """Of the order of training images, and of what is random in them."""
+
+    @abstractmethod
+    def split(self, split: Literal["train", "val", "test"]) -> Images:
+        """The images of a split."""
+
+
+class HasLaw(ABC):
+    """Data whose fibers are known exactly."""
+
+    @abstractmethod
+    def members(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Exact samples `(n, B, C, H, W)` of the fibers of images `x` `(B, C, H, W)`; a target's samples do not depend
+        on the other targets of the batch."""
+
+    @abstractmethod
+    def factors(self, images: Tensor) -> Tensor:
+        """What varies along a fiber, read back from images `(..., C, H, W)`: `(..., K)`."""
+
+    @abstractmethod
+    def law_scores(self, samples: FiberSamples, exact: FiberSamples) -> dict[str, float]:
+        """Metrics of consistency with the law, by name; a metric `m` has its floor beside it as `m_floor`.
+
+        Args:
+            samples: what is scored.
+            exact: as many exact samples of the same targets, which set the floors.
+        """
+
+
+class HasCategories(ABC):
+    """Data whose labels are categories of several classes each."""
+
+    @abstractmethod
+    def categories(self) -> list[list[int]]:
+        """The classes that make up each category, in the order of the labels."""
+
+
+class Remembers(ABC):
+    """A model that answers from images whose representations it remembers."""
+
+    @abstractmethod
+    def remember(self, images: Images | Tensor, representations: Tensor) -> Self:
+        """Keeps the representations `(N, *feature_shape)` of N images, and the way to fetch these."""
+
+
+class HasLogProb(ABC):
+    """A model with an exact density over its latent space."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
+        """`log p(z | h)` in nats, `(B,)`, for latents `(B, *latent_shape)`."""
 
 
 class Metric(Protocol):

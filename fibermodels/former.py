@@ -1,8 +1,8 @@
-"""One table of what classes were called before: so that every checkpoint and card published so far still loads.
+"""What classes were called before, in one table, so that every checkpoint and card published so far still loads.
 
-A description (see `fibermodels.config`) names a class by its public path. Earlier versions wrote the module that
-defined the class; where a class has moved, has other arguments or other names of weights since then, its former path
-is a key of `FORMER`.
+A description (see `fibermodels.config`) names a class by its public path. Earlier versions named the module that
+defined the class. A class that has moved, or has got other arguments or other names of its weights since then, has
+an entry in `FORMER` under its former path.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ class Former:
     arguments: Callable[[Arguments], Arguments] = _same
     """Today's constructor arguments from the former ones, as plain types."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """What the names of its weights began with, and what they begin with today; the longest match counts."""
+    """Former prefixes of the names of its weights, and those of today; the longest match counts."""
 
 
 def _part(path: str, **arguments: Any) -> dict[str, Any]:
@@ -35,6 +35,34 @@ def _part(path: str, **arguments: Any) -> dict[str, Any]:
 def _features(arguments: Arguments) -> Arguments:
     dim = arguments.pop("feature_dim")
     return {**arguments, "feature_shape": [dim] if dim else []}
+
+
+def _network(arguments: Arguments, path: str, *names: str) -> Arguments:
+    """Hyperparameters of the network are arguments of the network now."""
+    network = _part(path, **{name: arguments.pop(name) for name in names})
+    return {**arguments, "network": network}
+
+
+def _mlp(arguments: Arguments) -> Arguments:
+    return _features(_network(arguments, "fibermodels.nn.MLP", "width", "blocks", "time_dim"))
+
+
+def _unet(arguments: Arguments) -> Arguments:
+    names = ("channels", "blocks", "patch", "attention", "frequency", "checkpointing")
+    return _network(arguments, "fibermodels.nn.UNet", *names)
+
+
+def _sampler(arguments: Arguments) -> Arguments:
+    """`sampler` (of flow matching `solver`), `steps` and `eta` are one object now."""
+    name, steps, eta = arguments.pop("sampler"), arguments.pop("steps"), arguments.pop("eta", 0.0)
+    classes = {"ddim": "DDIM", "ancestral": "Ancestral", "heun": "Heun", "euler": "Euler", "midpoint": "Midpoint"}
+    options = {"steps": steps, "eta": eta} if name == "ddim" else {"steps": steps}
+    return {**arguments, "sampler": _part(f"fibermodels.diffusion.{classes[name]}", **options)}
+
+
+def _flow_matching(arguments: Arguments) -> Arguments:
+    arguments["sampler"] = arguments.pop("solver")
+    return _mlp(_sampler(arguments))
 
 
 def _images(arguments: Arguments) -> Arguments:
@@ -49,7 +77,26 @@ def _flow(arguments: Arguments) -> Arguments:
     return {**_features(arguments), "flow": _part("fibermodels.nn.AffineCouplings", **own)}
 
 
+def _training(arguments: Arguments) -> Arguments:
+    names = {"lr": "learning_rate", "rise": "warmup"}
+    return {names.get(name, name): value for name, value in arguments.items() if name != "same_noise"}
+
+
+MLP_KEYS = {"network.": "network.layers."}
+
 FORMER: dict[str, Former] = {
+    "fibermodels.models.flow_matching.FlowMatching": Former(
+        "fibermodels.models.FlowMatching", _flow_matching, MLP_KEYS
+    ),
+    "fibermodels.models.diffusion.Diffusion": Former(
+        "fibermodels.models.Diffusion", lambda arguments: _mlp(_sampler(arguments)), MLP_KEYS
+    ),
+    "fibermodels.models.flow_map.FlowMap": Former("fibermodels.models.FlowMap", _mlp, MLP_KEYS),
+    "fibermodels.models.representation_diffusion.RepresentationDiffusion": Former(
+        "fibermodels.models.Diffusion", lambda arguments: _unet(_sampler(arguments))
+    ),
+    "fibermodels.models.representation_flow_map.RepresentationFlowMap": Former("fibermodels.models.FlowMap", _unet),
+    "fibermodels.models.controlnet.ControlNetInverter": Former("fibermodels.models.ControlNetInverter", _sampler),
     "fibermodels.latents.fiber_autoencoder.FiberAutoencoder": Former(
         "fibermodels.latents.FiberAutoencoder", lambda arguments: _features(_images(arguments))
     ),
@@ -61,6 +108,7 @@ FORMER: dict[str, Former] = {
     ),
     "fibermodels.models.multilevel_flow.MultilevelFlow": Former("fibermodels.models.MultilevelFlow", _features),
     "fibermodels.models.normalizing_flow.NormalizingFlow": Former("fibermodels.models.NormalizingFlow", _flow),
+    "fibermodels.training.module.Training": Former("fibermodels.training.Training", _training),
 }
 
 
@@ -68,10 +116,10 @@ def modern(description: Any, state: dict[str, Any] | None = None, prefix: str = 
     """A description in today's terms.
 
     Args:
-        description: of an object, of this version or an earlier one; it is left as it is.
-        state: the weights of the whole, by name; those of renamed parts are renamed in place. A part's weights are
-            found by the name of the constructor's argument that holds it.
-        prefix: what the names of this object's weights begin with.
+        description: of an object, by this version or an earlier one; it is not changed.
+        state: the weights of the whole object, by name. Those of renamed parts are renamed in place. The weights of a
+            part are found by the name of the constructor's argument that holds it.
+        prefix: how the names of this object's weights begin.
     """
     if isinstance(description, list):
         return [modern(item, state, f"{prefix}{index}.") for index, item in enumerate(description)]

@@ -9,15 +9,20 @@ from controllable import TinyPrior
 from fibermodels import colour
 from fibermodels.core import FiberModel, Subject
 from fibermodels.data.digits import load_digits
+from fibermodels.diffusion import DDIM, Heun, Midpoint
 from fibermodels.guidance import (
+    DPS,
     MACO,
     NDTM,
     ConditionFeedback,
     FiberProjection,
     Guided,
+    Langevin,
     LatentDescent,
     NoiseOptimisation,
     PixelOptimisation,
+    Renoised,
+    StrengthSearch,
     Unguided,
 )
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
@@ -31,17 +36,14 @@ from fibermodels.models import (
     FlowMatching,
     FreeFormFlow,
     FreeFormInjectiveFlow,
-    ImageDiffusion,
     MultilevelFlow,
     NearestNeighbour,
     NormalizingFlow,
     Oracle,
     RandomViews,
     Reconstruction,
-    RepresentationDiffusion,
-    RepresentationFlowMap,
 )
-from fibermodels.nn import AffineCouplings
+from fibermodels.nn import MLP, AffineCouplings, UNet
 from fibermodels.noise import seeded
 from fibermodels.retrieval import Retrieval
 from fibermodels.subjects import DecolorisedEncoder
@@ -98,15 +100,20 @@ def randomised(model: FiberModel) -> FiberModel:
     return model
 
 
-def flow_matching(**options) -> FlowMatching:
+def mlp(width: int = 16, blocks: int = 1) -> MLP:
+    return MLP(width, blocks, time_dim=8)
+
+
+def flow_matching(width: int = 16, blocks: int = 1, steps: int = 2, **options) -> FlowMatching:
     torch.manual_seed(2)
-    options = {"width": 16, "blocks": 1, "steps": 2, "time_dim": 8} | options
-    return randomised(FlowMatching(vae(), FEATURES, **options))
+    options = {"latents": vae(), "feature_shape": [FEATURES], "sampler": Midpoint(steps)} | options
+    return randomised(FlowMatching(network=mlp(width, blocks), **options))
 
 
-def flow_map(**options) -> FlowMap:
+def flow_map(width: int = 16, blocks: int = 1, **options) -> FlowMap:
     torch.manual_seed(4)
-    return randomised(FlowMap(vae(), FEATURES, **{"width": 16, "blocks": 1, "time_dim": 8} | options))
+    options = {"latents": vae(), "feature_shape": [FEATURES]} | options
+    return randomised(FlowMap(network=mlp(width, blocks), **options))
 
 
 def normalizing_flow(**options) -> NormalizingFlow:
@@ -115,33 +122,30 @@ def normalizing_flow(**options) -> NormalizingFlow:
     return randomised(NormalizingFlow(options.pop("latents", None) or vae(), [FEATURES], flow, **options))
 
 
-def diffusion(**options) -> Diffusion:
+def diffusion(width: int = 16, blocks: int = 1, steps: int = 2, **options) -> Diffusion:
     torch.manual_seed(4)
-    options = {"width": 16, "blocks": 1, "steps": 2, "time_dim": 8} | options
-    return randomised(Diffusion(vae(), FEATURES, **options))
+    options = {"latents": vae(), "feature_shape": [FEATURES], "sampler": Heun(steps)} | options
+    return randomised(Diffusion(network=mlp(width, blocks), **options))
 
 
-def image_diffusion(**options) -> ImageDiffusion:
+def unet_diffusion(feature_shape: list[int] | None = None, unet: dict | None = None, **options) -> Diffusion:
+    """A UNet over pixels, told a vector unless another shape is given."""
     torch.manual_seed(4)
-    options = {"channels": [16, 16], "steps": 2} | options
-    return randomised(ImageDiffusion(Identity((3, 28, 28), 2.0), FEATURES, **options))
+    features = [FEATURES] if feature_shape is None else feature_shape
+    network = UNet(**{"channels": [16, 16]} | (unet or {}))
+    options = {"schedule": "straight", "objective": "velocity", "sampler": Heun(2)} | options
+    return randomised(Diffusion(Identity((3, 28, 28), 2.0), features, network, **options))
 
 
-def representation_diffusion(**options) -> RepresentationDiffusion:
+def unet_flow_map(feature_shape: list[int] | None = None, unet: dict | None = None, **options) -> FlowMap:
     torch.manual_seed(4)
-    options = {"feature_shape": [FEATURES], "channels": [16, 16], "steps": 2} | options
-    return randomised(RepresentationDiffusion(Identity((3, 28, 28), 2.0), **options))
-
-
-def representation_flow_map(**options) -> RepresentationFlowMap:
-    torch.manual_seed(4)
-    options = {"feature_shape": [FEATURES], "channels": [16, 16]} | options
-    return randomised(RepresentationFlowMap(Identity((3, 28, 28), 2.0), **options))
+    features, network = feature_shape or [FEATURES], UNet(**{"channels": [16, 16]} | (unet or {}))
+    return randomised(FlowMap(Identity((3, 28, 28), 2.0), features, network, **options))
 
 
 def controlnet(prior: TinyPrior | None = None, feature_shape: tuple[int, ...] = (FEATURES,), **options):
     torch.manual_seed(6)
-    options = {"width": 8, "steps": 2} | options
+    options = {"width": 8, "sampler": DDIM(2)} | options
     return randomised(ControlNetInverter(prior or TinyPrior(), list(feature_shape), **options))
 
 
@@ -168,18 +172,19 @@ def multilevel_flow(**options) -> MultilevelFlow:
 
 
 def unguided(**options) -> Unguided:
-    return Unguided(diffusion(), **{"steps": 2} | options)
+    return Unguided(diffusion(), **{"sampler": DDIM(2)} | options)
 
 
 def guided(**options) -> Guided:
-    return Guided(diffusion(), subject(), NDTM(inner=2), **{"steps": 2} | options)
+    return Guided(diffusion(), subject(), **{"guidance": NDTM(inner=2), "sampler": DDIM(2)} | options)
+
+
+def projection(**options) -> FiberProjection:
+    return FiberProjection(flow_matching(), subject(), **{"iterations": 2, "damping": 1.0} | options)
 
 
 MODELS = {
     Diffusion: diffusion,
-    ImageDiffusion: image_diffusion,
-    RepresentationDiffusion: representation_diffusion,
-    RepresentationFlowMap: representation_flow_map,
     ControlNetInverter: controlnet,
     FlowMap: flow_map,
     FlowMatching: flow_matching,
@@ -196,12 +201,15 @@ MODELS = {
     Reconstruction: lambda: Reconstruction(vae()),
     ConditionFeedback: lambda: ConditionFeedback(flow_matching(), subject(), 2, memory=1),
     NoiseOptimisation: lambda: NoiseOptimisation(flow_map(), subject(), steps=2),
-    MACO: lambda: MACO(subject(), steps=2, lr=0.1),
+    MACO: lambda: MACO(subject(), steps=2, learning_rate=0.1),
     PixelOptimisation: lambda: PixelOptimisation(subject(), steps=2),
     Unguided: unguided,
     Guided: guided,
+    StrengthSearch: lambda: StrengthSearch(guided(guidance=DPS()), 1.0, samples=1, rounds=2),
+    Renoised: lambda: Renoised(guided()),
     LatentDescent: lambda: LatentDescent(flow_matching(), subject(), steps=3),
-    FiberProjection: lambda: FiberProjection(flow_matching(), subject(), iterations=2, damping=1.0),
+    FiberProjection: projection,
+    Langevin: lambda: Langevin(projection(), steps=2),
 }
 """A tiny case of every concrete FiberModel; the contract test fails for a class that is missing."""
 

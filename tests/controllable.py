@@ -4,15 +4,16 @@ import torch
 from torch import Tensor
 
 from fibermodels.component import FromFiles
-from fibermodels.diffusion import SCHEDULES, Control, Controllable, Denoiser, ScheduleName
+from fibermodels.diffusion import SCHEDULES, Controllable, Denoiser, ScheduleName
 from fibermodels.latents import Identity
+from fibermodels.nn import Control
 
 SEED = 0
 """Of the weights, as if they lay in a file."""
 
 
 class TinyPrior(Controllable):
-    """The network's output is `F` of `NoisePrediction`; the prompt is a number added to its input, or nothing."""
+    """The network's output is `F` of `Diffusion`; the prompt is a number added to its input, or nothing."""
 
     def __init__(self, schedule: ScheduleName = "cosine", prompt: float = 0.0, seed: int | None = None) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from scripts import run
 from torch import nn
 
 from fibermodels.component import fingerprint
-from fibermodels.config import build
+from fibermodels.config import build, describe
 from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.diffusion import DDIM
 from fibermodels.models import ControlNetInverter
 from fibermodels.subjects import DecolorisedEncoder
 from fibermodels.training import Training, export, load
@@ -102,8 +104,8 @@ class TestFromFiles:
 
 class TestLoadChanged:
     def test_a_sampler_with_other_steps(self, trained):
-        run = load(trained, {"steps": 3, "guidance_scale": 2.0})
-        assert (run.model.steps, run.model.network_calls) == (3, 6)
+        run = load(trained, {"sampler": describe(DDIM(3)), "guidance_scale": 2.0})
+        assert (run.model.sampler.steps, run.model.network_calls) == (3, 6)
         with pytest.raises(ValueError, match=r"no argument 'guidance_scal'.*guidance_scale"):
             load(trained, {"guidance_scal": 2.0})
 
@@ -156,10 +158,11 @@ class TestChoice:
             script.best(rows, "fidd")
 
     def test_a_wrong_argument_of_a_checkpoint(self, trained, tmp_path):
-        done = run("evaluate.py", "--checkpoint", trained, "--model.step", "3", "--out", tmp_path)
+        done = run("evaluate.py", "--checkpoint", trained, "--model.sample", "3", "--out", tmp_path)
         assert done.returncode == 2
-        assert "did you mean one of ['steps']" in done.stderr
-        done = run("evaluate.py", "--checkpoint", trained, "--model.steps", "0", "--out", tmp_path)
+        assert "did you mean one of ['sampler']" in done.stderr
+        none = json.dumps(describe(DDIM(1))).replace(": 1", ": 0")
+        done = run("evaluate.py", "--checkpoint", trained, "--model.sampler", none, "--out", tmp_path)
         assert "steps must be at least 1" in done.stderr
 
 
@@ -181,7 +184,7 @@ class TestAdaptFrom:
 
     def other(self, **options):
         torch.manual_seed(8)
-        model = ControlNetInverter(StoredPrior(), [4], width=8, steps=2)
+        model = ControlNetInverter(StoredPrior(), [4], width=8, sampler=DDIM(2))
         return Training(model, DecolorisedEncoder(dim=4, width=16, blocks=1), preview=2, **options)
 
     def test_what_fits_is_taken_over(self, trained):
@@ -223,7 +226,7 @@ class TestAdaptFrom:
         first = run("train.py", *quick, "--name", "first")
         assert first.returncode == 0, first.stderr
         checkpoint = tmp_path / "first" / "checkpoints" / "last.ckpt"
-        only = ("--model.train_only", "[network.leave]")
+        only = ("--model.train_only", "[network.layers.leave]")
         second = run("train.py", *quick, "--name", "second", "--adapt_from", checkpoint, *only)
         assert second.returncode == 0, second.stderr
         assert "adapt_from: 0 tensors start anew: none" in second.stderr
@@ -231,7 +234,7 @@ class TestAdaptFrom:
             load(path).model.state_dict() for path in (tmp_path / "second" / "checkpoints" / "last.ckpt", checkpoint)
         )
         changed = {
-            name.split(".")[1] for name in own if name.startswith("network") and (own[name] != theirs[name]).any()
+            name.split(".")[2] for name in own if name.startswith("network") and (own[name] != theirs[name]).any()
         }
         assert changed == {"leave"}
         both = run("train.py", *quick, "--name", "third", "--adapt_from", checkpoint, "--start_from", checkpoint)

@@ -43,7 +43,6 @@ ADAPTERS = {
     "transformers": {"subjects/transformers.py", "diffusion/prompts.py"},
     "diffusers": {
         "nn/unet.py",
-        "nn/conditional_unet.py",
         "nn/controlnet.py",
         "diffusion/pipelines.py",
         "latents/diffusers.py",

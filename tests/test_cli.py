@@ -99,7 +99,10 @@ def test_evaluate_and_compare(trained, tmp_path):
         (["--model.learner", "torch.nn.Linear"], "does not correspond to a subclass of Trainable"),
         (["--model.learner", "os.system"], "not allowed"),
         (["--data.batch_size", "0"], "data.batch_size: expected at least 1, got 0"),
-        (["--model.learner.steps", "-1"], "steps must be at least 1, got -1"),
+        (
+            ["--model.learner.sampler", "Midpoint", "--model.learner.sampler.steps", "0"],
+            "steps must be at least 1, got 0",
+        ),
         (["--subject.weights", "nowhere.safetensors"], "no weights at 'nowhere.safetensors'"),
         (["--name", "fresh", "--ckpt_path", "last"], "nothing to resume at"),
         (["--data.base", "mnits"], "mnits"),
@@ -141,7 +144,7 @@ def test_evaluate_says_what_is_wrong(arguments, message, tmp_path):
     ("key", "value", "message"),
     [
         ("stepz", "3", "Option 'stepz' is not accepted"),
-        ("target_rms", "0", "Guided: target_rms must be positive, got 0.0"),
+        ("strength", "-1", "Guided: strength: expected a number of at least 0, got -1.0"),
         ("guidance.class_path", "fibermodels.guidance.NTDM", "has no attribute 'NTDM'"),
         ("prior.init_args.width", "64", "Diffusion: the weights in"),
         ("prior.init_args.weights", "nowhere", "Diffusion: no weights at 'nowhere'"),

@@ -83,7 +83,7 @@ def test_describe_and_build_are_inverse():
     [
         ("os.system", "outside the allowed import paths"),
         ("fibermodels.models.flow_matching.FlowMaching", "did you mean.*FlowMatching"),
-        ("fibermodels.models.flow_matching.integrate", "no class"),
+        ("fibermodels.diffusion.unguided", "no class"),
         ("fibermodels.nowhere.Model", "cannot import"),
     ],
 )

@@ -1,17 +1,26 @@
-"""Noise schedules, samplers and the diffusion model, against a law known in closed form: N(m, s^2)."""
+"""Noise schedules, samplers and the diffusion model, against laws known in closed form."""
 
 import math
 from itertools import pairwise
 
 import pytest
 import torch
-from cases import FEATURES, LATENT, diffusion, flow_matching, images, randomised, subject, vae
+from cases import FEATURES, LATENT, diffusion, flow_matching, images, mlp, subject
 
-from fibermodels.diffusion import SAMPLERS, SCHEDULES, GaussianMixture, Tabulated, network_calls, sample
+from fibermodels.diffusion import (
+    DDIM,
+    SCHEDULES,
+    Ancestral,
+    Euler,
+    GaussianMixture,
+    Heun,
+    Midpoint,
+    Tabulated,
+    unguided,
+)
 from fibermodels.diffusion.tabulated import Shifted
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FiberLoss
-from fibermodels.nn import UNet
 from fibermodels.noise import seeded
 
 MEAN, STD = 1.5, 0.3
@@ -87,34 +96,65 @@ class TestSchedule:
             assert (times.diff() < 0).all()
 
 
-class TestSamplers:
-    @pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("heun", 2)])
-    def test_deterministic_ones_converge_to_the_exact_map_at_their_order(self, schedule, sampler, order):
-        noise = torch.linspace(-2, 2, 9, dtype=torch.double)[:, None]
-        exact = exact_map(schedule, noise)
-        errors = [
-            (sample(gaussian(schedule), schedule, noise, n, sampler) - exact).abs().max().item()
-            for n in (256, 512, 1024)
-        ]
-        assert errors[-1] < 2e-3
-        for coarse, fine in pairwise(errors):
-            assert math.log2(coarse / fine) == pytest.approx(order, abs=0.1)
+MEANS, STDS, SHARES = double(-1.0, 1.5), double(0.5, 0.4), double(0.4, 0.6)
 
-    @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 0.5), ("ancestral", 0.0), ("heun", 0.0)])
-    def test_every_one_reaches_the_moments(self, schedule, sampler, eta):
-        noise = torch.randn(10_000, 128, generator=seeded("moments")).double()[..., None]
-        noise = noise if eta or sampler == "ancestral" else noise[:, 0]
-        z = sample(gaussian(schedule), schedule, noise, 128, sampler, eta)
-        assert z.mean().item() == pytest.approx(MEAN, abs=0.012)  # the linear schedule's last alpha is 0.0066
+
+def mixture(schedule):
+    """The denoiser of two Gaussians, in one dimension."""
+    prior = GaussianMixture(Identity((1, 1, 1)), MEANS[:, None].tolist(), STDS[:, None].tolist(), SHARES.tolist())
+    prior.schedule = schedule
+    return unguided(prior.double().denoiser())
+
+
+def mixture_map(schedule, z):
+    """Where noise goes: the probability-flow equation keeps quantiles, and in one dimension that is all."""
+    alpha, sigma = schedule.alpha(double(1)), schedule.sigma(double(1))
+    level = (SHARES * torch.special.ndtr((z - alpha * MEANS) / (alpha**2 * STDS**2 + sigma**2).sqrt())).sum(1)
+    low, high = torch.full_like(level, -9), torch.full_like(level, 9)
+    for _ in range(80):
+        middle = (low + high) / 2
+        below = (SHARES * torch.special.ndtr((middle[:, None] - MEANS) / STDS)).sum(1) < level
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return low[:, None]
+
+
+ORDERS = {DDIM: 1, Euler: 1, Heun: 2, Midpoint: 2}
+EVERY = [DDIM(3), DDIM(3, eta=0.5), Ancestral(3), Heun(3), Euler(3), Midpoint(3)]
+
+
+def called(sampler):
+    return f"{type(sampler).__name__}-{sampler.arguments}"
+
+
+every = pytest.mark.parametrize("sampler", EVERY, ids=called)
+
+
+class TestSamplers:
+    @pytest.mark.parametrize("kind", ORDERS, ids=lambda kind: kind.__name__)
+    def test_deterministic_ones_converge_to_the_exact_map_at_their_order(self, schedule, kind):
+        noise = torch.linspace(-2, 2, 9, dtype=torch.double)[:, None]
+        look, exact = mixture(schedule), mixture_map(schedule, noise)
+        errors = [(kind(n)(look, schedule, noise) - exact).abs().max().item() for n in (256, 512, 1024)]
+        assert errors[-1] < 6e-3
+        for coarse, fine in pairwise(errors):
+            assert math.log2(coarse / fine) == pytest.approx(ORDERS[kind], abs=0.15)
+
+    @pytest.mark.parametrize(
+        "sampler", [DDIM(128), DDIM(128, 0.5), Ancestral(128), Heun(128), Midpoint(128)], ids=called
+    )
+    def test_every_one_reaches_the_moments(self, schedule, sampler):
+        noise = torch.randn(10_000, *sampler.noise_shape((1,)), generator=seeded("moments")).double()
+        z = sampler(unguided(gaussian(schedule)), schedule, noise)
+        assert z.mean().item() == pytest.approx(MEAN, abs=0.015)  # the linear schedule's last alpha is 0.0066
         assert z.std().item() == pytest.approx(STD, rel=0.04)
 
-    @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.3), ("ddim", 1.0), ("ancestral", 0.0)])
-    def test_the_variance_is_right_in_the_limit_of_steps(self, schedule, sampler, eta):
+    @pytest.mark.parametrize("eta", [0.3, 1.0])
+    def test_the_variance_is_right_in_the_limit_of_steps(self, schedule, eta):
         """The update is linear in its noises: the variance is the sum of the squared sensitivities."""
 
         def deviation(steps):
             noise = torch.zeros(1, steps, 1, dtype=torch.double, requires_grad=True)
-            z = sample(gaussian(schedule), schedule, noise, steps, sampler, eta)
+            z = DDIM(steps, eta)(unguided(gaussian(schedule)), schedule, noise)
             (sensitivity,) = torch.autograd.grad(z.sum(), noise)
             return abs(sensitivity.square().sum().sqrt().item() - STD)
 
@@ -126,7 +166,7 @@ class TestSamplers:
     def test_many_steps_are_finite_in_single_precision(self, schedule):
         """Near the data neighbouring alphas are equal after rounding, or in the wrong order."""
         noise = torch.randn(50, 500, 1, generator=seeded("single"))
-        assert torch.isfinite(sample(gaussian(schedule), schedule, noise, 500, "ancestral")).all()
+        assert torch.isfinite(Ancestral(500)(unguided(gaussian(schedule)), schedule, noise)).all()
 
     def test_ancestral_sampling_is_the_posterior_of_ddpm(self, schedule):
         """Ho et al., eq. 7, in its own terms: beta and the products of 1 - beta between two times."""
@@ -139,77 +179,112 @@ class TestSamplers:
         mean = bar_s.sqrt() * beta / (1 - bar_t) * data + (1 - beta).sqrt() * (1 - bar_s) / (1 - bar_t) * z
         z_s = mean + ((1 - bar_s) / (1 - bar_t) * beta).sqrt() * fresh
         expected = gaussian(schedule)(z_s, times[1].expand(7))[0]
-        found = sample(gaussian(schedule), schedule, torch.stack((z, fresh), 1), steps, "ancestral")
+        found = Ancestral(steps)(unguided(gaussian(schedule)), schedule, torch.stack((z, fresh), 1))
         torch.testing.assert_close(found, expected)
 
     def test_ddim_with_full_noise_is_ancestral(self, schedule):
-        noise = torch.randn(5, 4, 2, generator=seeded("eta")).double()
-        first, second = (
-            sample(gaussian(schedule), schedule, noise, 4, *how) for how in (("ddim", 1.0), ("ancestral",))
-        )
-        torch.testing.assert_close(first, second)
+        noise, look = torch.randn(5, 4, 2, generator=seeded("eta")).double(), unguided(gaussian(schedule))
+        torch.testing.assert_close(DDIM(4, eta=1.0)(look, schedule, noise), Ancestral(4)(look, schedule, noise))
+
+    def test_on_the_same_grid_eulers_step_is_ddims(self, schedule):
+        noise, look, ddim = torch.randn(5, 2, generator=seeded("euler")).double(), mixture(schedule), DDIM(6)
+        noise, ddim.times = noise[:, :1], Euler(6).times
+        torch.testing.assert_close(ddim(look, schedule, noise), Euler(6)(look, schedule, noise))
 
     @pytest.mark.parametrize("std", [1.0, 0.3, 0.1, 0.05])
     def test_the_few_steps_of_the_default_are_enough(self, schedule, std):
         noise = torch.linspace(-2.5, 2.5, 11, dtype=torch.double)[:, None]
-        z = sample(gaussian(schedule, 1.0, std), schedule, noise, 8, "heun")
+        z = Heun(8)(unguided(gaussian(schedule, 1.0, std)), schedule, noise)
         assert (z - exact_map(schedule, noise, 1.0, std)).abs().max() < 0.03
 
-    @pytest.mark.parametrize("sampler", SAMPLERS)
+    @every
     @pytest.mark.parametrize("steps", [1, 5])
-    def test_calls_are_as_stated(self, schedule, sampler, steps):
-        counted = []
+    def test_it_asks_as_often_and_when_it_says(self, schedule, sampler, steps):
+        sampler = type(sampler)(**sampler.arguments | {"steps": steps})
+        asked = []
 
-        def denoise(z, t):
-            counted.append(t)
+        def look(z, t, s):
+            asked.append((t[0].item(), s[0].item()))
             return z, z
 
-        sample(
-            denoise, schedule, torch.zeros(2, steps, 1) if sampler == "ancestral" else torch.zeros(2, 1), steps, sampler
-        )
-        assert len(counted) == network_calls(sampler, steps)
+        sampler(look, schedule, torch.zeros(2, *sampler.noise_shape((1,))))
+        assert len(asked) == sampler.calls
+        assert [t for t, _ in asked] == pytest.approx(sampler.visited(schedule), abs=1e-6)
+        assert all(s <= t for t, s in asked)
+        assert asked[0][0] == 1
+        assert min(s for _, s in asked) == 0
 
+    @every
+    def test_a_look_that_moves_the_state_moves_the_step(self, schedule, sampler):
+        """As if the noise had been moved before."""
+        noise = torch.randn(5, *sampler.noise_shape((1,)), generator=seeded("moved")).double()
+        shift = torch.zeros_like(noise)
+        shift[(slice(None), 0) if sampler.stochastic else ...] = 0.3
+        known, first = gaussian(schedule), []
 
-EVERY = [{"sampler": "ddim"}, {"sampler": "ddim", "eta": 0.5}, {"sampler": "ancestral"}, {"sampler": "heun"}]
+        def look(z, t, s):
+            first.append(t)
+            return known(z + 0.3 * (len(first) == 1), t)
+
+        found = sampler(look, schedule, noise)
+        torch.testing.assert_close(found, sampler(unguided(known), schedule, noise + shift))
+
+    @every
+    def test_a_trajectory_ends_where_the_sampler_does(self, schedule, sampler):
+        noise = torch.randn(5, *sampler.noise_shape((1,)), generator=seeded("trajectory")).double()
+        look = unguided(gaussian(schedule))
+        states = list(sampler.trajectory(look, schedule, noise))
+        assert len(states) == sampler.steps
+        torch.testing.assert_close(states[-1][0], sampler(look, schedule, noise))
+
+    @pytest.mark.parametrize("kind", [DDIM, Ancestral, Heun, Euler, Midpoint], ids=lambda kind: kind.__name__)
+    def test_no_steps(self, kind):
+        with pytest.raises(ValueError, match=f"{kind.__name__}: steps must be at least 1, got 0"):
+            kind(0)
+
+    @pytest.mark.parametrize("eta", [1.5, -0.1, float("nan")])
+    def test_bad_eta(self, eta):
+        with pytest.raises(ValueError, match=r"DDIM: eta must be in \[0, 1\]"):
+            DDIM(5, eta)
 
 
 def exactly(model, change=lambda z, t: 0):
-    """The model with the closed form instead of its network; `change` is added to the noise."""
+    """The model with the closed form instead of its network; `change` is added to the prediction."""
     known = gaussian(model.schedule)
 
-    def denoise(z, t, h):
+    def predict(z, t, condition):
         data, noise = known(z, t)
-        return data, noise + change(z, t[:, None])
+        alpha, sigma = model.schedule.alpha(t)[:, None], model.schedule.sigma(t)[:, None]
+        return model.prediction.target(data, noise, alpha, sigma) + change(z, t[:, None])
 
-    model.denoise = denoise
+    model.predict = predict
     return model
 
 
 class TestDiffusion:
-    @pytest.mark.parametrize("options", EVERY, ids=str)
-    def test_noise_has_the_shape_that_the_sampler_wants(self, options):
-        model = diffusion(steps=3, **options)
-        stochastic = options["sampler"] == "ancestral" or "eta" in options
-        assert model.noise_shape == ((3, LATENT) if stochastic else (LATENT,))
-        assert model.network_calls == (5 if options["sampler"] == "heun" else 3)
+    @every
+    def test_noise_has_the_shape_that_the_sampler_wants(self, sampler):
+        model = diffusion(sampler=sampler)
+        assert model.noise_shape == ((3, LATENT) if sampler.stochastic else (LATENT,))
+        assert model.network_calls == {Heun: 5, Midpoint: 6}.get(type(sampler), 3)
 
-    @pytest.mark.parametrize("options", EVERY, ids=str)
-    def test_same_seed_same_samples_whatever_the_batch(self, options):
-        model, h = diffusion(steps=3, **options).eval(), torch.randn(6, FEATURES, generator=seeded("batch"))
+    @every
+    def test_same_seed_same_samples_whatever_the_batch(self, sampler):
+        model, h = diffusion(sampler=sampler).eval(), torch.randn(6, FEATURES, generator=seeded("batch"))
         whole, generator = model.sample(h, 2, seeded(1)), seeded(1)
         parts = [model.sample(part, 2, generator) for part in h.split([1, 3, 2])]
         torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
 
-    @pytest.mark.parametrize("options", EVERY, ids=str)
-    def test_every_noise_matters(self, options):
-        model, h = diffusion(steps=3, **options), torch.randn(4, FEATURES, generator=seeded("matters"))
+    @every
+    def test_every_noise_matters(self, sampler):
+        model, h = diffusion(sampler=sampler), torch.randn(4, FEATURES, generator=seeded("matters"))
         noise = torch.randn(4, *model.noise_shape, generator=seeded("matters", 2)).requires_grad_()
         (gradient,) = torch.autograd.grad(model.push(noise, h).sum(), noise)
         assert (gradient.reshape(4, -1, LATENT) != 0).any(-1).all()
 
-    @pytest.mark.parametrize("options", EVERY, ids=str)
-    def test_last_steps_change_gradients_and_not_values(self, options):
-        model = diffusion(steps=3, **options)
+    @every
+    def test_last_steps_change_gradients_and_not_values(self, sampler):
+        model = diffusion(sampler=sampler)
         h = torch.randn(4, FEATURES, generator=seeded("last"))
         noise = torch.randn(4, *model.noise_shape, generator=seeded("last", 2)).requires_grad_()
         whole = model.transport(noise, h)
@@ -234,7 +309,7 @@ class TestDiffusion:
         z_t = torch.randn(50, LATENT, generator=seeded("undo")).double()
         h = torch.randn(50, FEATURES, generator=seeded("undo", 2)).double()
         t = torch.linspace(0, 1, 50, dtype=torch.double)
-        data, noise = model.denoise(z_t, t, h)
+        data, noise = model.denoiser(h)(z_t, t)
         torch.testing.assert_close(model.noised(data, noise, t), z_t)
         torch.testing.assert_close(model.estimate(z_t, t, h), data)
         alpha, sigma = schedule.alpha(t)[:-1, None], schedule.sigma(t)[:-1, None]
@@ -257,17 +332,17 @@ class TestDiffusion:
 
     def test_untrained_it_predicts_what_is_right_for_standard_normal_data(self, schedule):
         torch.manual_seed(0)
-        model = Diffusion(diffusion().latents, FEATURES, width=16, blocks=1, time_dim=8).double()
+        model = Diffusion(diffusion().latents, [FEATURES], mlp()).double()
         model.schedule = schedule
         z, t = torch.randn(9, LATENT).double(), torch.linspace(0, 1, 9).double()
         for found, expected in zip(
-            model.denoise(z, t, torch.zeros(9, FEATURES).double()), gaussian(schedule, 0.0, 1.0)(z, t), strict=True
+            model.denoiser(torch.zeros(9, FEATURES).double())(z, t), gaussian(schedule, 0.0, 1.0)(z, t), strict=True
         ):
             torch.testing.assert_close(found, expected)
 
     @pytest.mark.parametrize("name", SCHEDULES)
     def test_the_loss_is_least_at_the_closed_form(self, name):
-        """No perturbation of the exact noise has a smaller expected loss, on common noise."""
+        """No perturbation of the exact prediction has a smaller expected loss, on common noise."""
         model = diffusion(schedule=name)
         z0 = MEAN + STD * torch.randn(20_000, LATENT, generator=seeded("least"))
         h = torch.zeros(len(z0), FEATURES)
@@ -283,7 +358,7 @@ class TestDiffusion:
     def test_spread_times_are_uniform_and_lower_the_variance(self):
         model, z, h = diffusion(), torch.zeros(64, LATENT), torch.zeros(64, FEATURES)
         seen = []
-        model.denoise = lambda z_t, t, h: seen.append(t) or (z_t, z_t)
+        model.predict = lambda z_t, t, condition: seen.append(t) or z_t
         torch.manual_seed(0)
         for _ in range(2000):
             model.latent_loss(z, h)
@@ -311,35 +386,25 @@ class TestDiffusion:
             optimizer.step()
             rate.step()
         h = torch.randn(1, FEATURES, generator=seeded(18)).expand(2000, -1)
-        for sampler, steps in (("ddim", 32), ("ancestral", 64), ("heun", 8)):
-            drawn = diffusion(width=64, blocks=2, sampler=sampler, steps=steps)
+        for sampler in (DDIM(32), Ancestral(64), Heun(8), Euler(32), Midpoint(8)):
+            drawn = diffusion(width=64, blocks=2, sampler=sampler)
             drawn.load_state_dict(model.state_dict())
             with torch.no_grad():
                 z = drawn.transport(torch.randn(2000, *drawn.noise_shape), h)
             torch.testing.assert_close(z.mean(0), (h @ matrix)[0], atol=0.15, rtol=0)
             torch.testing.assert_close(z.std(0), std, atol=0.12, rtol=0)
 
-    @pytest.mark.parametrize("options", EVERY, ids=str)
+    @every
     @pytest.mark.parametrize("route", [{}, {"last_steps": 1}, {"estimate_below": 0.5}], ids=str)
-    def test_the_fiber_loss_trains_it_by_every_route(self, options, route):
-        model, phi, x = diffusion(**options), subject(), images(4)
+    def test_the_fiber_loss_trains_it_by_every_route(self, sampler, route):
+        model, phi, x = diffusion(sampler=sampler), subject(), images(4)
         h = phi(x)
         FiberLoss(1.0, **route)(model, phi, h, model.draw_latents(x, h)).mean().backward()
         assert all(p.grad is not None and p.grad.any() for n, p in model.named_parameters() if "latents" not in n)
 
-    @pytest.mark.parametrize(
-        "option",
-        [
-            {"steps": 0},
-            {"schedule": "sigmoid"},
-            {"sampler": "rk9"},
-            {"sampler": "ddim", "eta": 1.5},
-            {"sampler": "ddim", "eta": float("nan")},
-            {"sampler": "heun", "eta": 0.5},
-        ],
-    )
+    @pytest.mark.parametrize("option", [{"schedule": "sigmoid"}, {"objective": "data"}])
     def test_bad_options(self, option):
-        with pytest.raises(ValueError, match="Diffusion: .* must be"):
+        with pytest.raises(ValueError, match="Diffusion: .* must be one of"):
             diffusion(**option)
 
 
@@ -373,16 +438,9 @@ class TestPriors:
     def test_a_sampler_reaches_the_mixture(self):
         prior = self.mixture("straight")
         noise = torch.randn(20_000, 2, generator=seeded("mixture")).double()
-        z = sample(prior.denoiser(), prior.schedule, noise, 64, "heun")
+        z = Heun(64)(unguided(prior.denoiser()), prior.schedule, noise)
         torch.testing.assert_close(z.mean(0), torch.tensor([0.5, 0.125]).double(), atol=0.03, rtol=0)
         assert (z[:, 0] > 0).double().mean().item() == pytest.approx(0.733, abs=0.01)
-
-    def test_flow_matching_is_a_prior_whose_ddim_step_is_eulers(self):
-        model, h = flow_matching(steps=5, solver="euler"), torch.randn(7, FEATURES, generator=seeded("h"))
-        noise = torch.randn(7, LATENT, generator=seeded("noise"))
-        times = torch.linspace(1, 0, 6)
-        model.schedule = type("Even", (type(model.schedule),), {"times": lambda *_: times})()
-        torch.testing.assert_close(sample(model.denoiser(h), model.schedule, noise, 5), model.transport(noise, h))
 
     @pytest.mark.parametrize("build", [diffusion, flow_matching], ids=lambda build: build.__name__)
     def test_data_and_noise_make_the_state(self, build):
@@ -395,10 +453,14 @@ class TestPriors:
     @pytest.mark.parametrize("build", [diffusion, flow_matching], ids=lambda build: build.__name__)
     def test_a_conditional_one_is_bound_to_a_representation_and_an_unconditional_one_ignores_it(self, build):
         z, t, h = torch.randn(3, LATENT, generator=seeded("z")), torch.full((3,), 0.5), torch.ones(3, FEATURES)
-        for wrong in (None, h[:, 1:], h[1:]):
-            with pytest.raises(ValueError, match="expected representations of shape"):
+        for wrong, message in (
+            (None, r"h: expected representations of shape \(B, 6\), got None"),
+            (h[:, 1:], r"a vector, \[5\].*built for a vector, \[6\]"),
+            (h[1:], "one representation for each of 3 states, got 2"),
+        ):
+            with pytest.raises(ValueError, match=message):
                 build().denoiser(wrong)(z, t)
-        free = randomised(type(build())(vae(), 0, width=16, blocks=1, time_dim=8))
+        free = build(feature_shape=[])
         torch.testing.assert_close(free.denoiser()(z, t), free.denoiser(h)(z, t))
         torch.testing.assert_close(free.push(z, h), free.push(z, -h))
 
@@ -406,9 +468,3 @@ class TestPriors:
         for option in ({"means": [[0.0]]}, {"stds": [[0.0, 1.0], [1.0, 1.0]]}, {"weights": [1.0]}):
             with pytest.raises(ValueError, match="GaussianMixture: expected"):
                 GaussianMixture(Identity((1, 1, 2)), **{"means": self.MEANS, "stds": self.STDS} | option)
-
-
-def test_a_unet_refuses_what_it_cannot_halve():
-    for bad in ({"image_shape": (3, 30, 28)}, {"channels": [20]}, {"patch": 3}, {"channels": []}):
-        with pytest.raises(ValueError, match="UNet"):
-            UNet(**{"image_shape": (3, 28, 28), "channels": [16, 16], "patch": 2} | bad)

@@ -6,19 +6,20 @@ from functools import partial
 
 import pytest
 import torch
-from cases import flow_matching, images, normalizing_flow, prepared, subject
+from cases import FEATURES, flow_matching, images, normalizing_flow, subject
 from scripts import run
 
 from fibermodels.component import fingerprint
-from fibermodels.core import FiberSamples, Pushforward, Reports
+from fibermodels.core import Data, FiberSamples, Pushforward, Reports
 from fibermodels.data.colour_digits import ColourDigits
+from fibermodels.evaluation.choice import Choice, Where
 from fibermodels.evaluation.drawing import Drawing
 from fibermodels.evaluation.figures import columns, markdown_table, write_comparison
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.partial import Partial
 from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
-from fibermodels.evaluation.scoring import draw, evaluate, own_parameters, score, subject_name
+from fibermodels.evaluation.scoring import evaluate, own_parameters, score, subject_name
 from fibermodels.guidance import LatentDescent
 from fibermodels.latents import Identity
 from fibermodels.models import NearestNeighbour, Oracle
@@ -28,11 +29,15 @@ ABOUT = {"name", "family", "fiber_weight", "dataset", "num_targets", "samples_pe
 COST = {"num_parameters", "seconds_per_sample", "network_calls_per_sample"}
 
 
+def draw(*arguments, **options):
+    return Drawing(*arguments, **options).gather()
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     """The oracle's result, saved."""
     folder = tmp_path_factory.mktemp("results") / "oracle"
-    samples, values = evaluate(Oracle(), subject(), ColourDigits(), 40, 5, seed=3)
+    samples, values = evaluate(Oracle(ColourDigits()), subject(), ColourDigits(), Choice(40, 5, seed=3))
     save(folder, samples, values)
     return folder, samples, values
 
@@ -64,23 +69,24 @@ def test_samples_are_kept_and_score_the_same_again(result):
     assert (folder / "samples.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("build", [flow_matching, normalizing_flow, Oracle], ids=lambda f: f.__name__)
-def test_samples_do_not_depend_on_the_batch_size(build):
+@pytest.mark.parametrize(
+    "model", [flow_matching(), normalizing_flow(), Oracle(ColourDigits())], ids=lambda m: type(m).__name__
+)
+def test_samples_do_not_depend_on_the_batch_size(model):
     phi, x = subject(), images(10)
-    model = prepared(build(), phi, x)
     first, *_ = draw(model, phi, x, 3, seed=5, batch_size=10)
     second, *_ = draw(model, phi, x, 3, seed=5, batch_size=3)
     torch.testing.assert_close(first.x_hat, second.x_hat, atol=1e-5, rtol=0)
 
 
 def test_a_density_adds_its_likelihood():
-    _, values = evaluate(normalizing_flow(), subject(), ColourDigits(), 8, 2)
+    _, values = evaluate(normalizing_flow(), subject(), ColourDigits(), Choice(8, 2))
     assert values["nll_bits_per_dim"] > 0
     assert values["num_parameters"] == own_parameters(normalizing_flow()) > 0
 
 
 def test_a_single_target_has_no_shuffled_one():
-    _, values = evaluate(NearestNeighbour(), subject(), ColourDigits(), 1, 2)
+    _, values = evaluate(NearestNeighbour(), subject(), ColourDigits(), Choice(1, 2))
     assert "fiber_rms_shuffled" not in values
 
 
@@ -90,7 +96,7 @@ def test_a_single_target_has_no_shuffled_one():
 )
 def test_bad_numbers(numbers, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(NearestNeighbour(), subject(), ColourDigits(), *numbers)
+        evaluate(NearestNeighbour(), subject(), ColourDigits(), Choice(*numbers))
 
 
 def test_targets_out_of_range():
@@ -98,11 +104,41 @@ def test_targets_out_of_range():
         draw(flow_matching(), subject(), 2 * images(4), 1)
 
 
-def test_broken_samples_are_noticed():
-    model = flow_matching()
-    model.network.leave.bias.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="samples of FlowMatching: expected values"):
-        draw(model, subject(), images(4), 1)
+class Broken(Pushforward):
+    """Pushes noise to images, of which one in one slot is not finite."""
+
+    image_shape, noise_shape, network_calls = (3, 28, 28), (3, 28, 28), 1
+
+    def push(self, noise, h):
+        images = noise.sigmoid()
+        images[-1, 0, 0, 0] = float("nan")  # the last target of the last slot
+        return images
+
+
+def test_broken_samples_are_noticed_in_every_slot():
+    with pytest.raises(ValueError, match="samples of Broken, slot 2, target 3: expected values"):
+        draw(Broken(), subject(), images(4), 3)
+
+
+class Counting(DecolorisedEncoder):
+    """Counts the images that it represents."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seen = 0
+
+    def forward(self, images):
+        self.seen += len(images)
+        return super().forward(images)
+
+
+def test_the_subject_looks_once_at_each_image():
+    phi = Counting(dim=FEATURES, width=16, blocks=1)
+    evaluate(flow_matching(), phi, ColourDigits(), Choice(20, 3))
+    assert phi.seen == 20 + 3 * 20, "targets and samples; exact samples have their target's representation"
+    phi.seen = 0
+    evaluate(NearestNeighbour(), phi, ColourDigits(), Choice(20, 3))
+    assert phi.seen == len(ColourDigits().split("train")) + 20 + 3 * 20
 
 
 def row(**changes):
@@ -150,11 +186,13 @@ def test_samples_that_do_not_belong_together():
 
 def test_what_a_wrapped_model_wants_to_remember_it_gets():
     phi = subject()
-    plain, _ = evaluate(NearestNeighbour(), phi, ColourDigits(), 6, 2)
+    plain, _ = evaluate(NearestNeighbour(), phi, ColourDigits(), Choice(6, 2))
     wrapped, _ = evaluate(
         LatentDescent(NearestNeighbour(), phi, Identity((3, 28, 28)), steps=0), phi, ColourDigits(), 6, 2
     )
-    moved, _ = evaluate(LatentDescent(NearestNeighbour(), phi, Identity((3, 28, 28))), phi, ColourDigits(), 6, 2)
+    moved, _ = evaluate(
+        LatentDescent(NearestNeighbour(), phi, Identity((3, 28, 28))), phi, ColourDigits(), Choice(6, 2)
+    )
     assert torch.equal(wrapped.x_hat, plain.x_hat)
     assert (moved.h_hat - moved.h).square().mean() < (plain.h_hat - plain.h).square().mean()
 
@@ -220,13 +258,15 @@ class TestInterrupted:
 
     def test_nothing_is_left_when_it_is_done(self, tmp_path, monkeypatch):
         monkeypatch.setattr(self.Stops, "network_calls", 100)
-        samples, values = evaluate(self.Stops(), subject(), ColourDigits(), 8, 2, unfinished=tmp_path / "partial")
+        samples, values = evaluate(
+            self.Stops(), subject(), ColourDigits(), Choice(8, 2), Where(unfinished=tmp_path / "partial")
+        )
         assert not (tmp_path / "partial").exists()
         assert values["asked"] == 1
         assert samples.x_hat.shape[:2] == (2, 8)
 
 
-class Photographs:
+class Photographs(Data):
     """A data module of images with labels, of whose law nothing is known."""
 
     name = "photographs"
@@ -254,18 +294,18 @@ class TestUnknownLaw:
     """Images whose fibers nobody knows: what the subject and other networks say is all there is."""
 
     def test_nothing_is_said_of_colours(self):
-        _, values = evaluate(NearestNeighbour(), subject(), Photographs(), 20, 2)
+        _, values = evaluate(NearestNeighbour(), subject(), Photographs(), Choice(20, 2))
         assert not [name for name in values if "colour" in name or "contrast" in name or "truth" in name]
         assert {"fiber_rms", "cosine", "mean_reciprocal_rank", "pairwise_distance"} <= set(values)
 
     def test_judges(self):
         labels = subject()(images(60)).argmax(1)
         judges = Judges(subject(), {"other": subject(1)}, {"other": subject(1)})
-        _, values = evaluate(NearestNeighbour(), subject(), Photographs(labels), 20, 2, judges=judges)
+        _, values = evaluate(NearestNeighbour(), subject(), Photographs(labels), Choice(20, 2), judges=judges)
         assert values["top1_accuracy_targets"] == 1 > values["top1_accuracy_targets_other"]
         assert values["top1_match"] == values["top1_accuracy"]
         assert {"top1_match_other", "top5_match_other", "fid_other", "kid_other", "fid_other_floor"} <= set(values)
-        _, most = evaluate(NearestNeighbour(), subject(), Photographs(), 40, 2, judges=judges)
+        _, most = evaluate(NearestNeighbour(), subject(), Photographs(), Choice(40, 2), judges=judges)
         assert "top1_accuracy" not in most
         assert "fid_other_floor" not in most, "there are not as many other images"
 

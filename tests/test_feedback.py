@@ -117,7 +117,7 @@ class TestConditionFeedback:
 
     @pytest.mark.parametrize("option", [{"steps": -1}, {"step_size": 0.0}, {"memory": -1}, {"tolerance": float("nan")}])
     def test_bad_options(self, option):
-        with pytest.raises(ValueError, match=f"ConditionFeedback: {next(iter(option))} must"):
+        with pytest.raises(ValueError, match=f"ConditionFeedback: {next(iter(option))}: expected a number"):
             ConditionFeedback(flow_matching(), subject(), **option)
 
     def test_images_that_do_not_fit_the_subject(self, h, noise):
@@ -125,6 +125,20 @@ class TestConditionFeedback:
         phi.image_shape = (1, 2, 4)
         with pytest.raises(ValueError, match="the subject takes images .1, 2, 4., the model makes .1, 1, 8."):
             ConditionFeedback(Off(0.3), phi).push(noise, h)
+
+    def test_samples_and_representations_that_are_not_finite(self, h, noise):
+        """A trial that is not finite is only a failed step; the model's own sample must be finite."""
+
+        class Broken(Flat):
+            def forward(self, images):
+                return super().forward(images) / 0
+
+        with pytest.raises(ValueError, match="ConditionFeedback: their representations by Broken: expected finite"):
+            ConditionFeedback(Off(0.3), Broken()).push(noise, h)
+        with pytest.raises(ValueError, match="ConditionFeedback: samples of Off: expected finite numbers"):
+            ConditionFeedback(Off(0.3), Flat()).push(noise / 0, h)
+        with pytest.raises(ValueError, match="h: expected finite numbers"):
+            ConditionFeedback(Off(0.3), Flat()).sample(h / 0)
 
     def test_features_of_more_dimensions(self):
         """A spatial map of features is corrected as a whole."""

@@ -4,14 +4,15 @@ from typing import get_args
 
 import pytest
 import torch
-from cases import FEATURES, LATENT, diffusion, flow_map, flow_matching, images, subject, vae
+from cases import FEATURES, LATENT, diffusion, flow_map, flow_matching, images, mlp, subject, vae
 from safetensors.torch import save_file
 from torch import nn
 
 from fibermodels.component import fingerprint
 from fibermodels.config import build, describe
-from fibermodels.models import FlowMap, FlowMatching
-from fibermodels.models.mean_flow import Derivative, total_derivative
+from fibermodels.models import FlowMap
+from fibermodels.models.flow_map import Derivative, total_derivative
+from fibermodels.nn import Network
 from fibermodels.noise import seeded
 
 ROUTES = get_args(Derivative)
@@ -50,7 +51,7 @@ def states(count, dtype=torch.double, gap=0.05):
 
 def analytic_teacher():
     teacher = flow_matching()
-    teacher.velocity = exact_velocity
+    teacher.predict = lambda z, t, condition: exact_velocity(teacher.schedule.straightened(z, t)[0], t)
     return teacher
 
 
@@ -81,16 +82,24 @@ class TestTotalDerivative:
     def test_the_difference_route_takes_fused_attention(self):
         """Equal to forward mode through the same attention, written out."""
 
-        class Attention(nn.Module):
+        class Attention(Network):
             def __init__(self, fused):
                 super().__init__()
-                torch.manual_seed(5)
-                inputs = (LATENT + FEATURES) + (2 * 8 + FEATURES)
-                self.enter, self.leave = nn.Linear(inputs, 3 * 4 * 8), nn.Linear(4 * 8, LATENT)
                 self.fused = fused
 
-            def forward(self, x, context):
-                q, k, v = self.enter(torch.cat((x, context), -1)).unflatten(1, (3, 1, 4, 8)).unbind(1)
+            def create(self, shape, times, differentiated):
+                torch.manual_seed(5)
+                self.enter, self.leave = nn.Linear(LATENT + FEATURES + 2, 3 * 4 * 8), nn.Linear(4 * 8, LATENT)
+
+            def encode(self, h):
+                return h
+
+            def forward(self, z, times, condition):
+                q, k, v = (
+                    self.enter(torch.cat((z, condition, torch.stack(times, -1)), -1))
+                    .unflatten(1, (3, 1, 4, 8))
+                    .unbind(1)
+                )
                 if self.fused:
                     y = nn.functional.scaled_dot_product_attention(q, k, v)
                 else:
@@ -100,8 +109,7 @@ class TestTotalDerivative:
         z, r, t = states(8)
         h, targets = torch.ones(8, FEATURES).double(), []
         for fused, route in ((True, "difference"), (False, "forward")):
-            model = flow_map(derivative=route, instantaneous=0.0)
-            model.network = Attention(fused).double()
+            model = FlowMap(vae(), [FEATURES], Attention(fused), derivative=route, instantaneous=0.0)
             targets.append(model.double().target(z, r, t, h, z.flip(1)))
             torch.manual_seed(6)
             model.latent_loss(z, h)["average_velocity"].mean().backward()
@@ -117,7 +125,7 @@ class TestTarget:
         torch.manual_seed(7)
         z = MEAN + STD * torch.randn(count, LATENT).double()
         h, noise, (r, t) = torch.zeros(count, FEATURES), torch.randn_like(z), model.times(z)
-        z_t = model.noised(z, noise, t)
+        z_t = torch.lerp(z, noise, t[:, None])
 
         def worst(change):
             model.average_velocity = lambda z, r, t, h: exact_average(z, r, t) + change(z, r[:, None], t[:, None])
@@ -169,7 +177,7 @@ class TestTarget:
             torch.manual_seed(10)
             values.append(each.latent_loss(z, h)["average_velocity"])
             values[-1].sum().backward()
-            gradients.append(each.network.leave.weight.grad)
+            gradients.append(each.network.layers.leave.weight.grad)
         weight = (values[1].detach() + 1e-3) ** -power
         torch.testing.assert_close(values[0], weight * values[1])
         torch.testing.assert_close(gradients[0], weight * gradients[1])
@@ -200,7 +208,9 @@ class TestSampler:
         between = (r + t) / 2
         two = model.jump(model.jump(z, t, between, z), between, r, z)
         torch.testing.assert_close(two, exact_map(z, t, r), atol=1e-9, rtol=0)
-        torch.testing.assert_close(model.estimate(z, t, z), exact_map(z, t, torch.zeros_like(t)), atol=1e-9, rtol=0)
+        state = z * ((1 - t).square() + t.square()).rsqrt()[:, None]  # that of the schedule
+        h = torch.zeros(50, FEATURES).double()
+        torch.testing.assert_close(model.estimate(state, t, h), exact_map(z, t, torch.zeros_like(t)), atol=1e-9, rtol=0)
 
     def test_gradients_run_through_the_last_steps(self):
         model, h = flow_map(steps=3), torch.ones(2, FEATURES)
@@ -208,7 +218,7 @@ class TestSampler:
         short = model.transport(noise, h, last_steps=2)
         torch.testing.assert_close(short, model.transport(noise, h))
         assert torch.autograd.grad(short.sum(), noise, allow_unused=True, retain_graph=True)[0] is None
-        assert torch.autograd.grad(short.sum(), model.network.leave.weight)[0].abs().sum() > 0
+        assert torch.autograd.grad(short.sum(), model.network.layers.leave.weight)[0].abs().sum() > 0
 
 
 def fit(model, draw, steps=800, lr=3e-3):
@@ -244,7 +254,7 @@ class TestTraining:
             h = torch.randn(count, FEATURES)
             return h @ matrix + std * torch.randn(count, LATENT), h
 
-        model = FlowMap(vae(), FEATURES, width=64, blocks=2, time_dim=8, derivative=route)
+        model = FlowMap(vae(), [FEATURES], mlp(64, 2), derivative=route)
         fit(model, draw)
         h = torch.randn(1, FEATURES, generator=seeded(16)).expand(4000, -1)
         one, eight = one_and_eight_steps(model, h)
@@ -256,7 +266,7 @@ class TestTraining:
     def test_it_learns_from_a_teacher_alone(self):
         """The training latents only say where to look; the law is the teacher's."""
         torch.manual_seed(17)
-        model = FlowMap(vae(), FEATURES, width=64, blocks=2, time_dim=8, teacher=analytic_teacher())
+        model = FlowMap(vae(), [FEATURES], mlp(64, 2), teacher=analytic_teacher())
         fit(model, lambda count: (MEAN + STD * torch.randn(count, LATENT), torch.zeros(count, FEATURES)), steps=600)
         noise = torch.randn(1000, LATENT, generator=seeded(13))
         one, eight = one_and_eight_steps(model, torch.zeros(1000, FEATURES))
@@ -280,9 +290,11 @@ class TestTeacher:
         torch.testing.assert_close(product.sample(h, 2, seeded(18)), model.sample(h, 2, seeded(18)))
 
     def test_it_must_fit(self):
-        for teacher in (FlowMatching(vae(), FEATURES + 1, 8, 1), FlowMatching(_small_vae(), FEATURES, 8, 1)):
+        for teacher in (flow_matching(feature_shape=[FEATURES + 1]), flow_matching(latents=_small_vae())):
             with pytest.raises(ValueError, match="the teacher must have the flow map's latent shape"):
                 flow_map(teacher=teacher)
+        with pytest.raises(ValueError, match="path 'straight'"):
+            flow_map(teacher=diffusion(schedule="cosine"))
 
 
 def _small_vae():
@@ -302,8 +314,7 @@ class TestWeights:
         state, metadata = model.density()
         save_file({name: value.to(kind).contiguous() for name, value in state.items()}, file, metadata)
         latents = vae()
-        options = {"width": 16, "blocks": 1, "steps": model.steps, "time_dim": 8}
-        twin = type(model)(latents, FEATURES, **options, weights=str(file))
+        twin = type(model)(**model.arguments | {"latents": latents, "weights": str(file)})
         assert fingerprint(twin.latents) == fingerprint(latents) == fingerprint(model.latents)
         noise, h = torch.randn(4, LATENT, generator=seeded(19)), torch.ones(4, FEATURES)
         torch.testing.assert_close(twin.push(noise, h), model.push(noise, h), atol=1e-2 if half else 0, rtol=0)
@@ -311,9 +322,9 @@ class TestWeights:
         with torch.no_grad():
             latents.draw.bias += 0.1
         with pytest.raises(ValueError, match="trained over another latent space"):
-            type(model)(latents, FEATURES, **options, weights=str(file))
+            type(model)(**model.arguments | {"latents": latents, "weights": str(file)})
         with pytest.raises(ValueError, match="do not fit"):
-            type(model)(vae(), FEATURES, **options | {"width": 8}, weights=str(file))
+            type(model)(**model.arguments | {"network": mlp(8), "weights": str(file)})
 
 
 @pytest.mark.parametrize(

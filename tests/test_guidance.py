@@ -8,7 +8,7 @@ from cases import diffusion, images, subject
 
 from fibermodels.config import build, describe
 from fibermodels.core import LatentSpace, Subject
-from fibermodels.diffusion import SAMPLERS, SCHEDULES, GaussianMixture, sample
+from fibermodels.diffusion import DDIM, SCHEDULES, Ancestral, Euler, GaussianMixture, Heun, Midpoint, unguided
 from fibermodels.guidance import DPS, NDTM, Cost, FiberDistance, Guided, MomentMatching, Objective, Unguided
 from fibermodels.noise import seeded
 
@@ -60,8 +60,8 @@ def mixture(schedule="linear"):
     return GaussianMixture(Affine(), **MODES, schedule=schedule).double()
 
 
-def guided(guidance, prior=None, how="", **options):
-    return Guided(prior or gaussian(), Linear(how=how), guidance, **{"steps": 4} | options)
+def guided(guidance, prior=None, how="", sampler=None, **options):
+    return Guided(prior or gaussian(), Linear(how=how), guidance, sampler=sampler or DDIM(4), **options)
 
 
 def drawn(model, h, count):
@@ -94,7 +94,10 @@ def guidance(request):
     return GUIDANCES[request.param]()
 
 
-@pytest.fixture(params=SAMPLERS)
+SAMPLERS = [DDIM, Ancestral, Heun, Euler, Midpoint]
+
+
+@pytest.fixture(params=SAMPLERS, ids=lambda cls: cls.__name__)
 def sampler(request):
     return request.param
 
@@ -103,10 +106,7 @@ class TestEveryGuidance:
     def test_strength_zero_is_the_prior_exactly(self, guidance, sampler):
         """Also of single rows of a batch."""
         prior = mixture()
-        plain, model = (
-            Unguided(prior, 5, sampler),
-            guided(guidance, prior, steps=5, sampler=sampler, strength=0.0),
-        )
+        plain, model = Unguided(prior, sampler(5)), guided(guidance, prior, sampler=sampler(5), strength=0.0)
         h = torch.linspace(-2, 2, 6).double()[:, None]
         noise = torch.randn(6, *model.noise_shape, generator=seeded("zero")).double()
         expected = plain.push(noise, h)
@@ -117,7 +117,7 @@ class TestEveryGuidance:
         assert same.tolist() == (some == 0).tolist()
 
     def test_a_batch_of_one_is_a_row_of_many(self, guidance, sampler):
-        model = guided(guidance, mixture(), steps=5, sampler=sampler)
+        model = guided(guidance, mixture(), sampler=sampler(5))
         h, strength = torch.linspace(-2, 2, 4).double()[:, None], torch.linspace(0.2, 2, 4).double()
         noise = torch.randn(4, *model.noise_shape, generator=seeded("rows")).double()
         whole = model.steer(noise, h, strength)
@@ -125,18 +125,21 @@ class TestEveryGuidance:
         torch.testing.assert_close(torch.cat(rows), whole, atol=1e-10, rtol=0)
 
     def test_calls_are_as_stated(self, guidance, sampler):
+        """Of the denoiser; the prior is bound once, and the subject looks once for each cost."""
         prior = gaussian()
-        model, known, counted = guided(guidance, prior, steps=7, sampler=sampler), prior.denoiser(), []
-        prior.denoiser = lambda h: lambda z, t: counted.append(t) or known(z, t)
+        model, known, counted, bound = guided(guidance, prior, sampler=sampler(7)), prior.denoiser(), [], []
+        prior.denoiser = lambda h: bound.append(h) or (lambda z, t: counted.append(t) or known(z, t))
+        passes, phi = [], model.subject.forward
+        model.subject.forward = lambda images: passes.append(len(images)) or phi(images)
         drawn(model, TARGET, 2)
         assert len(counted) == model.network_calls
+        assert len(bound) == 1
+        visited = model.sampler.visited(prior.schedule)
+        assert len(passes) == sum(guidance.calls(t) - isinstance(guidance, NDTM) for t in visited)
 
     def test_it_lowers_the_distance_and_leaves_no_gradient(self, guidance, sampler):
-        model = guided(guidance, steps=20, sampler=sampler)
-        plain, z = (
-            drawn(Unguided(model.prior, 20, sampler), TARGET, 200),
-            drawn(model, TARGET, 200),
-        )
+        model = guided(guidance, sampler=sampler(20))
+        plain, z = drawn(Unguided(model.prior, sampler(20)), TARGET, 200), drawn(model, TARGET, 200)
         assert not z.requires_grad
         before, after = ((found @ model.subject.matrix[0] - TARGET).abs().mean() for found in (plain, z))
         assert after < 0.75 * before
@@ -157,35 +160,30 @@ class TestEveryGuidance:
     def test_a_learned_prior_and_a_real_subject(self, guidance):
         """In single precision: a target's samples are the same in any batch."""
         phi = subject()
-        model, h = Guided(diffusion(schedule="linear"), phi, guidance, steps=3), phi(images(5))
+        model, h = Guided(diffusion(schedule="linear"), phi, guidance, sampler=DDIM(3)), phi(images(5))
         whole, generator = model.sample(h, 2, seeded("learned")), seeded("learned")
         parts = [model.sample(part, 2, generator) for part in h.split([1, 4])]
-        assert not torch.equal(whole, Unguided(model.prior, 3).sample(h, 2, seeded("learned")))
+        assert not torch.equal(whole, Unguided(model.prior, DDIM(3)).sample(h, 2, seeded("learned")))
         torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-4, rtol=0)
 
     def test_both_modes_on_the_fiber_are_kept(self, guidance):
         """Of three modes two lie on the fiber, and by symmetry either is as likely."""
-        model = Guided(mixture(), Linear([[0.0, 1.0]]), guidance, steps=50, sampler="ancestral")
+        model = Guided(mixture(), Linear([[0.0, 1.0]]), guidance, sampler=Ancestral(50))
         z = drawn(model, 0.0, 500)
         left, right = ((z[:, 0] - mode).abs() < 1.2 for mode in (-2, 2))
         assert left.double().mean() > 0.3
         assert right.double().mean() > 0.3
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sampler_goes_on_from_where_a_guide_moves_the_state(sampler):
-    """A guide that moves the first state is a sampler that starts elsewhere."""
-    prior, move = mixture(), torch.tensor([0.7, -1.3]).double()
-    shape = (6, 5, 2) if sampler == "ancestral" else (6, 2)
-    noise = torch.randn(*shape, generator=seeded("moved")).double()
-
-    def guide(denoise, z, t, s):
-        return denoise(z + move * (t[:, None] == 1), t)
-
-    found = sample(prior.denoiser(), prior.schedule, noise, 5, sampler, guide=guide)
+def test_a_sampler_goes_on_from_where_guidance_moves_the_state(sampler):
+    """Guidance that moves the first state is a sampler that starts elsewhere."""
+    prior, move, sampler = mixture(), torch.tensor([0.7, -1.3]).double(), sampler(5)
+    noise = torch.randn(6, *sampler.noise_shape((2,)), generator=seeded("moved")).double()
+    denoise = prior.denoiser()
+    found = sampler(lambda z, t, s: denoise(z + move * (t[:, None] == 1), t), prior.schedule, noise)
     elsewhere = noise.clone()
-    elsewhere[(slice(None), 0) if sampler == "ancestral" else ...] += move
-    torch.testing.assert_close(found, sample(prior.denoiser(), prior.schedule, elsewhere, 5, sampler))
+    elsewhere[(slice(None), 0) if sampler.stochastic else ...] += move
+    torch.testing.assert_close(found, sampler(unguided(denoise), prior.schedule, elsewhere))
 
 
 def parts(prior, subject, h, cost=None, time=0.4, rows=6):
@@ -193,7 +191,7 @@ def parts(prior, subject, h, cost=None, time=0.4, rows=6):
     z = torch.randn(rows, 2, generator=seeded("state")).double()
     t = torch.full((rows,), time).double()
     h = torch.full((rows, 1), h).double()
-    return z, t, Objective(prior, subject, cost or FiberDistance(), h, h)
+    return z, t, Objective.bound(prior, subject, cost or FiberDistance(), h)
 
 
 def derivative(prior, t):
@@ -239,7 +237,7 @@ class TestNDTM:
         """data(z + v) = data(z) + D v, so the minimum of (r + A D v)^2 + kappa |v|^2 is ridge regression's."""
         prior, subject = gaussian(), Linear()
         z, t, objective = parts(prior, subject, TARGET, FiberDistance("squared"), time=0.1, rows=3)
-        guidance = NDTM(gamma, inner=1200, lr=0.04 / gamma, kappa=0.5)
+        guidance = NDTM(gamma, inner=1200, learning_rate=0.04 / gamma, kappa=0.5)
         data, noise = guidance.step(objective, z, t, t, torch.ones(3).double())
         alpha, sigma = prior.schedule.alpha(t)[:, None], prior.schedule.sigma(t)[:, None]
         found = alpha * data + sigma * noise - z
@@ -251,15 +249,16 @@ class TestNDTM:
     def test_the_nearer_the_fiber_the_larger_gamma(self):
         distances = []
         for gamma in (0.5, 1.0, 5.0, 10.0):
-            z = drawn(guided(NDTM(gamma), steps=50, sampler="ancestral"), TARGET, 300)
+            z = drawn(guided(NDTM(gamma), sampler=Ancestral(50)), TARGET, 300)
             distances.append((z @ Linear().matrix[0] - TARGET).abs().mean().item())
         assert distances == sorted(distances, reverse=True)
         assert distances[1:] == pytest.approx([0.639, 0.0240, 0.0096], rel=0.15)
 
-    BIAS: ClassVar = {"ancestral": (-0.201, 1.02, 0.0240), "ddim": (-0.331, 1.074, 0.0), "heun": (-0.323, 1.104, 0.0)}
+    BIAS: ClassVar = {Ancestral: (-0.201, 1.02, 0.0240), DDIM: (-0.331, 1.074, 0.0), Heun: (-0.323, 1.104, 0.0)}
 
+    @pytest.mark.parametrize("sampler", BIAS)
     def test_its_bias_is_as_stated(self, sampler):
-        check_bias(guided(NDTM(), steps=50, sampler=sampler), 1500, *self.BIAS[sampler])
+        check_bias(guided(NDTM(), sampler=sampler(50)), 1500, *self.BIAS[sampler])
 
     def test_pieces_are_half_cosines(self):
         guidance = NDTM([[0.8, 0.6, 3.0, 3.0], [0.6, 0.2, 1.0, 0.5], [0.2, 0.0, 2.0, 10.0]], until=0.8)
@@ -280,14 +279,14 @@ class TestNDTM:
             ({"gamma": [[0.0, 0.5, 1.0, 1.0]]}, "its pieces lead down in time"),
             ({"gamma": [[0.5, 0.3, 1.0, 1.0], [0.2, 0.0, 1.0, 1.0]]}, "without a gap from until = 0.5"),
             ({"gamma": [[0.8, 0.0, 1.0, 1.0]]}, "without a gap from until = 0.5"),
-            ({"until": 0.0}, "until must be"),
-            ({"until": 1.5}, "until must be"),
-            ({"inner": 0}, "inner must be"),
-            ({"lr": 0.0}, "lr must be positive"),
-            ({"weight": -1.0}, "weight must be positive"),
-            ({"clip": 0.0}, "clip must be positive"),
-            ({"kappa": -1.0}, "kappa must be at least 0"),
-            ({"tau": float("nan")}, "tau must be at least 0"),
+            ({"until": 0.0}, "until: expected a number above 0 and of at most 1"),
+            ({"until": 1.5}, "until: expected a number above 0 and of at most 1"),
+            ({"inner": 0}, "inner: expected a number of at least 1"),
+            ({"learning_rate": 0.0}, "learning_rate: expected a number above 0"),
+            ({"weight": -1.0}, "weight: expected a number above 0"),
+            ({"clip": 0.0}, "clip: expected a number above 0"),
+            ({"kappa": -1.0}, "kappa: expected a number of at least 0"),
+            ({"tau": float("nan")}, "tau: expected a number of at least 0"),
         ],
     )
     def test_bad_options(self, option, message):
@@ -336,7 +335,7 @@ class TestDPS:
 
     @pytest.mark.parametrize(("distance", "scale", "steps"), BIAS)
     def test_its_bias_is_as_stated(self, distance, scale, steps):
-        model = guided(DPS(scale), cost=FiberDistance(distance), steps=steps, sampler="ancestral")
+        model = guided(DPS(scale), cost=FiberDistance(distance), sampler=Ancestral(steps))
         check_bias(model, 2000, *self.BIAS[distance, scale, steps])
 
     def test_a_score_is_a_cost_like_any_other(self):
@@ -348,14 +347,14 @@ class TestDPS:
 
         means = []
         for strength in (0.0, 0.5, 1.0):
-            model = guided(DPS(0.05), cost=Score(), steps=50, sampler="ancestral", strength=strength)
+            model = guided(DPS(0.05), cost=Score(), sampler=Ancestral(50), strength=strength)
             means.append((drawn(model, 0.0, 500) @ model.subject.matrix[0]).mean().item())
         assert means == sorted(means)
         assert means[2] > means[0] + 0.5
 
     @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
     def test_bad_options(self, scale):
-        with pytest.raises(ValueError, match="DPS: scale must be positive"):
+        with pytest.raises(ValueError, match="DPS: scale: expected a number above 0"):
             DPS(scale)
 
 
@@ -378,15 +377,17 @@ class TestMomentMatching:
         total = alpha**2 * covariance + sigma**2 * torch.eye(3).double()
         expected = mean + alpha * torch.linalg.solve(total, (z - alpha * mean).mT).mT @ covariance
         h = torch.tensor(self.H).double().expand(5, 2)
-        objective = Objective(model.prior, model.subject, model.cost, h, h)
+        objective = Objective.bound(model.prior, model.subject, model.cost, h)
         data, noise = model.guidance.step(objective, z, t, t, torch.ones(5).double())
         torch.testing.assert_close(data, expected)
         torch.testing.assert_close(alpha * data + sigma * noise, z)
 
-    @pytest.mark.parametrize(("sampler", "steps"), [("heun", 50), ("ddim", 200), ("ancestral", 250)])
-    def test_its_samples_follow_the_posterior(self, sampler, steps):
+    @pytest.mark.parametrize(
+        "sampler", [Heun(50), Midpoint(100), DDIM(200), Ancestral(250)], ids=lambda s: type(s).__name__
+    )
+    def test_its_samples_follow_the_posterior(self, sampler):
         mean, covariance = posterior(self.H, 0.3, **self.LAW, matrix=self.TWO)
-        z = drawn(self.model(steps=steps, sampler=sampler), self.H, 2500)
+        z = drawn(self.model(sampler=sampler), self.H, 2500)
         whiten = torch.linalg.cholesky(covariance)
         white = torch.linalg.solve_triangular(whiten, (z - mean).mT, upper=False)
         torch.testing.assert_close(white.mean(1), torch.zeros(3).double(), atol=0.06, rtol=0)
@@ -394,7 +395,7 @@ class TestMomentMatching:
 
     def test_it_has_no_bias(self):
         for noise in (0.3, 0.02):
-            model = guided(MomentMatching(noise), steps=50, sampler="heun")
+            model = guided(MomentMatching(noise), sampler=Heun(50))
             distance = noise * (2 / torch.pi) ** 0.5 / (1 + noise**2 / 0.73) ** 0.5  # of a normal number
             assert bias(model, 3000, noise)[:3] == pytest.approx((0, 0, 1), abs=0.04)
             if noise == 0.02:
@@ -402,7 +403,7 @@ class TestMomentMatching:
 
     def test_of_a_mixture_the_modes_on_the_fiber_are_found_in_their_shares(self):
         """The posterior is a mixture too, in which the third mode, six standard deviations off, has a share of 1e-8."""
-        model = Guided(mixture(), Linear([[0.0, 1.0]]), MomentMatching(0.1), steps=50, sampler="ancestral")
+        model = Guided(mixture(), Linear([[0.0, 1.0]]), MomentMatching(0.1), sampler=Ancestral(50))
         z = drawn(model, 0.0, 2000)
         share = torch.stack([((z[:, 0] - mode).abs() < 1.2).double().mean() for mode in (-2, 2, 0)])
         torch.testing.assert_close(share, torch.tensor([0.5, 0.5, 0.0]).double(), atol=0.04, rtol=0)
@@ -418,5 +419,5 @@ class TestMomentMatching:
 
     @pytest.mark.parametrize("noise", [0.0, -1.0, float("nan")])
     def test_bad_options(self, noise):
-        with pytest.raises(ValueError, match="MomentMatching: noise must be positive"):
+        with pytest.raises(ValueError, match="MomentMatching: noise: expected a number above 0"):
             MomentMatching(noise)

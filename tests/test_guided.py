@@ -6,12 +6,22 @@ from cases import FEATURES, diffusion, flow_matching, images, subject, vae
 from torch import Tensor
 
 from fibermodels.core import Subject
-from fibermodels.diffusion import GaussianMixture
-from fibermodels.guidance import DPS, NDTM, Cost, FiberDistance, Guidance, Guided, MomentMatching, Unguided
+from fibermodels.diffusion import DDIM, Ancestral, GaussianMixture, Heun, Midpoint
+from fibermodels.guidance import (
+    DPS,
+    NDTM,
+    Cost,
+    FiberDistance,
+    Guidance,
+    Guided,
+    MomentMatching,
+    Renoised,
+    StrengthSearch,
+    Unguided,
+)
 from fibermodels.guidance.strength import HIGHEST, LOWEST, find_strength
 from fibermodels.latents import Identity
-from fibermodels.models import Diffusion
-from fibermodels.noise import seeded
+from fibermodels.noise import seeded, target_noise
 
 
 class Pull(Guidance):
@@ -39,7 +49,7 @@ class Pixels(Subject):
 def pulled(**options) -> Guided:
     """A narrow Gaussian around grey, guided."""
     prior = GaussianMixture(Identity((1, 2, 2)), [[0.0] * 4], [[0.05] * 4])
-    return Guided(prior, Pixels(), Pull(), steps=10, **options)
+    return Guided(prior, Pixels(), Pull(), **{"sampler": DDIM(10)} | options)
 
 
 class TestStrength:
@@ -63,7 +73,7 @@ class TestStrength:
     @pytest.mark.parametrize("goal", [0.02, 0.05, 0.1])
     def test_a_guided_prior_reaches_the_fidelity_asked_for(self, goal):
         """On fresh samples, at different strengths for near and far targets."""
-        model = pulled(target_rms=goal, search_rounds=10)
+        model = StrengthSearch(pulled(), goal, rounds=10)
         h = 0.5 + torch.linspace(0.12, 0.4, 6)[:, None] * torch.ones(1, 4)
         x_hat = model.sample(h, 8, seeded("fresh"))
         rms = (x_hat.flatten(2) - h).square().mean(2).sqrt().mean(0)
@@ -74,7 +84,7 @@ class TestStrength:
         assert report["strength_10"] < report["strength_50"] < report["strength_90"]
 
     def test_it_says_where_it_cannot(self):
-        model, h = pulled(target_rms=1e-5), torch.full((2, 4), 0.9)
+        model, h = StrengthSearch(pulled(), 1e-5), torch.full((2, 4), 0.9)
         with pytest.warns(
             UserWarning, match="for 2 of 2 targets no strength up to 64 came within a fifth of target_rms"
         ):
@@ -82,46 +92,77 @@ class TestStrength:
         assert model.report()["target_rms_missed"] == 1
 
     def test_samples_do_not_depend_on_the_batch(self):
-        model, h = pulled(target_rms=0.05), torch.rand(5, 4, generator=seeded("targets"))
+        model, h = StrengthSearch(pulled(), 0.05), torch.rand(5, 4, generator=seeded("targets"))
         whole, generator = model.sample(h, 2, seeded(1)), seeded(1)
         torch.testing.assert_close(torch.cat([model.sample(part, 2, generator) for part in h.split(2)], 1), whole)
 
-    def test_without_a_fidelity_there_is_nothing_to_report(self):
-        model = pulled()
-        model.sample(torch.rand(2, 4), 1, seeded(0))
-        assert model.report() == {}
+    def test_its_samples_are_those_of_the_steered_prior_at_the_strength_it_found(self):
+        inner, h = pulled(), torch.full((1, 4), 0.8)
+        model = StrengthSearch(inner, 0.05)
+        found = model.sample(h, 2, seeded(1))
+        noise, chosen = target_noise(2 + 4, 1, inner.noise_shape, seeded(1)), model.report()["strength_50"]
+        torch.testing.assert_close(found, inner.steering(h, None)(noise[:2], torch.tensor([chosen])))
+        assert model.network_calls == inner.network_calls
+        assert model.report()["search_calls_per_target"] == 4 * 8 * 10
+
+    def test_it_composes_with_a_renoised_target(self):
+        """The query reaches the inner model, and the fidelity asked for is reached."""
+        x = 0.5 + torch.linspace(0.12, 0.4, 6)[:, None, None, None] * torch.ones(1, 1, 2, 2)
+        model, h = StrengthSearch(Renoised(pulled()), 0.1), x.flatten(1)
+        found = model.sample(h, 8, seeded("fresh"), x)
+        rms = (found.flatten(2) - h).square().mean(2).sqrt().mean(0)
+        torch.testing.assert_close(rms, torch.full((6,), 0.1), rtol=0.25, atol=0)
 
 
-class TestRenoisedTarget:
-    def test_it_is_what_the_prior_sees_of_the_query(self):
+class TestRenoised:
+    X = torch.rand(3, 1, 2, 2, generator=seeded("x"))
+
+    def test_it_aims_at_what_the_prior_sees_of_the_query(self):
         """At the start that is nothing: every target is the prior's mean, whatever the query."""
-        model = pulled(target="renoised")
-        x = torch.rand(3, 1, 2, 2, generator=seeded("x"))
-        h = Pixels()(x)
-        model.remember(x, h).sample(h, 1, seeded(0))
+        model = pulled()
+        Renoised(model).sample(Pixels()(self.X), 1, seeded(0), self.X)
         torch.testing.assert_close(model.guidance.aims[0], torch.full((3, 4), 0.5), atol=0.05, rtol=0)
 
     def test_without_noise_it_is_the_query_itself(self):
         """For a flat prior the clean estimate at the last, nearly noiseless step is the query."""
         wide = GaussianMixture(Identity((1, 2, 2)), [[0.0] * 4], [[30.0] * 4])
-        model = Guided(wide, Pixels(), Pull(), steps=200, target="renoised")
-        x = torch.rand(3, 1, 2, 2, generator=seeded("x"))
-        h = Pixels()(x)
-        model.remember(x, h).sample(h, 1, seeded(0))
+        model, h = Guided(wide, Pixels(), Pull(), sampler=DDIM(200)), Pixels()(self.X)
+        Renoised(model).sample(h, 1, seeded(0), self.X)
         torch.testing.assert_close(model.guidance.aims[-1], h, atol=1e-2, rtol=0)
 
-    @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
-    def test_calls_are_counted(self, sampler):
-        model = pulled(target="renoised", sampler=sampler)
-        calls, denoiser = [], model.prior.denoiser()
-        model.prior.denoiser = lambda h=None: lambda z, t: calls.append(1) or denoiser(z, t)
-        h = torch.rand(2, 4)
-        model.remember(h.view(2, 1, 2, 2), h).sample(h, 1, seeded(0))
-        assert len(calls) == model.network_calls == 20
+    def test_the_noise_on_the_query_is_fresh_in_every_step(self):
+        """For a flat prior the clean estimate is the noised state itself, so the aims give the noise back."""
+        wide = GaussianMixture(Identity((1, 2, 2)), [[0.0] * 4], [[1e4] * 4])
+        model = Guided(wide, Pixels(), Pull(), sampler=Ancestral(40))
+        Renoised(model).sample(torch.full((500, 4), 0.5), 1, seeded(0), torch.full((500, 1, 2, 2), 0.5))
+        early, late = (torch.stack(model.guidance.aims)[[i, i + 1]].flatten(1) for i in (20, 30))
+        for pair in (early, late):
+            assert torch.corrcoef(pair)[0, 1].abs() < 0.1  # 2000 numbers of no correlation: 0.02
+
+    @pytest.mark.parametrize("sampler", [DDIM, Ancestral, Heun, Midpoint], ids=lambda cls: cls.__name__)
+    def test_calls_are_counted_and_samples_do_not_depend_on_the_batch(self, sampler):
+        model = Renoised(pulled(sampler=sampler(10)))
+        calls, denoiser = [], model.model.prior.denoiser()
+        model.model.prior.denoiser = lambda h=None: lambda z, t: calls.append(1) or denoiser(z, t)
+        h = Pixels()(self.X)
+        whole = model.sample(h, 2, seeded(0), self.X)
+        assert len(calls) == model.network_calls == 2 * model.model.sampler.calls
+        generator = seeded(0)
+        parts = [model.sample(h[i : i + 1], 2, generator, self.X[i : i + 1]) for i in range(3)]
+        torch.testing.assert_close(torch.cat(parts, 1), whole)
+
+    def test_strength_zero_is_the_prior(self):
+        """The law of the prior: the noise on the query does not reach the samples."""
+        model, h = Renoised(pulled(strength=0.0)), Pixels()(self.X)
+        noise = torch.randn(3, *model.noise_shape, generator=seeded(1))
+        found = model.steer(noise, h, torch.zeros(3), model.model.prior.encode(self.X))
+        torch.testing.assert_close(found, model.model.steer(noise[:, 0], h))
 
     def test_it_needs_the_query(self):
-        with pytest.raises(ValueError, match="nothing remembered yet"):
-            pulled(target="renoised").sample(torch.rand(2, 4), 1)
+        with pytest.raises(ValueError, match="Renoised: expected the query images x"):
+            Renoised(pulled()).sample(torch.rand(2, 4), 1)
+        with pytest.raises(ValueError, match=r"Renoised: x: expected shape \(B, 1, 2, 2\)"):
+            Renoised(pulled()).sample(torch.rand(2, 4), 1, x=torch.rand(2, 1, 3, 3))
 
 
 class Nan(Cost):
@@ -153,7 +194,7 @@ class TestBadInput:
             GaussianMixture(vae(), [[0.0] * 4], [[1.0] * 4])
 
     def test_a_target_that_does_not_fit_a_conditional_prior(self):
-        model = Guided(diffusion(), subject(), DPS(), steps=2)
+        model = Guided(diffusion(), subject(), DPS(), sampler=DDIM(2))
         with pytest.raises(
             ValueError, match=r"expected representations of shape \(2, 6\) to be bound to, got \(2, 5\)"
         ):
@@ -167,36 +208,42 @@ class TestBadInput:
     @pytest.mark.parametrize("guidance", [NDTM(), DPS()], ids=["ndtm", "dps"])
     def test_a_subject_without_gradients(self, guidance):
         with pytest.raises(ValueError, match="expected a differentiable subject"):
-            Guided(diffusion(), Detached(), guidance, steps=2).sample(self.H, 1)
+            Guided(diffusion(), Detached(), guidance, sampler=DDIM(2)).sample(self.H, 1)
 
     @pytest.mark.parametrize("guidance", [NDTM(), DPS()], ids=["ndtm", "dps"])
     def test_a_cost_that_is_nan(self, guidance):
         with pytest.raises(ValueError, match="the cost of row 0 is nan: expected finite costs"):
-            Guided(diffusion(), subject(), guidance, Nan(), steps=2).sample(self.H, 1)
+            Guided(diffusion(), subject(), guidance, Nan(), DDIM(2)).sample(self.H, 1)
 
-    @pytest.mark.parametrize(
-        "option",
-        [
-            {"strength": -1.0},
-            {"strength": float("nan")},
-            {"target_rms": 0.0},
-            {"search_rounds": 0},
-            {"target": "moving"},
-            {"steps": 0},
-            {"sampler": "dopri"},
-            {"eta": 2.0},
-        ],
-    )
-    def test_options(self, option):
-        with pytest.raises(ValueError, match="Guided: "):
-            Guided(diffusion(), subject(), DPS(), **option)
+    @pytest.mark.parametrize("strength", [-1.0, float("nan")])
+    def test_a_negative_strength(self, strength):
+        with pytest.raises(ValueError, match="Guided: strength: expected a number of at least 0, got"):
+            Guided(diffusion(), subject(), DPS(), strength=strength)
+
+    @pytest.mark.parametrize("option", [{"target_rms": 0.0}, {"rounds": 0}, {"samples": 0}])
+    def test_a_search(self, option):
+        with pytest.raises(ValueError, match=f"StrengthSearch: {next(iter(option))}: expected a number"):
+            StrengthSearch(pulled(), **{"target_rms": 0.1} | option)
+
+    def test_a_target_that_is_not_finite(self):
+        h = torch.tensor([[0.5] * 4, [0.5, 0.5, 0.5, float("inf")]])
+        with pytest.raises(ValueError, match="h: expected finite numbers, got NaN or infinity first in row 1"):
+            pulled().sample(h, 1)
+
+    def test_samples_that_are_not_finite(self):
+        """Guidance so strong that the state overflows."""
+        model = pulled(strength=1.0)
+        model.guidance.step = lambda objective, z, t, s, strength: (z + torch.nan, z)
+        with pytest.raises(ValueError, match="Guided: samples by Pull: expected finite numbers"):
+            model.sample(torch.rand(2, 4), 1, seeded(0))
 
 
 def test_flow_matching_is_guided_like_diffusion():
-    """Both are priors: the same guidance brings either nearer to the fiber."""
+    """And an unconditional prior, too: the same guidance brings each nearer to the fiber."""
     phi, x = subject(), images(6)
-    for prior in (diffusion(), flow_matching(), Diffusion(vae(), 0, width=16, blocks=1, time_dim=8)):
+    for prior in (diffusion(), flow_matching(), GaussianMixture(vae(), [[0.0] * 6], [[1.0] * 6])):
         h = phi(x)
-        plain, guided = Unguided(prior, 10), Guided(prior, phi, DPS(), FiberDistance("squared"), steps=10, strength=3.0)
+        plain = Unguided(prior, DDIM(10))
+        guided = Guided(prior, phi, DPS(), FiberDistance("squared"), DDIM(10), strength=3.0)
         errors = [(phi(m.sample(h, 1, seeded(0))[0]) - h).square().mean() for m in (plain, guided)]
         assert errors[1] < 0.9 * errors[0]

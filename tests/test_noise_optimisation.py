@@ -8,7 +8,7 @@ from cases import FEATURES, LATENT, diffusion, flow_map, images, subject
 from test_costs import Linear, Pixels
 
 from fibermodels.core import Pushforward
-from fibermodels.diffusion import GaussianMixture
+from fibermodels.diffusion import DDIM, Ancestral, Euler, GaussianMixture, Heun, Midpoint
 from fibermodels.guidance import (
     MACO,
     Cutouts,
@@ -72,29 +72,31 @@ def optimised_noise(model, noise, h):
 
 class TestLinear:
     def test_gradient_descent_ends_at_the_projection_of_the_noise_on_the_fiber(self, noise, h):
-        model, a = linear(cost=FiberDistance("squared"), steps=400, lr=1.5, optimizer="sgd")
+        model, a = linear(cost=FiberDistance("squared"), steps=400, learning_rate=1.5, optimizer="sgd")
         expected = noise + (h - noise @ a.T) @ torch.linalg.pinv(a).T
         torch.testing.assert_close(optimised_noise(model, noise, h), expected, atol=1e-8, rtol=0)
 
     def test_one_step_is_the_gradients(self, noise, h):
-        model, a = linear(cost=FiberDistance("squared"), steps=1, lr=0.5, optimizer="sgd")
+        model, a = linear(cost=FiberDistance("squared"), steps=1, learning_rate=0.5, optimizer="sgd")
         expected = noise - 0.5 * 2 / 5 * (noise @ a.T - h) @ a
         torch.testing.assert_close(optimised_noise(model, noise, h), expected)
 
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     def test_a_row_knows_no_other(self, optimizer, noise, h):
-        model, _ = linear(steps=7, lr=0.1, optimizer=optimizer, stop=0.5, clip=0.05, keep_norm=True)
+        model, _ = linear(steps=7, learning_rate=0.1, optimizer=optimizer, stop=0.5, clip=0.05, keep_norm=True)
         whole = model.optimise(noise, h)
         parts = [model.optimise(noise[i : i + 1], h[i : i + 1]) for i in range(6)]
         torch.testing.assert_close(torch.cat(parts), whole)
 
-    @pytest.mark.parametrize("condition_lr", [0.0, 0.1])
-    def test_torchs_optimiser_on_one_row_finds_the_same(self, noise, h, condition_lr):
+    @pytest.mark.parametrize("condition_learning_rate", [0.0, 0.1])
+    def test_torchs_optimiser_on_one_row_finds_the_same(self, noise, h, condition_learning_rate):
         phi = Linear(5, SHAPE)
         model = Affine(conditional=True)
-        found = NoiseOptimisation(model, phi, steps=5, lr=0.2, condition_lr=condition_lr).optimise(noise, h)
+        found = NoiseOptimisation(
+            model, phi, steps=5, learning_rate=0.2, condition_learning_rate=condition_learning_rate
+        ).optimise(noise, h)
         e, c = noise[2:3].clone().requires_grad_(), h[2:3].clone().requires_grad_()
-        adam = torch.optim.Adam([{"params": e, "lr": 0.2}, {"params": c, "lr": condition_lr}])
+        adam = torch.optim.Adam([{"params": e, "lr": 0.2}, {"params": c, "lr": condition_learning_rate}])
         seen = []
         for _ in range(6):
             image = model.push(e, c)
@@ -111,19 +113,19 @@ class TestLinear:
         assert model.network_calls == 1
 
     def test_the_best_image_is_kept_though_the_descent_diverges(self, noise, h):
-        model, _ = linear(cost=FiberDistance("squared"), steps=20, lr=50.0, optimizer="sgd")
+        model, _ = linear(cost=FiberDistance("squared"), steps=20, learning_rate=50.0, optimizer="sgd")
         torch.testing.assert_close(model.optimise(noise, h), model.model.push(noise, h))
 
     def test_the_answer_never_gets_worse_with_more_steps(self, noise, h):
         costs = []
         for steps in (0, 2, 5, 20):
-            model, _ = linear(steps=steps, lr=0.3)
+            model, _ = linear(steps=steps, learning_rate=0.3)
             costs.append(model.cost(model.subject, model.optimise(noise, h), h))
         assert (torch.stack(costs).diff(dim=0) <= 0).all()
         assert (costs[-1] < 0.3 * costs[0]).all()
 
     def test_every_row_stops_at_its_first_cost_below(self, noise, h):
-        model, a = linear(cost=FiberDistance("squared"), steps=500, lr=1.0, optimizer="sgd", stop=0.2)
+        model, a = linear(cost=FiberDistance("squared"), steps=500, learning_rate=1.0, optimizer="sgd", stop=0.2)
         found = model.optimise(noise, h)
         steps = []
         for row in range(6):
@@ -136,19 +138,19 @@ class TestLinear:
         assert model.model.pushed == [sum(count >= i for count in steps) for i in range(max(steps) + 1)]
 
     def test_network_calls_are_counted_at_most(self, noise, h):
-        model, _ = linear(steps=4, lr=1e-3)
+        model, _ = linear(steps=4, learning_rate=1e-3)
         model.optimise(noise, h)
         assert len(model.model.pushed) == model.network_calls == 5
 
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     def test_norms_are_kept(self, optimizer, noise, h):
-        model, _ = linear(steps=5, lr=0.5, optimizer=optimizer, keep_norm=True)
+        model, _ = linear(steps=5, learning_rate=0.5, optimizer=optimizer, keep_norm=True)
         found = optimised_noise(model, noise, h)
         torch.testing.assert_close(found.norm(dim=1), noise.norm(dim=1))
         assert (found - noise).norm(dim=1).min() > 0.1
 
     def test_a_clipped_gradient_is_scaled_to_its_largest_entry(self, noise, h):
-        model, a = linear(cost=FiberDistance("squared"), steps=1, lr=1.0, optimizer="sgd", clip=0.01)
+        model, a = linear(cost=FiberDistance("squared"), steps=1, learning_rate=1.0, optimizer="sgd", clip=0.01)
         free = 2 / 5 * (noise @ a.T - h) @ a
         expected = noise - free * (0.01 / free.abs().amax(1, keepdim=True))
         torch.testing.assert_close(optimised_noise(model, noise, h), expected)
@@ -158,13 +160,19 @@ class TestLinear:
     def test_another_judge_decides_which_image_is_the_best(self, noise, h):
         """Judged by how far it is from where the cost leads to, the start stays the best."""
         judge = ScoreEnergy(0, "target", 0.0)
-        model, a = linear(cost=ScoreEnergy(0), steps=5, lr=0.1, optimizer="sgd", judge=judge)
+        model, a = linear(cost=ScoreEnergy(0), steps=5, learning_rate=0.1, optimizer="sgd", judge=judge)
         high = noise[(noise @ a.T)[:, 0] > 0]
         found = model.optimise(high, h[: len(high)])
         torch.testing.assert_close(found, model.model.push(high, h[: len(high)]))
 
     def test_bad_options(self):
-        for options in ({"steps": -1}, {"lr": 0.0}, {"optimizer": "lbfgs"}, {"condition_lr": -1.0}, {"clip": 0.0}):
+        for options in (
+            {"steps": -1},
+            {"learning_rate": 0.0},
+            {"optimizer": "lbfgs"},
+            {"condition_learning_rate": -1.0},
+            {"clip": 0.0},
+        ):
             with pytest.raises(ValueError, match=f"NoiseOptimisation: {next(iter(options))}"):
                 linear(**options)
         for last in (0, 2):
@@ -172,7 +180,9 @@ class TestLinear:
                 linear(last=last)
 
     def test_a_condition_that_the_model_ignores_cannot_be_optimised(self):
-        model = NoiseOptimisation(Unguided(gaussian(), 2), Pixels((1, 2, 2)), steps=1, condition_lr=0.1)
+        model = NoiseOptimisation(
+            Unguided(gaussian(), DDIM(2)), Pixels((1, 2, 2)), steps=1, condition_learning_rate=0.1
+        )
         with pytest.raises(ValueError, match="a model that uses all of it"):
             model.sample(torch.rand(2, 1, 2, 2))
 
@@ -184,10 +194,10 @@ def gaussian(shape=(1, 2, 2), spread=0.2):
 
 
 class TestUnguided:
-    @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 0.7), ("ancestral", 0.0), ("heun", 0.0)])
-    def test_estimates_end_with_the_sample_and_are_the_expected_data(self, sampler, eta):
+    @pytest.mark.parametrize("sampler", [DDIM(4), DDIM(4, 0.7), Ancestral(4), Heun(4), Euler(4), Midpoint(4)])
+    def test_estimates_end_with_the_sample_and_are_the_expected_data(self, sampler):
         prior = gaussian(spread=0.5)
-        model = Unguided(prior, 4, sampler, eta)
+        model = Unguided(prior, sampler)
         e = target_noise(1, 5, model.noise_shape, seeded(1))[0].double()
         h = torch.zeros(5, 1)
         found = model.estimates(e, h, 4)
@@ -199,12 +209,12 @@ class TestUnguided:
         with pytest.raises(ValueError, match="count must be from 1 to the 4 steps"):
             model.estimates(e, h, 5)
 
-    @pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ancestral", 0.0), ("heun", 0.0)])
-    def test_checkpointing_changes_no_value_and_no_gradient(self, sampler, eta):
+    @pytest.mark.parametrize("sampler", [DDIM(3), Ancestral(3), Heun(3), Midpoint(3)])
+    def test_checkpointing_changes_no_value_and_no_gradient(self, sampler):
         h = torch.randn(3, FEATURES, generator=seeded(2)).requires_grad_()
         found = []
         for checkpointing in (False, True):
-            model = Unguided(diffusion(), 3, sampler, eta, checkpointing)
+            model = Unguided(diffusion(), sampler, checkpointing)
             e = torch.randn(3, *model.noise_shape, generator=seeded(3)).requires_grad_()
             images = model.estimates(e, h, 2)
             found.append((images, *torch.autograd.grad(images.square().sum(), (e, h))))
@@ -215,7 +225,7 @@ class TestUnguided:
         """What autograd saves does not grow by a network's activations with every step."""
 
         def kept(steps, checkpointing):
-            model = Unguided(diffusion(width=128), steps, checkpointing=checkpointing)
+            model = Unguided(diffusion(width=128), DDIM(steps), checkpointing)
             e = torch.randn(2, LATENT, generator=seeded(4)).requires_grad_()
             size = 0
 
@@ -234,9 +244,9 @@ class TestUnguided:
     def test_last_estimates_weigh_one_two_three(self):
         """Three steps of SGD's gradient by hand, from the estimates themselves."""
         prior, phi = gaussian(), Pixels((1, 2, 2))
-        inner = Unguided(prior, 5)
+        inner = Unguided(prior, DDIM(5))
         cost = FiberDistance("squared")
-        model = NoiseOptimisation(inner, phi, cost, steps=1, lr=0.5, optimizer="sgd", last=3)
+        model = NoiseOptimisation(inner, phi, cost, steps=1, learning_rate=0.5, optimizer="sgd", last=3)
         h = 0.5 + 0.1 * torch.rand(4, 1, 2, 2, generator=seeded(5), dtype=torch.double)
         e = torch.randn(4, 4, generator=seeded(6)).double().requires_grad_()
         costs = [cost(phi, x, h) for x in inner.estimates(e, h, 3)]
@@ -246,8 +256,8 @@ class TestUnguided:
         torch.testing.assert_close(model.optimise(e.detach(), h), expected)
 
     def test_last_is_bounded_by_the_steps(self):
-        with pytest.raises(ValueError, match="last = 4 takes an Unguided with as many steps"):
-            NoiseOptimisation(Unguided(gaussian(), 3), Pixels((1, 2, 2)), last=4)
+        with pytest.raises(ValueError, match="last = 4 needs an Unguided with as many steps"):
+            NoiseOptimisation(Unguided(gaussian(), DDIM(3)), Pixels((1, 2, 2)), last=4)
 
 
 class TestOnNetworks:
@@ -257,7 +267,7 @@ class TestOnNetworks:
         model = {
             "flow map": lambda: flow_map(),
             "diffusion": lambda: diffusion(),
-            "prior": lambda: Unguided(diffusion(), 3, checkpointing=True),
+            "prior": lambda: Unguided(diffusion(), DDIM(3), checkpointing=True),
         }[family]()
         h, rms = phi(x), FiberDistance()
         before = rms(phi, model.sample(h, 1, seeded(7))[0], h)
@@ -267,10 +277,15 @@ class TestOnNetworks:
     @pytest.mark.parametrize("paper", ["EquiDiff", "DiG-IN"])
     def test_the_two_papers_are_configurations(self, paper):
         phi, x = subject(), images(3)
-        prior = Unguided(diffusion(), 4, checkpointing=True)
+        prior = Unguided(diffusion(), DDIM(4), checkpointing=True)
         h, rms = phi(x), FiberDistance()
         options = {
-            "EquiDiff": {"cost": LowPass(FiberDistance("squared")), "lr": 2.0, "optimizer": "sgd", "stop": 0.01},
+            "EquiDiff": {
+                "cost": LowPass(FiberDistance("squared")),
+                "learning_rate": 2.0,
+                "optimizer": "sgd",
+                "stop": 0.01,
+            },
             "DiG-IN": {"cost": Cutouts(rms, 4, 0.9), "keep_norm": True, "clip": 0.05, "last": 3, "judge": rms},
         }[paper]
         before = rms(phi, prior.sample(h, 1, seeded(8))[0], h)
@@ -337,7 +352,7 @@ class TestMACO:
         h = phi(x)
         costs = torch.stack(
             [
-                FiberDistance()(phi, MACO(phi, steps=steps, lr=0.1).sample(h, 1, seeded(13))[0], h)
+                FiberDistance()(phi, MACO(phi, steps=steps, learning_rate=0.1).sample(h, 1, seeded(13))[0], h)
                 for steps in (0, 5, 40)
             ]
         )
@@ -347,7 +362,7 @@ class TestMACO:
         phi = subject()
         h = torch.zeros(3, FEATURES)
         energy = ScoreEnergy(2)
-        model = MACO(phi, energy, steps=30, lr=0.1)
+        model = MACO(phi, energy, steps=30, learning_rate=0.1)
         whole = model.sample(h, 1, seeded(14))[0]
         start = MACO(phi, energy, steps=0).sample(h, 1, seeded(14))[0]
         assert (energy(phi, whole, h) < energy(phi, start, h)).all()
@@ -395,14 +410,14 @@ class TestPixelOptimisation:
     def test_without_penalties_a_linear_subject_is_met(self):
         phi = Linear(5, SHAPE)
         h = phi(0.4 + 0.2 * torch.rand(3, *SHAPE, generator=seeded(16), dtype=torch.double))
-        model = PixelOptimisation(phi, steps=300, lr=0.005, total_variation=0.0, l2=0.0)
+        model = PixelOptimisation(phi, steps=300, learning_rate=0.005, total_variation=0.0, l2=0.0)
         x = model.sample(h, 1, seeded(17))[0]
         assert FiberDistance()(phi, x, h).max() < 0.05
         assert x.min() >= 0
         assert x.max() <= 1
 
     def test_bad_options(self):
-        for options in ({"total_variation": -1.0}, {"l2": -1.0}, {"noise": -1.0}, {"lr": 0.0}):
+        for options in ({"total_variation": -1.0}, {"l2": -1.0}, {"noise": -1.0}, {"learning_rate": 0.0}):
             with pytest.raises(ValueError, match=f"PixelOptimisation: {next(iter(options))}"):
                 PixelOptimisation(Pixels(SHAPE), **options)
 
@@ -414,6 +429,13 @@ class TestDescent:
 
         with pytest.raises(ValueError, match="the cost of row 0"):
             descend(look, [torch.ones(2, 3)], [0.1], 1, "sgd")
+
+    def test_images_that_are_not_finite_are_named(self):
+        def look(rows, x):
+            return x.sum(1), x[..., None, None] / 0, x.sum(1)
+
+        with pytest.raises(ValueError, match="guidance: optimised images: expected finite numbers"):
+            descend(look, [torch.ones(2, 3)], [0.1], 0, "sgd")
 
     def test_momentum_of_one_row_survives_the_stop_of_another(self):
         """Adam of a row beside one that stops at once is Adam of the row alone."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fibermodels.config import build, describe
 from fibermodels.core import Subject
-from fibermodels.diffusion import SCHEDULES, Controllable, Pretrained, PretrainedUNet, Prior, sample
+from fibermodels.diffusion import DDIM, SCHEDULES, Controllable, Pretrained, PretrainedUNet, Prior, sample
 from fibermodels.diffusion.parametrisation import Parametrisation
 from fibermodels.guidance import NDTM, Guided
 from fibermodels.latents import AutoencoderKL
@@ -246,7 +246,11 @@ class TestSampling:
         distance = {}
         for strength in (0.0, 1.0):
             guided = Guided(
-                model, subject, NDTM(gamma=20.0, until=0.8, inner=4, lr=0.1, kappa=0.0), steps=6, strength=strength
+                model,
+                subject,
+                NDTM(gamma=20.0, until=0.8, inner=4, learning_rate=0.1, kappa=0.0),
+                sampler=DDIM(6),
+                strength=strength,
             )
             images = guided.sample(h, 2, seeded("guided"))
             assert images.shape == (2, 2, 3, 16, 16)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from cases import FEATURES, LATENT, fiber_autoencoder, flow_matching, images, subject, vae
 
-from fibermodels.core import LatentSpace, Subject, TrainableFiberModel
+from fibermodels.core import FiberModel, LatentSpace, Subject, TrainableFiberModel
 from fibermodels.diffusion import GaussianMixture
-from fibermodels.guidance import FiberProjection, LatentDescent
-from fibermodels.guidance.gauss_newton import Linearised, curvature, damped_inverse, exact_steps, matrix_free_step
+from fibermodels.guidance import ConjugateGradients, Exact, FiberProjection, Langevin, LatentDescent
+from fibermodels.guidance.gauss_newton import Linearised, curvature, damped_inverse
 from fibermodels.latents import Identity
 from fibermodels.models import DecodedNoise
 from fibermodels.noise import seeded
@@ -73,6 +73,10 @@ def projection(phi, space=None, **options):
     return FiberProjection(Noise(space), phi, **options)
 
 
+def langevin(phi, steps, tolerance=1e-4, **options):
+    return Langevin(projection(phi, tolerance=tolerance), steps, **options)
+
+
 @torch.no_grad()
 def refined(model, z, h, noise=None):
     noise = z.new_zeros(len(z), *model.noise_shape) if noise is None else noise
@@ -83,7 +87,7 @@ def rms(phi, z, h):
     return (phi(z) - h).square().mean(1).sqrt()
 
 
-BOTH = pytest.mark.parametrize("solver", ["exact", "matrix_free"])
+BOTH = pytest.mark.parametrize("solver", [Exact(), ConjugateGradients()], ids=lambda solver: type(solver).__name__)
 
 
 class TestAffineFiber:
@@ -107,7 +111,7 @@ class TestAffineFiber:
         phi, z = Law(lambda x: x @ matrix.T, 6, 4), normal(9, 6, seed=7)
         h = phi(normal(9, 6, seed=8))
         expected = z - (phi(z) - h) @ torch.linalg.pinv(matrix).T
-        for solver in ("exact", "matrix_free"):
+        for solver in (Exact(), ConjugateGradients()):
             found = refined(projection(phi, iterations=2, damping=0.0, solver=solver), z, h)
             torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -160,7 +164,7 @@ class TestCircle:
     @BOTH
     def test_where_an_undamped_step_overshoots_no_row_ever_rises(self, solver):
         z, h = 0.05 * normal(50, 2), torch.ones(50, 1).double()
-        undamped = z - exact_steps(Linearised(lambda u: circle()(u) - h, z))(torch.zeros(50).double())
+        undamped = z - Exact().steps(Linearised(lambda u: circle()(u) - h, z))(torch.zeros(50).double())
         assert (rms(circle(), undamped, h) > 10).any()
         before = rms(circle(), z, h)
         for k in range(1, 20):
@@ -177,9 +181,13 @@ class TestCircle:
         assert torch.equal(found[1:3], z[1:3])
         assert not (found[[0, 3]] == z[[0, 3]]).any()
 
-    @pytest.mark.parametrize("options", [{}, {"solver": "matrix_free"}, {"langevin": 5}], ids=str)
-    def test_a_batch_of_one_is_a_row_of_many(self, options):
-        model = projection(circle(), **options)
+    @pytest.mark.parametrize("kind", ["exact", "conjugate gradients", "langevin"])
+    def test_a_batch_of_one_is_a_row_of_many(self, kind):
+        model = {
+            "exact": lambda: projection(circle()),
+            "conjugate gradients": lambda: projection(circle(), solver=ConjugateGradients()),
+            "langevin": lambda: langevin(circle(), 5),
+        }[kind]()
         z, h, noise = normal(6, 2), normal(6, 1, seed=2).square(), normal(6, *model.noise_shape, seed=3)
         whole = refined(model, z, h, noise)
         for i in range(6):
@@ -205,16 +213,18 @@ class TestSolvers:
 
     @pytest.mark.parametrize("damping", [0.0, 1e-3, 1.0])
     @pytest.mark.parametrize(("features", "dim"), [(4, 9), (9, 4)])
-    def test_matrix_free_is_exact(self, features, dim, damping):
+    def test_conjugate_gradients_are_exact(self, features, dim, damping):
         at = Linearised(self.curved(features, dim), normal(5, dim))
         damping = torch.full((5,), damping).double()
-        torch.testing.assert_close(matrix_free_step(at, damping, 40), exact_steps(at)(damping), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(
+            ConjugateGradients(40).steps(at)(damping), Exact().steps(at)(damping), atol=1e-6, rtol=1e-6
+        )
 
     def test_the_curvature_is_free_of_units(self):
         """A damping in its units gives the same step, whatever the units of the representation."""
         residual, u, damping = self.curved(4, 9), normal(5, 9), torch.full((5,), 0.1).double()
-        first = exact_steps(Linearised(residual, u))(damping)
-        torch.testing.assert_close(exact_steps(Linearised(lambda u: 1e3 * residual(u), u))(damping), first)
+        first = Exact().steps(Linearised(residual, u))(damping)
+        torch.testing.assert_close(Exact().steps(Linearised(lambda u: 1e3 * residual(u), u))(damping), first)
         at = Linearised(residual, u)
         rates = torch.linalg.eigvalsh(at.jacobian() @ at.jacobian().mT)
         scale = curvature(at.gradient, at.push(at.gradient))
@@ -241,10 +251,10 @@ class TestLangevin:
     def test_along_a_circle_it_is_uniform_and_stays_on_it(self):
         z = torch.tensor([[1.0, 0.0]]).double().repeat(1000, 1)
         h = torch.ones(1000, 1).double()
-        model = projection(circle(), langevin=200, step_size=0.02)
+        model = langevin(circle(), 200, step_size=0.02)
         noise = normal(1000, *model.noise_shape, seed=4)
         with torch.no_grad():
-            wandered = model._wander(z, h, noise)
+            wandered = model.wander(z, h, noise)
         assert rms(circle(), wandered, h).quantile(0.98) < 1e-3
         found = refined(model, z, h, noise)
         assert rms(circle(), found, h).max() < 1e-4
@@ -261,7 +271,7 @@ class TestLangevin:
         variance = std**2 + (prior.schedule.sigma(t) / prior.schedule.alpha(t)) ** 2
         z = torch.tensor([[-1.0, 0.0]]).double().repeat(1500, 1)
         h = torch.ones(1500, 1).double()
-        model = projection(circle(), langevin=200, step_size=0.025, prior=prior, prior_time=time)
+        model = langevin(circle(), 200, step_size=0.025, prior=prior, prior_time=time)
         assert model.network_calls == 201
         angle = torch.atan2(*refined(model, z, h, normal(1500, *model.noise_shape, seed=5)).T.flip(0))
         kappa = mean / variance
@@ -272,7 +282,7 @@ class TestLangevin:
     @pytest.mark.parametrize("stds", [None, [0.8, 1.2, 1.0, 1.4]])
     def test_along_an_affine_fiber_it_is_the_conditional_gaussian(self, stds):
         matrix, phi = linear(2, 4)
-        options = {"tolerance": 1e-9, "langevin": 150, "step_size": 0.04}
+        options = {"tolerance": 1e-9, "step_size": 0.04}
         covariance, mean = torch.eye(4).double(), torch.zeros(4).double()
         if stds:
             mean = torch.tensor([0.5, -0.5, 0.0, 1.0]).double()
@@ -280,7 +290,7 @@ class TestLangevin:
             options["prior_time"] = 0.01
             covariance = torch.tensor(stds).double().square().diag()
         h = normal(1, 2, seed=9).repeat(2000, 1)
-        model = projection(phi, **options)
+        model = langevin(phi, 150, **options)
         found = refined(model, 2 * normal(2000, 4, seed=6), h, normal(2000, *model.noise_shape, seed=7))
         assert rms(phi, found, h).max() < 1e-8
         gain = covariance @ matrix.T @ torch.linalg.inv(matrix @ covariance @ matrix.T)
@@ -293,7 +303,7 @@ class TestLangevin:
         phi = Law(lambda x: x.square().sum(1, keepdim=True).expand(-1, 2), 2, 2)
         h, z = torch.tensor([[1.0, 3.0]]).double().repeat(100, 1), normal(100, 2)
         still = refined(projection(phi), z, h)
-        model = projection(phi, langevin=20, step_size=0.03)
+        model = langevin(phi, 20, step_size=0.03)
         moved = refined(model, z, h, normal(100, *model.noise_shape, seed=8))
         for found in (still, moved):
             torch.testing.assert_close(found.square().sum(1), torch.full((100,), 2.0).double(), atol=1e-2, rtol=0)
@@ -303,7 +313,7 @@ class TestLangevin:
         """Steps as long as the circle is wide: some corrections fail, and no row is lost."""
         h, z = torch.ones(500, 1).double(), normal(500, 2)
         z = z / z.norm(dim=1, keepdim=True)
-        model = projection(circle(), langevin=20, step_size=1.0)
+        model = langevin(circle(), 20, step_size=1.0)
         found = refined(model, z, h, normal(500, *model.noise_shape, seed=8))
         assert rms(circle(), found, h).max() < 1.5e-4
 
@@ -312,7 +322,7 @@ class TestLatentDescent:
     def test_it_is_adam_on_the_squared_distance(self):
         _, phi = linear(3, 7)
         z, h = normal(20, 7, seed=3), normal(20, 3, seed=4)
-        found = refined(LatentDescent(Noise(Plain(7)), phi, steps=4, rate=0.02), z, h)
+        found = refined(LatentDescent(Noise(Plain(7)), phi, steps=4, learning_rate=0.02), z, h)
         rows = []
         for start, target in zip(z, h, strict=True):
             own = start[None].clone().requires_grad_()
@@ -333,9 +343,9 @@ class TestLatentDescent:
                 rms(phi, refined(model, start, h).unflatten(1, x.shape[1:]), h) < rms(phi, space.decode(start, h), h)
             ).all()
 
-    @pytest.mark.parametrize("option", [{"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}])
+    @pytest.mark.parametrize("option", [{"steps": -1}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}])
     def test_bad_options(self, option):
-        with pytest.raises(ValueError, match=f"LatentDescent: {next(iter(option))} must"):
+        with pytest.raises(ValueError, match=f"LatentDescent: {next(iter(option))}: expected a number"):
             LatentDescent(flow_matching(), subject(), **option)
 
 
@@ -378,6 +388,30 @@ class TestRefined:
         torch.testing.assert_close(chunked, model.sample(h, 2, seeded(1)), atol=1e-4, rtol=0)
         assert model.sample(h[:0], 2, seeded(1)).shape == (2, 0, 3, 28, 28)
 
+    def test_the_queries_reach_a_model_that_needs_them(self, refinement):
+        class Copies(FiberModel):
+            network_calls = 0
+
+            def _sample(self, h, n, generator, x):
+                return self.queries(x)[None].repeat(n, 1, 1, 1, 1)
+
+        phi, x = subject(), images(3)
+        still = refinement(Copies(), phi, vae(), **NOTHING[refinement])
+        assert torch.equal(still.sample(phi(x), 2, seeded(1), x)[1], x)
+        moved = refinement(Copies(), phi, vae())
+        assert moved.sample(phi(x), 2, seeded(1), x).shape == (2, 3, 3, 28, 28)
+        with pytest.raises(ValueError, match="Copies: expected the query images x"):
+            moved.sample(phi(x), 2)
+
+    def test_samples_and_targets_that_are_not_finite(self, refinement):
+        phi, model = subject(), refinement(flow_matching(), subject())
+        model.refine = lambda z, h, noise: z.new_full((len(z), 3, 28, 28), torch.nan)
+        h = phi(images(2))
+        with pytest.raises(ValueError, match=f"{refinement.__name__}: refined samples: expected finite numbers"):
+            model.sample(h)
+        with pytest.raises(ValueError, match="h: expected finite numbers"):
+            model.sample(h / 0)
+
     def test_a_model_without_latents_needs_a_space(self, refinement):
         with pytest.raises(ValueError, match=f"{refinement.__name__}: latents: expected a latent space"):
             refinement(DecodedNoise(vae()), subject())
@@ -401,7 +435,7 @@ class TestRefined:
 
 class TestFiberProjection:
     @pytest.mark.parametrize("over", ["latents", "condition", "both"])
-    @pytest.mark.parametrize("solver", ["exact", "matrix_free"])
+    @BOTH
     def test_in_a_space_whose_decoder_sees_the_target(self, over, solver):
         space, phi = fiber_autoencoder(), subject()
         h, z = phi(images(6)), torch.randn(6, LATENT, generator=seeded("start"))
@@ -417,22 +451,21 @@ class TestFiberProjection:
         with pytest.raises(ValueError, match="over: 'condition' expects a latent space whose decoder sees .* got VAE"):
             model.sample(phi(images(2)))
 
-    @pytest.mark.parametrize("options", [{}, {"solver": "matrix_free"}, {"langevin": 3}], ids=str)
-    def test_same_seed_same_samples_whatever_the_batch(self, options):
+    @pytest.mark.parametrize("kind", ["exact", "conjugate gradients", "langevin"])
+    def test_same_seed_same_samples_whatever_the_batch(self, kind):
         """In float64: of a random subject the steps are badly conditioned, and amplify what rounding leaves."""
         phi = subject().double()
-        model, h = FiberProjection(flow_matching().double(), phi, **options), phi(images(6).double())
+        solver = ConjugateGradients() if kind == "conjugate gradients" else None
+        model, h = FiberProjection(flow_matching().double(), phi, solver=solver), phi(images(6).double())
+        model = Langevin(model, 3) if kind == "langevin" else model
         whole, generator = model.sample(h, 2, seeded(1)), seeded(1)
         parts = torch.cat([model.sample(part, 2, generator) for part in h.split([1, 3, 2])], 1)
         torch.testing.assert_close(parts, whole, atol=1e-8, rtol=0)
 
     @pytest.mark.parametrize("latents", [None, Plain(2)])
     def test_its_noise_does_not_depend_on_the_batch_nor_on_the_steps_before(self, latents):
-        model = (
-            projection(circle(), Plain(2), langevin=3)
-            if latents is None
-            else FiberProjection(DecodedNoise(Plain(2)), circle(), latents, langevin=3)
-        )
+        inner = Noise(Plain(2)) if latents is None else DecodedNoise(Plain(2))
+        model = Langevin(FiberProjection(inner, circle(), latents), 3)
         h = torch.tensor([[1.0], [2.0], [3.0]])
         whole, generator = model.sample(h, 4, seeded(1)), seeded(1)
         parts = torch.cat([model.sample(part, 4, generator) for part in h.split([1, 2])], 1)
@@ -447,20 +480,53 @@ class TestFiberProjection:
     @pytest.mark.parametrize(
         ("option", "message"),
         [
-            ({"iterations": -1}, "iterations must be at least 0, got -1"),
-            ({"cg_iterations": 0}, "cg_iterations must be at least 1"),
-            ({"langevin": -1}, "langevin must be at least 0"),
-            ({"damping": float("nan")}, "damping must be at least 0"),
-            ({"tolerance": -1.0}, "tolerance must be at least 0"),
-            ({"step_size": 0.0}, "step_size must be positive"),
-            ({"prior_time": 0.0}, r"prior_time must be in \(0, 1\)"),
+            ({"iterations": -1}, "iterations: expected a number of at least 0, got -1"),
+            ({"damping": float("nan")}, "damping: expected a number of at least 0"),
+            ({"tolerance": -1.0}, "tolerance: expected a number of at least 0"),
             ({"over": "pixels"}, "over must be one of"),
-            ({"solver": "lu"}, "solver must be one of"),
-            ({"langevin": 1, "over": "both"}, "langevin: expected over 'latents' and solver 'exact'"),
-            ({"langevin": 1, "solver": "matrix_free"}, "langevin: expected over 'latents' and solver 'exact'"),
-            ({"prior": GaussianMixture(Identity((1, 1, 2)), [[0.0, 0.0]], [[1.0, 1.0]])}, "the prior must be over"),
         ],
     )
     def test_bad_options(self, option, message):
         with pytest.raises(ValueError, match=f"FiberProjection: {message}"):
             FiberProjection(flow_matching(), subject(), **option)
+
+    @pytest.mark.parametrize("option", [{"iterations": 0}, {"tolerance": -1.0}])
+    def test_bad_options_of_conjugate_gradients(self, option):
+        with pytest.raises(
+            ValueError, match=f"ConjugateGradients: {next(iter(option))}: expected a number of at least"
+        ):
+            ConjugateGradients(**option)
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ({"steps": -1}, "steps: expected a number of at least 0"),
+            ({"step_size": 0.0}, "step_size: expected a number above 0"),
+            ({"prior_time": 0.0}, "prior_time: expected a number above 0 and below 1"),
+            (
+                {"prior": GaussianMixture(Identity((1, 1, 2)), [[0.0, 0.0]], [[1.0, 1.0]])},
+                r"prior: expected a prior over latents \(6,\), got \(2,\)",
+            ),
+        ],
+    )
+    def test_bad_options_of_langevin(self, option, message):
+        with pytest.raises(ValueError, match=f"Langevin: {message}"):
+            Langevin(FiberProjection(flow_matching(), subject()), **option)
+
+    @pytest.mark.parametrize("option", [{"over": "both"}, {"solver": ConjugateGradients()}])
+    def test_langevin_along_another_projection(self, option):
+        with pytest.raises(ValueError, match="Langevin: model: expected a projection over 'latents' with the solver"):
+            Langevin(FiberProjection(flow_matching(), subject(), **option))
+
+    def test_langevin_without_steps_is_the_projection(self):
+        phi, inner = subject(), FiberProjection(flow_matching(), subject(), iterations=2, damping=1.0)
+        h = phi(images(4))
+        assert torch.equal(Langevin(inner, 0).sample(h, 2, seeded(1)), inner.sample(h, 2, seeded(1)))
+
+    def test_langevin_binds_its_prior_once(self):
+        prior, bound = GaussianMixture(Plain(2), [[0.6, 0.0]], [[0.8, 0.8]]).double(), []
+        denoise = prior.denoiser()
+        prior.denoiser = lambda h: bound.append(h) or denoise
+        model = langevin(circle(), 5, prior=prior)
+        refined(model, normal(3, 2), torch.ones(3, 1).double(), normal(3, 5, 2))
+        assert len(bound) == 1

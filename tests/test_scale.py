@@ -1,4 +1,4 @@
-"""Training at scale: the noise of several processes, checkpoints within an epoch, averages, processes themselves."""
+"""Training at scale: checkpoints within an epoch, averages, several processes."""
 
 import csv
 import os
@@ -9,117 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import FEATURES, MODELS, flow_matching, subject
+from cases import FEATURES, flow_matching, subject
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
-from fibermodels.core import TrainableFiberModel
 from fibermodels.data.colour_digits import ColourDigits
 from fibermodels.data.loading import EpochSampler, ResumableLoader
 from fibermodels.models import FiberLoss
-from fibermodels.nn import spread_times
 from fibermodels.noise import seeded
 from fibermodels.training import Training, load
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import MetricsCSV
 from fibermodels.training.cli import main
 from fibermodels.training.preemption import EXIT_STATUS, Preemption
-from fibermodels.training.rows import SharedRows
 
 ROOT = Path(__file__).parents[1]
-
-
-def in_parts(draw, rows, world=2):
-    """What `world` processes draw for their rows, put back in the order of the batch."""
-    parts = []
-    for rank in range(world):
-        torch.manual_seed(0)
-        with SharedRows(rows // world, world, rank):
-            parts.append(draw(rank))
-    return torch.stack(parts, 1).flatten(0, 1)
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda n: torch.randn(n, 3),
-        lambda n: torch.rand((n,), dtype=torch.float64),
-        lambda n: torch.randn(size=(n, 2, 2)),
-        lambda n: torch.rand(2, n).T,
-        lambda n: torch.randint(5, (n,)),
-        lambda n: torch.randint(2, 90, (n, 3)),
-        lambda n: torch.randint(2**62, (n,), generator=seeded("targets")),
-        lambda n: torch.randn_like(torch.zeros(n, 3)),
-        lambda n: torch.zeros(n, 4).normal_(),
-        lambda n: torch.zeros(n, 4).uniform_(1, 2),
-        lambda n: torch.zeros(n, 1).bernoulli_(0.5),
-        lambda n: torch.bernoulli(torch.full((n, 5), 0.3)),
-        lambda n: spread_times(torch.zeros(n, 7)),
-        lambda n: functional.dropout(torch.ones(n, 50), 0.5),
-        lambda n: nn.Dropout2d(0.5)(torch.ones(n, 50, 2, 2)),
-        lambda n: torch.randn(3 * n, 2).unflatten(0, (n, 3)),  # blocks of rows
-        lambda n: torch.rand(()) + torch.zeros(n),  # one number for all
-    ],
-)
-def test_processes_draw_the_numbers_of_one(draw):
-    rows = 12
-    torch.manual_seed(0)
-    whole = draw(rows)
-    for world in (2, 3):
-        assert torch.equal(in_parts(lambda _, w=world: draw(rows // w), rows, world), whole)
-
-
-def test_generators_of_a_target_are_left_alone():
-    with SharedRows(4, 2, 1):
-        noise = torch.randn(4, 3, generator=seeded(0))
-    assert torch.equal(noise, torch.randn(4, 3, generator=seeded(0)))
-
-
-FAMILIES = [name for name, build in MODELS.items() if issubclass(name, TrainableFiberModel)]
-
-
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda c: c.__name__)
-def test_a_loss_in_parts_is_that_of_the_whole(family):
-    """Every family's own terms and its fiber loss, row by row, whichever process has the row."""
-    model, phi = MODELS[family]().train(), subject()
-    x = ColourDigits().split("val").images()[:8]
-    h = phi(x)
-    fiber = FiberLoss(1.0, rows=4)
-
-    def terms(rank=0, world=1):
-        own = slice(rank, None, world)
-        z = model.draw_latents(x[own], h[own])
-        losses = {**model.latent_loss(z, h[own]), "fiber": fiber(model, phi, h[own], z, processes=world)}
-        return {name: loss.detach() for name, loss in losses.items()}
-
-    torch.manual_seed(0)
-    whole = terms()
-    parts = []
-    for rank in range(2):
-        torch.manual_seed(0)
-        with SharedRows(4, 2, rank):
-            parts.append(terms(rank, 2))
-    for name, loss in whole.items():
-        together = torch.stack([part[name] for part in parts], 1).flatten()
-        torch.testing.assert_close(together, loss, atol=1e-5, rtol=1e-4)
-
-
-def test_what_checkpointing_draws_again_is_what_it_drew():
-    """The gradient of a dropout that is recomputed in the backward pass, within and without the mode's entry."""
-    gradients = []
-    for recompute in (False, True):
-        torch.manual_seed(0)
-        x = torch.ones(4, 100, requires_grad=True)
-        with SharedRows(4, 2, 1):
-            block = lambda v: functional.dropout(v, 0.5).square()  # noqa: E731
-            y = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-            y.sum().backward()
-        gradients.append(x.grad)
-    assert torch.equal(*gradients)
-    assert gradients[0].unique().tolist() == [0, 8]
 
 
 def trainer(folder, epochs=2, extra=(), steps=0, **options):
@@ -277,13 +181,13 @@ run.fit(training(), datamodule=ColourDigits(batch_size=16), ckpt_path=folder / "
 """
 
 
-def killed_and_resumed(folder, strategy, precision="32-true"):
-    """Two processes, killed in the second epoch's middle, then two more."""
+def processes(folder, strategy, precision, *calls):
+    """Two processes train; each call is a step to be killed at (-1: none), `start` or `resume`, and a status."""
     folder.mkdir()
     script = folder / "run.py"
     script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), strategy=strategy, precision=precision))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for arguments, status in ((["9", "start"], -signal.SIGKILL), (["-1", "resume"], 0)):
+    for *arguments, status in calls:
         done = subprocess.run(
             [sys.executable, str(script), *arguments], env=environment, capture_output=True, timeout=240
         )
@@ -292,26 +196,24 @@ def killed_and_resumed(folder, strategy, precision="32-true"):
             assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 8
 
 
-def test_two_processes_killed_and_resumed_end_as_one_that_ran_through(tmp_path):
-    """Posterior noise, times, the fiber loss's rows and validation: all of it, weights to rounding."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    trainer(one).fit(training(), datamodule=ColourDigits(batch_size=32))
-    killed_and_resumed(two, "ddp")
-    compare(one, two, atol=1e-5, rtol=1e-4)
-    for first, second in zip(rows(one), rows(two), strict=True):
-        assert first.keys() == second.keys()
-        for name in first.keys() - {"val/fiber_rms_shuffled"}:  # each process shuffles its own targets
-            assert float(second[name]) == pytest.approx(float(first[name]), abs=1e-4)
+def killed_and_resumed(folder, strategy, precision="32-true"):
+    """A run of two processes that is killed in the second epoch and resumed, and one that ran through."""
+    whole, parts = folder / "whole", folder / "parts"
+    processes(whole, strategy, precision, ("-1", "start", 0))
+    processes(parts, strategy, precision, ("9", "start", -signal.SIGKILL), ("-1", "resume", 0))
+    assert rows(whole) == rows(parts)
+    return whole, parts
+
+
+def test_two_processes_killed_and_resumed_end_as_two_that_ran_through(tmp_path):
+    """Posterior noise, times, the fiber loss's rows and validation: all of it, bit by bit."""
+    compare(*killed_and_resumed(tmp_path, "ddp"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_two_shards_killed_and_resumed_end_as_one_that_ran_through(tmp_path, precision):
-    one, two = tmp_path / "one", tmp_path / "two"
-    trainer(one, precision=precision).fit(training(), datamodule=ColourDigits(batch_size=32))
-    killed_and_resumed(two, "fsdp", precision)
-    tolerance = {"atol": 1e-5, "rtol": 1e-4} if precision == "32-true" else {"atol": 2e-3, "rtol": 2e-2}
-    compare(one, two, **tolerance)
+def test_two_shards_killed_and_resumed_end_as_two_that_ran_through(tmp_path, precision):
+    compare(*killed_and_resumed(tmp_path, "fsdp", precision))
 
 
 def command(monkeypatch, *arguments):

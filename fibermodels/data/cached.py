@@ -1,15 +1,18 @@
-"""Latents and representations, computed once.
+"""Latents and representations of a training set, computed once.
 
-In training a fiber model, latent space and subject are frozen. Their outputs on the training set, in
-several draws of colours or augmentations, are kept on disk and shared by every run that has the same data,
-latent space and subject; only the posterior's noise is drawn anew in each epoch. A small set is one file,
-read into memory; a large one is many (see `shards`).
+Latent space and subject are frozen while a fiber model is trained. So their outputs on the training set, in several
+draws of colours or augmentations, are kept on disk. Every run with the same data, latent space and subject uses them;
+only the posterior's noise is drawn anew in each epoch. A small set is one file, which is read into memory. A large one
+is a folder of shards (see `shards`).
 """
 
 import hashlib
 import json
+import math
 import os
-from functools import cached_property
+import sys
+from collections.abc import Iterator
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +24,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fibermodels.checks import check_finite, check_images, check_number
 from fibermodels.component import fingerprint, reading
 from fibermodels.config import describe
 from fibermodels.core import LatentSpace, Subject
+from fibermodels.data.digits import Split
 from fibermodels.data.loading import EpochSampler, loader
 from fibermodels.data.shards import ShardedDraws, Shards
 from fibermodels.noise import seeded
 
 SAMPLE = 256
-"""Images of a large set that its name follows from."""
+"""How many images of a large set its name depends on."""
+
+LARGEST = 4e9
+"""Bytes of an encoded set that is read into memory, at most."""
+
+BATCH = 2000
+"""Images that are encoded in one call."""
 
 
 class LatentDraws(Dataset[dict[str, Tensor]]):
@@ -54,6 +65,12 @@ class LatentDraws(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self.mean.shape[1]
 
+    def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """All rows of the current epoch, in order, in batches of `size`."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield {"z": self.z[rows], "h": self.h[self.draw, rows]}
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {"z": self.z[index], "h": self.h[self.draw, index]}
 
@@ -65,16 +82,22 @@ class LatentDraws(Dataset[dict[str, Tensor]]):
 class CachedLatents(LightningDataModule):
     """A data module whose training batches are `{"z", "h"}` instead of `{"x"}`.
 
+    It leaves the batches of its source as they are where encoding once gains nothing or takes too much memory (see
+    `declined`).
+
     Args:
         source: the data.
         latents: the frozen latent space.
         subject: the frozen subject.
-        draws: how often each training image is encoded, each time in other colours, or augmented otherwise.
+        draws: how often each training image is encoded, each time with other colours or augmentations.
         folder: where encoded sets are kept; None takes `$FIBERMODELS_CACHE`, else
             `~/.cache/fibermodels`.
         shard_rows: images per file, which is mapped; 0 makes one file, which is read into memory.
         half: keep 16 bits of each number, in shards.
         workers: processes that read the images while shards are encoded.
+
+    Raises:
+        ValueError: an option out of range; a subject and a latent space of different images.
     """
 
     def __init__(
@@ -89,24 +112,52 @@ class CachedLatents(LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
+        check_number("cache", "cache_draws", draws, least=1)
+        check_number("cache", "cache_shard_rows", shard_rows, least=0)
+        check_number("cache", "cache_workers", workers, least=0)
         if half and not shard_rows:
             raise ValueError("cache_half: expected cache_shard_rows with it, for one file in memory keeps 32 bits")
-        if shard_rows < 0 or workers < 0:
-            raise ValueError(f"cache_shard_rows, cache_workers: expected 0 or more, got {shard_rows} and {workers}")
+        if tuple(subject.image_shape) != tuple(latents.image_shape):
+            raise ValueError(
+                f"the subject takes images {list(subject.image_shape)}, the latent space {list(latents.image_shape)}"
+            )
         self.shard_rows, self.half, self.workers = shard_rows, half, workers
         self.source, self.latents, self.subject, self.draws = source, latents, subject, draws
         default = os.environ.get("FIBERMODELS_CACHE") or Path.home() / ".cache" / "fibermodels"
         self.folder = Path(folder or default)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the encoded training set."""
+        numbers = 2 * math.prod(self.latents.latent_shape) + math.prod(self.subject.feature_shape)
+        return self.draws * len(self.source.split("train")) * numbers * (2 if self.half else 4)
+
+    @cached_property
+    def declined(self) -> str:
+        """Why the training set is not encoded once; empty where it is."""
+        if self.shard_rows:
+            return ""
+        if self.latents.trivial:
+            return f"a {type(self.latents).__name__} encodes at no cost"
+        if self.size > LARGEST:
+            return (
+                f"{self.draws} draws would take {self.size / 1e9:.3g} GB of memory, more than {LARGEST / 1e9:g}; "
+                "--cache_shard_rows 4096 keeps them on disk, --cache_draws 1 takes less"
+            )
+        return ""
+
     @cached_property
     def file(self) -> Path:
-        """The encoded training set, a file or a folder of shards; its name follows from everything it depends on:
-        the images of epoch 0 themselves, not only their configuration, for code that makes them can change. Of a
-        large set, a sample of them."""
+        """The encoded training set: a file, or a folder of shards.
+
+        Its name depends on all that the content depends on: the configuration and the weights, and also the images of
+        epoch 0, for the code that makes them can change. Of a large set, a sample of the images counts.
+        """
         data = describe(self.source)
         for irrelevant in ("root", "batch_size", "workers", "cache"):
             data["init_args"].pop(irrelevant, None)
-        parts = [data, fingerprint(self.latents), fingerprint(self.subject), reading(self.subject), self.draws]
+        subject = [fingerprint(self.subject), reading(describe(self.subject))]
+        parts = [data, fingerprint(self.latents), *subject, self.draws]
         if self.shard_rows:
             parts += [self.shard_rows, self.half]
         digest, images = hashlib.sha256(json.dumps(parts).encode()), self.source.split("train")
@@ -115,7 +166,7 @@ class CachedLatents(LightningDataModule):
             sample = torch.randperm(len(images), generator=seeded("fingerprint"))[:SAMPLE].tolist()
             digest.update(images.__getitems__(sample)["x"].numpy().tobytes())
             return self.folder / digest.hexdigest()[:16]
-        for batch in images.batches(2000):
+        for batch in images.batches(BATCH):
             digest.update(batch["x"].numpy().tobytes())
         return self.folder / f"{digest.hexdigest()[:16]}.safetensors"
 
@@ -124,23 +175,51 @@ class CachedLatents(LightningDataModule):
         """The files of a large set."""
         return Shards(self.file, len(self.source.split("train")), self.draws, self.shard_rows)
 
+    def split(self, split: Split) -> Any:
+        """Encoded training images, where they are encoded once, and the images of the other splits."""
+        return self.source.split(split) if split != "train" or self.declined else self.train
+
     def prepare_data(self) -> None:
         """Encodes a small training set unless that was done before."""
-        if self.shard_rows or self.file.is_file():
-            return
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        latents, subject = self.latents.to(device), self.subject.to(device)
+        if self.declined:
+            print(f"latents are encoded in every step, not once: {self.declined}", file=sys.stderr)
+        elif not self.shard_rows and not self.file.is_file():
+            self._announce()
+            self._write_file("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _announce(self) -> None:
+        """Checks the images' shape, and says what is about to be written, and why."""
+        images = self.source.split("train")
+        check_images(images.__getitems__([0])["x"], self.latents.image_shape, "data: the training images")
+        print(
+            f"encoding {len(images)} training images in {self.draws} draws, once, so that no step has to: "
+            f"{self.size / 1e6:.3g} MB in '{self.file}' (--cache_draws 0: encode in every step)",
+            file=sys.stderr,
+        )
+
+    def _encode(self, x: Tensor, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+        """Moments and representations of images.
+
+        Raises:
+            ValueError: they are not finite.
+        """
+        x = x.to(device)
+        h = self.subject(x)
+        encoded = (*self.latents.moments(x, h), h)
+        for name, value in zip(("mean of the latents", "deviation of the latents", "h"), encoded, strict=True):
+            check_finite(value, f"{name}, of training images")
+        return encoded
+
+    def _write_file(self, device: str) -> None:
+        self.latents.to(device)
+        self.subject.to(device)
         images = self.source.split("train")
         parts: list[list[tuple[Tensor, ...]]] = []
         with torch.no_grad():
             for draw in track(range(self.draws), "encoding the training set"):
                 images.set_epoch(draw)
-                rows = []
-                for batch in images.batches(2000):
-                    x = batch["x"].to(device)
-                    h = subject(x)
-                    rows.append(tuple(value.cpu() for value in (*latents.moments(x, h), h)))
-                parts.append(rows)
+                encoded = (self._encode(batch["x"], device) for batch in images.batches(BATCH))
+                parts.append([tuple(value.cpu() for value in row) for row in encoded])
         stacked = [torch.stack([torch.cat([row[i] for row in rows]) for rows in parts]) for i in range(3)]
         self.file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.file.with_suffix(f".{os.getpid()}")
@@ -148,24 +227,31 @@ class CachedLatents(LightningDataModule):
         unfinished.replace(self.file)  # whole or not at all
 
     def setup(self, stage: str) -> None:
-        """Reads the encoded training set. Shards are written first where they are missing, by all processes."""
+        """Reads the encoded training set. All processes together write the shards that are missing before.
+
+        Raises:
+            ValueError: what was read is not finite.
+        """
+        if self.declined:
+            return
         if self.shard_rows:
             self._write_shards()
             self.train: Any = ShardedDraws(self.shards, self.latents, self.source.seed)
             return
-        self.train = LatentDraws(**load_file(self.file), latents=self.latents.cpu(), seed=self.source.seed)
+        content = load_file(self.file)
+        for name, value in content.items():
+            check_finite(value, f"{name} in '{self.file}'")
+        self.train = LatentDraws(**content, latents=self.latents.cpu(), seed=self.source.seed)
 
     def _write_shards(self) -> None:
         ranked = dist.is_available() and dist.is_initialized()
         rank, world = (dist.get_rank(), dist.get_world_size()) if ranked else (0, 1)
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        latents, subject = self.latents.to(device), self.subject.to(device)
-
-        def encode(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            x = x.to(device)
-            h = subject(x)
-            return *latents.moments(x, h), h
-
+        self.latents.to(device)
+        self.subject.to(device)
+        if self.shards.missing() and not rank:
+            self._announce()
+        encode = partial(self._encode, device=device)
         self.shards.write(self.source.split("train"), encode, rank, world, self.half, self.workers)
         if ranked:
             dist.barrier()
@@ -174,6 +260,9 @@ class CachedLatents(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of latents and representations."""
+        if self.declined:
+            loaded: DataLoader[Any] = self.source.train_dataloader()
+            return loaded
         return loader(EpochSampler(self.train, self.source.seed), self.source.batch_size)
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -1,17 +1,16 @@
-"""Latents and representations of a large data set, computed once and kept in files that memory maps.
+"""Latents and representations of a large data set, computed once and kept in files that are memory-mapped.
 
     <folder>/index.json               rows, draws, rows of a shard
     <folder>/shard-00000.safetensors  mean, std and h of its rows
 
-Draw `k` of row `i` is number `k N + i` of the whole: each draw begins with a shard of its own. A shard is
-written whole or not at all; one that is there is not written again, so an interrupted encoding goes on, and
-process `r` of `w` writes every `w`-th.
+Each draw begins with a new shard. A shard is written whole or not at all, and a finished shard is not written again,
+so an interrupted encoding can go on. Process `r` of `w` writes the shards `r, r + w, ...`.
 """
 
 import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace
 from fibermodels.noise import seeded
 
@@ -44,8 +44,7 @@ class Shards:
     """
 
     def __init__(self, folder: Path, count: int, draws: int, rows: int) -> None:
-        if rows < 1:
-            raise ValueError(f"cache_shard_rows: expected at least 1, got {rows}")
+        check_number("Shards", "rows", rows, least=1)
         self.folder, self.count, self.draws, self.rows = folder, count, draws, rows
         self.per_draw = -(-count // rows)
 
@@ -60,7 +59,7 @@ class Shards:
     def write(
         self, images: Any, encode: Encoder, rank: int = 0, world: int = 1, half: bool = False, workers: int = 0
     ) -> None:
-        """Encodes what is missing of this process's shards; in memory is one shard at a time.
+        """Encodes those of this process's shards that are missing, with one shard in memory at a time.
 
         Args:
             images: a data set with `set_epoch` and `__getitems__`; draw `k` is its epoch `k`.
@@ -91,8 +90,8 @@ class Shards:
 class ShardedDraws(Dataset[dict[str, Tensor]]):
     """Latents `z ~ q(z | x, h)` and representations `h` from shards; epoch `e` uses draw `e mod K`.
 
-    A row's noise follows from the seed, the epoch and the row, whoever reads it. Nothing but the rows asked for
-    is read from disk.
+    The noise of a row depends on the seed, the epoch and the row alone, not on the process that reads it. Only the
+    rows that are asked for are read from disk.
 
     Args:
         shards: written before.
@@ -107,7 +106,7 @@ class ShardedDraws(Dataset[dict[str, Tensor]]):
         self.opened: dict[int, dict[str, Tensor]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker opens the files for itself."""
+        """Each worker opens the files itself."""
         return {**self.__dict__, "opened": {}}
 
     def set_epoch(self, epoch: int) -> None:
@@ -127,6 +126,11 @@ class ShardedDraws(Dataset[dict[str, Tensor]]):
             [torch.randn(mean.shape[1:], generator=seeded("posterior", self.seed, self.epoch, i)) for i in indices]
         )
         return {"z": self.latents.posterior_sample(mean, std, noise), "h": h}
+
+    def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """All rows of the current epoch, in order, in batches of `size`."""
+        for start in range(0, len(self), size):
+            yield self.__getitems__(list(range(start, min(start + size, len(self)))))
 
     def _row(self, index: int) -> dict[str, Tensor]:
         part, row = divmod(index, self.shards.rows)

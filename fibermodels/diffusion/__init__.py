@@ -1,18 +1,9 @@
-"""Priors, their noise schedules, and samplers for whatever predicts noise."""
+"""Priors, their noise schedules, and samplers."""
 
 from fibermodels.diffusion.analytic import GaussianMixture
-from fibermodels.diffusion.former_samplers import (
-    SAMPLERS,
-    Guide,
-    SamplerName,
-    check_sampler,
-    network_calls,
-    sample,
-    stochasticity,
-)
 from fibermodels.diffusion.guided_diffusion import GuidedDiffusion
 from fibermodels.diffusion.pretrained import Pretrained, PretrainedUNet
-from fibermodels.diffusion.prior import Control, Controllable, Prior, Residuals, bound
+from fibermodels.diffusion.prior import Controllable, Prior
 from fibermodels.diffusion.samplers import (
     DDIM,
     Ancestral,
@@ -30,16 +21,13 @@ from fibermodels.diffusion.tabulated import Tabulated
 
 __all__ = [
     "DDIM",
-    "SAMPLERS",
     "SCHEDULES",
     "Ancestral",
-    "Control",
     "Controllable",
     "Denoiser",
     "Estimate",
     "Euler",
     "GaussianMixture",
-    "Guide",
     "GuidedDiffusion",
     "Heun",
     "Look",
@@ -47,16 +35,9 @@ __all__ = [
     "Pretrained",
     "PretrainedUNet",
     "Prior",
-    "Residuals",
     "Sampler",
-    "SamplerName",
     "Schedule",
     "ScheduleName",
     "Tabulated",
-    "bound",
-    "check_sampler",
-    "network_calls",
-    "sample",
-    "stochasticity",
     "unguided",
 ]

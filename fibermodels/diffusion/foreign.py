@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from fibermodels.component import FromFiles
 from fibermodels.core import MapLatents
 from fibermodels.diffusion.parametrisation import Parametrisation
-from fibermodels.diffusion.prior import Prior, Residuals
+from fibermodels.diffusion.prior import Prior
 from fibermodels.diffusion.samplers import Denoiser
+from fibermodels.nn import Residuals
 
 
 class Foreign(Prior, FromFiles, ABC):

@@ -13,17 +13,98 @@ path, `y = (1 - s) z_0 + s e`; a network that predicts `u` is given `y`, any oth
 References: Salimans & Ho, arXiv 2202.00512 (v); Lipman et al., arXiv 2210.02747 (flow).
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from fibermodels.diffusion.samplers import Estimate
 from fibermodels.diffusion.schedule import Schedule
 from fibermodels.diffusion.tabulated import Tabulated
 
-Prediction = Literal["epsilon", "sample", "v_prediction", "flow"]
-PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+
+class Prediction(ABC):
+    """One row of the table above; `alpha` and `sigma` are `(B, 1)`, all else `(B, D)`."""
+
+    straight = False
+    """Whether the network is given state and time of the straight path."""
+
+    @abstractmethod
+    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """What the network should say of known data and noise."""
+
+    @abstractmethod
+    def estimates(
+        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
+    ) -> Estimate:
+        """The expected data and noise, from the network's output in states `z`; `first` is the smallest sigma that the
+        network knows, where it matters."""
+
+    def given(self, schedule: Schedule, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The states and times that the network is given in states `z` `(B, D)` at times `t` `(B,)`."""
+        return schedule.straightened(z, t) if self.straight else (z, t)
+
+
+class Noise(Prediction):
+    """`epsilon`."""
+
+    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return noise
+
+    def estimates(
+        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
+    ) -> Estimate:
+        return (z - sigma * output) / alpha, output
+
+
+class Data(Prediction):
+    """`sample`."""
+
+    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return data
+
+    def estimates(
+        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
+    ) -> Estimate:
+        return output, (z - alpha * output) / (sigma if first is None else sigma.clamp(min=first))
+
+
+class Velocity(Prediction):
+    """`v_prediction`."""
+
+    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return alpha * noise - sigma * data
+
+    def estimates(
+        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
+    ) -> Estimate:
+        return alpha * z - sigma * output, sigma * z + alpha * output
+
+
+class Flow(Prediction):
+    """`flow`: that of flow matching."""
+
+    straight = True
+
+    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return noise - data
+
+    def estimates(
+        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
+    ) -> Estimate:
+        whole = alpha + sigma
+        return (z - sigma * output) / whole, (z + alpha * output) / whole
+
+
+PredictionName = Literal["epsilon", "sample", "v_prediction", "flow"]
+PREDICTIONS: dict[PredictionName, Prediction] = {
+    "epsilon": Noise(),
+    "sample": Data(),
+    "v_prediction": Velocity(),
+    "flow": Flow(),
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +113,7 @@ class Parametrisation:
 
     schedule: Schedule
     """The one it was trained with."""
-    prediction: Prediction
+    prediction: PredictionName
     table: Tabulated | None
     """The schedule's table of discrete steps; None for flow matching."""
     steps: int
@@ -41,7 +122,7 @@ class Parametrisation:
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"prediction_type must be one of {list(PREDICTIONS)}, got '{self.prediction}'")
-        if (self.prediction == "flow") != (self.table is None):
+        if PREDICTIONS[self.prediction].straight != (self.table is None):
             raise ValueError(
                 f"prediction_type '{self.prediction}' and the scheduler do not belong together: 'flow' goes with flow "
                 "matching, the others with a table of betas"
@@ -54,24 +135,15 @@ class Parametrisation:
 
     def given(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """What the network is given in states `z` `(B, D)` at times `t` `(B,)`: its own states and time steps."""
-        if self.table is not None:
-            return z, self.table.index(t)
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        return z / (alpha + sigma)[:, None], self.steps * sigma / (alpha + sigma)
+        states, times = PREDICTIONS[self.prediction].given(self.schedule, z, t)
+        return states, self.steps * times if self.table is None else self.table.index(times)
 
-    def estimates(self, output: Tensor, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def estimates(self, output: Tensor, z: Tensor, t: Tensor) -> Estimate:
         """The expected data and noise, each `(B, D)`, from the network's output.
 
-        A network that predicts the sample is finite at time 0, too: there, below its first step, its noise is
-        divided by the first step's sigma.
+        They are finite at time 0, too: a network that predicts the data has its noise divided by the first step's
+        sigma there.
         """
         alpha, sigma = self.schedule.alpha(t)[:, None], self.schedule.sigma(t)[:, None]
-        if self.prediction == "epsilon":
-            return (z - sigma * output) / alpha, output
-        if self.prediction == "v_prediction":
-            return alpha * z - sigma * output, sigma * z + alpha * output
-        if self.prediction == "sample":
-            first = self.schedule.sigma(t.new_full((), 1 / self.steps))
-            return output, (z - alpha * output) / sigma.clamp(min=first)
-        whole = alpha + sigma
-        return (z - sigma * output) / whole, (z + alpha * output) / whole
+        first = self.schedule.sigma(t.new_full((), 1 / self.steps))
+        return PREDICTIONS[self.prediction].estimates(output, z, alpha, sigma, first)

@@ -8,7 +8,7 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal
 
-from fibermodels.diffusion.parametrisation import Parametrisation, Prediction
+from fibermodels.diffusion.parametrisation import Parametrisation, PredictionName
 from fibermodels.diffusion.schedule import Schedule
 from fibermodels.diffusion.tabulated import Even, Shifted, Tabulated
 from fibermodels.latents.folders import DTYPES, load_part, read_json
@@ -77,7 +77,7 @@ def read_network(owner: str, folder: Path, dtype: str, variant: str | None) -> A
 
 
 def read_parametrisation(
-    owner: str, folder: Path, prediction: Prediction | None, spacing: Spacing = "angle"
+    owner: str, folder: Path, prediction: PredictionName | None, spacing: Spacing = "angle"
 ) -> Parametrisation:
     """How the network of a pipeline's folder is asked, from its scheduler.
 

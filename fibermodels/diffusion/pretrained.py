@@ -12,12 +12,13 @@ from torch import Tensor
 
 from fibermodels.core import MapLatents
 from fibermodels.diffusion.foreign import Foreign, check_null
-from fibermodels.diffusion.parametrisation import Prediction
+from fibermodels.diffusion.parametrisation import PredictionName
 from fibermodels.diffusion.pipelines import NETWORKS, Spacing, read_network, read_parametrisation
-from fibermodels.diffusion.prior import Control, Controllable
+from fibermodels.diffusion.prior import Controllable
 from fibermodels.diffusion.prompts import embed, read_embeddings
 from fibermodels.latents import AutoencoderKL, Identity
 from fibermodels.latents.folders import local_folder, read_json
+from fibermodels.nn import Control
 
 
 class Pretrained(Foreign):
@@ -42,7 +43,7 @@ class Pretrained(Foreign):
         checkpointing: compute activations again in the backward pass, block by block: less memory, more time.
 
     Raises:
-        FileNotFoundError: no such folder; a name on a hub is none.
+        FileNotFoundError: no such folder. The name of a repository on a hub is not a folder.
         ValueError: parts that are missing, damaged or not understood, or options that do not fit them.
     """
 
@@ -59,7 +60,7 @@ class Pretrained(Foreign):
         class_label: int | None = None,
         null_label: int | None = None,
         guidance_scale: float = 1.0,
-        prediction_type: Prediction | None = None,
+        prediction_type: PredictionName | None = None,
         spacing: Spacing = "angle",
         latents: MapLatents | None = None,
         dtype: str = "float32",
@@ -95,7 +96,7 @@ class PretrainedUNet(Pretrained, Controllable):
     caller's choice, who guides in the way that suits the control.
 
     Raises:
-        FileNotFoundError: no such folder; a name on a hub is none.
+        FileNotFoundError: no such folder. The name of a repository on a hub is not a folder.
         ValueError: another network, or what `Pretrained` refuses.
     """
 

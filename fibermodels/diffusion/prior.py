@@ -1,16 +1,15 @@
 """What guidance steers: a denoiser with its noise schedule and its way to images and back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import final
 
 from torch import Tensor, nn
 
-from fibermodels.checks import check_feature_shape
 from fibermodels.component import Component
 from fibermodels.core import LatentSpace
 from fibermodels.diffusion.samplers import Denoiser
 from fibermodels.diffusion.schedule import Schedule
+from fibermodels.nn import Control
 
 
 class Prior(Component, ABC):
@@ -42,14 +41,6 @@ class Prior(Component, ABC):
         return self.latents.decode(z, h)
 
 
-Residuals = tuple[tuple[Tensor, ...], Tensor]
-"""What is added to a UNet's skips, from fine to coarse, and to its middle."""
-
-Control = Callable[[Tensor, Tensor, Tensor | None], Residuals]
-"""From what the UNet itself is given: its input `(B, C, H, W)`, its time steps `(B,)` and, of a text-conditional
-one, the prompt's embedding, to the residuals that steer it."""
-
-
 class Controllable(Prior, ABC):
     """A prior whose UNet a ControlNet can steer.
 
@@ -72,22 +63,3 @@ class Controllable(Prior, ABC):
             prompted: `(B,)` bool, the rows that see the prompt, for a prior that has one; None for all. The others
                 see what the prior uses for "no prompt".
         """
-
-
-def bound(prior: Prior, z: Tensor, h: Tensor | None, feature_dim: int) -> Tensor:
-    """The flat representation `(B, feature_dim)` that a prior's network sees; empty for an unconditional one.
-
-    Raises:
-        ValueError: a conditional prior without `h`, or with one of another size.
-    """
-    if not feature_dim:
-        return z.new_empty(len(z), 0)
-    given = None if h is None else h.flatten(1)
-    if given is not None and h is not None and given.shape[1] != feature_dim and h.ndim > 2:
-        check_feature_shape(type(prior).__name__, h, (feature_dim,))
-    if given is None or given.shape != (len(z), feature_dim):
-        raise ValueError(
-            f"{type(prior).__name__}: expected representations of shape {(len(z), feature_dim)} to be bound to, "
-            f"got {None if h is None else tuple(h.shape)}"
-        )
-    return given

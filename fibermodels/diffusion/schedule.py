@@ -4,7 +4,7 @@
 
 Such a path is a rotation: `alpha = cos(angle)`, `sigma = sin(angle)`. A schedule is how fast time turns
 the angle, from 0 to at most a quarter turn. There alpha is 0 and a prediction of the noise says nothing
-of the data, so nothing here or in the samplers divides by alpha (see `samplers.Denoiser`).
+about the data; therefore nothing here or in the samplers divides by alpha (see `samplers.Denoiser`).
 
 References: Nichol & Dhariwal, arXiv 2102.09672 (cosine); Ho et al., arXiv 2006.11239 and Song et al.,
 arXiv 2011.13456 (linear beta); Lipman et al., arXiv 2210.02747 (straight).
@@ -39,13 +39,22 @@ class Schedule(ABC):
         """The share of noise, from 0 up."""
         return torch.sin(self.angle(t))
 
+    def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The state `alpha z + sigma noise` `(B, D)` at times `t` `(B,)`."""
+        return self.alpha(t)[:, None] * z + self.sigma(t)[:, None] * noise
+
+    def straightened(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """State `z / (alpha + sigma)` and time `sigma / (alpha + sigma)` on flow matching's straight path."""
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return z / (alpha + sigma)[:, None], sigma / (alpha + sigma)
+
     def times(self, steps: int, like: Tensor) -> Tensor:
         """A grid for samplers: `steps + 1` times from 1 to 0; device and dtype of `like`.
 
-        The angle shrinks quadratically. In the angle, not in time: there the samplers' equation is smooth,
-        whereas wherever `beta` starts above 0, sigma behaves like sqrt(t) at the data, and steps even in
-        time bring a solver of order 2 down to order 1. Quadratically: the narrower a law, the later it is
-        decided.
+        The angle shrinks quadratically. The grid is one of angles, since in the angle the samplers' equation is
+        smooth. In time it is not: wherever `beta` starts above 0, sigma behaves like sqrt(t) at the data, and with
+        steps even in time a solver of order 2 has order 1. The steps shrink towards the data, since the narrower a
+        law is, the later it is decided.
         """
         last = self.angle(like.new_ones(()))
         even = torch.linspace(1, 0, steps + 1, device=like.device, dtype=like.dtype)

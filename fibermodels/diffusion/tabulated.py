@@ -24,7 +24,7 @@ class Tabulated(Schedule):
         alphas_cumprod: `alpha_k^2`, `(T,)`, decreasing, in [0, 1).
 
     Raises:
-        ValueError: a table that is not.
+        ValueError: a table that does not decrease, or leaves [0, 1).
     """
 
     def __init__(self, alphas_cumprod: Tensor) -> None:

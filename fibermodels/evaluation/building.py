@@ -8,7 +8,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from fibermodels.config import allowed_imports, reason
 from fibermodels.core import FiberModel, Subject, TrainableFiberModel
 from fibermodels.evaluation.judging import Judges
-from fibermodels.evaluation.overrides import changes
+from fibermodels.evaluation.overrides import as_metrics, changes, of_model
 
 
 def guard_imports() -> None:
@@ -36,7 +36,10 @@ def model_parser() -> ArgumentParser:
     own.add_subclass_arguments(Subject, "subject", required=True)
     own.add_subclass_arguments(LightningDataModule, "data", required=True)
     own.add_subclass_arguments(FiberModel, "model", required=True)
-    own.link_arguments("subject", "model.init_args.subject", apply_on="instantiate")
+    for depth in range(4):  # wrappers around wrappers: each that takes a subject or a law gets the same one
+        target = "model" + depth * ".init_args.model" + ".init_args"
+        own.link_arguments("subject", f"{target}.subject", apply_on="instantiate")
+        own.link_arguments("data", f"{target}.law", apply_on="instantiate")
     return own
 
 
@@ -75,7 +78,7 @@ def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any,
         "name": Path(path).resolve().parents[1].name,
         "fiber_weight": float(run.training.fiber.weight),
         "training_seconds": round(run.training.seconds, 1),
-        **{f"model_{name}": value for name, value in changed.items() if isinstance(value, (int, float, str))},
+        **as_metrics(changed),
     }
     model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # no teacher
     return model.eval(), run.subject, run.data, about
@@ -85,7 +88,8 @@ def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file at '{path}' (from {Path.cwd()})")
     built = _instantiated(model_parser(), ["--config", path, *overrides], f"'{path}'")
-    return built.model.eval(), built.subject, built.data, {"name": built.name}
+    about = {"name": built.name, **as_metrics(changes(of_model(overrides)))}
+    return built.model.eval(), built.subject, built.data, about
 
 
 def _instantiated(parser: ArgumentParser, arguments: list[str], what: str) -> Namespace:

@@ -1,6 +1,7 @@
 """The command line of `evaluate.py`."""
 
 import sys
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from fibermodels.evaluation.building import guard_imports
+from fibermodels.evaluation.choice import Choice, Where
 
 USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
                           [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
@@ -30,6 +32,14 @@ def parser() -> ArgumentParser:
     )
     own.add_argument("--out", type=str, required=True, help="folder for the result")
     own.add_argument("--name", type=str | None, default=None, help="the result's name; default: the run's")
+    own.add_argument("--series", type=str | None, default=None, help="the curve of the result in figures")
+    own.add_argument(
+        "--knobs",
+        type=dict[str, float],
+        default={},
+        metavar="{NAME: NUMBER}",
+        help="what sets the result apart from others of its curve, --knobs.NAME NUMBER for each",
+    )
     own.add_argument("--num_targets", type=int, default=1000, help="images to sample the fibers of")
     own.add_argument("--split", type=Literal["test", "val"], default="test", help="of the images; val to choose by")
     own.add_argument("--samples_per_target", type=int, default=10, help="samples of each fiber")
@@ -95,8 +105,7 @@ OVERRIDES = ("model", "subject", "data")
 
 
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and those that override a `--model` file's keys, or what the trained model of a
-    `--checkpoint` was built with."""
+    """The command's own arguments, and those that change keys of a `--model` file or of the model in a checkpoint."""
     own, overrides, words = [], [], iter(arguments)
     for word in words:
         key, _, part = word.partition("=")[0].removeprefix("--").partition(".")
@@ -131,6 +140,7 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
 
     if options.processes < 1:
         raise ValueError(f"processes: expected at least 1, got {options.processes}")
+    choice, kept = Choice(**{each.name: options[each.name] for each in fields(Choice)}), out / "partial"
     judges = building.judges(options.classifier, options.judges, options.features, options.thresholds)
     source = options.checkpoint, options.model, overrides
     model, subject, data, about = building.build(*source)
@@ -138,30 +148,26 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
         about["name"] = options.name
     if options.split != "test":
         about["split"] = options.split
-    choice: dict[str, Any] = {key: options[key] for key in CHOICE}
-    work = partial(_share, source, choice, options.device, out / "partial", options.processes)
-    samples, values = evaluate(
-        model, subject, data, **choice, device=options.device, about=about, unfinished=out / "partial", judges=judges,
-        processes=options.processes, work=work,
-    )  # fmt: skip
+    if options.series:
+        about["series"] = options.series
+    about |= {f"knob_{name}": value for name, value in options.knobs.items()}
+    work = partial(_share, source, choice, options.device, kept, options.processes)
+    where = Where(options.device, kept, options.processes, work)
+    samples, values = evaluate(model, subject, data, choice, where, judges, about)
     save(out, samples, values)
     _print_table([values])
     print(f"{out}/metrics.json\n{out}/samples.png")
 
 
-CHOICE = ("num_targets", "samples_per_target", "seed", "split", "batch_size")
-"""The options that say what is drawn."""
-
-
-def _share(source: Any, choice: dict[str, Any], device: str, kept: Path, processes: int, rank: int) -> None:
+def _share(source: Any, choice: Choice, device: str, kept: Path, processes: int, rank: int) -> None:
     """What another process of the evaluation does: builds the same, and draws its share."""
     from fibermodels.evaluation import building
     from fibermodels.evaluation.processes import device_of
-    from fibermodels.evaluation.scoring import Choice, plan
+    from fibermodels.evaluation.scoring import plan
 
     building.guard_imports()
     model, subject, data, _ = building.build(*source)
-    plan(model, subject, data, Choice(**choice), device_of(device, rank), kept).share(rank, processes)
+    plan(model, subject, data, choice, device_of(device, rank), kept).share(rank, processes)
 
 
 def _compare(folders: list[str], out: Path, across_subjects: bool) -> None:

@@ -20,7 +20,7 @@ class Drawing:
     """The samples of some targets, as batches that can be drawn in any order.
 
     Args:
-        model: any FiberModel; a `Retrieval` must remember its images already.
+        model: any FiberModel; one that `Remembers` the training set must have it already.
         subject: the network whose fibers are sampled.
         x: target images `(B, C, H, W)`.
         samples_per_target: n.
@@ -30,7 +30,7 @@ class Drawing:
         partial: keeps every batch as soon as it is drawn, and has those of other processes or an interrupted call.
 
     Raises:
-        ValueError: fewer than one sample or target at a time, or targets that are no images of the subject's.
+        ValueError: targets that are no images of the subject's.
     """
 
     def __init__(
@@ -44,9 +44,6 @@ class Drawing:
         device: str | torch.device = "cpu",
         partial: Partial | None = None,
     ) -> None:
-        for name, value in (("samples_per_target", samples_per_target), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
         check_images(x, subject.image_shape, "targets")
         self.model, self.subject = model.to(device), subject.to(device)
         self.x, self.n, self.seed, self.batch_size = x, samples_per_target, seed, batch_size
@@ -75,17 +72,27 @@ class Drawing:
         skip_targets(start, generator)
         h = self.subject(x)
         begin = time.perf_counter()
-        x_hat = self.model.sample(h, self.n, generator)
+        x_hat = self.model.sample(h, self.n, generator, x)
         if x.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begin
-        check_images(x_hat[0], self.subject.image_shape, f"samples of {self}")
+        for slot, images in enumerate(x_hat):
+            self._check(images, slot, start)
         h_hat = torch.stack([self.subject(slot) for slot in x_hat])
         report = self.model.report() if isinstance(self.model, Reports) else {}
         return Batch(h.cpu(), x_hat.cpu(), h_hat.cpu(), seconds, report)
 
+    def _check(self, images: Tensor, slot: int, start: int) -> None:
+        """Refuses samples that are no images, and names the first of them."""
+        try:
+            check_images(images, self.subject.image_shape, f"samples of {self}, slot {slot}")
+        except ValueError:
+            for target, image in enumerate(images, start):
+                check_images(image[None], self.subject.image_shape, f"samples of {self}, slot {slot}, target {target}")
+            raise
+
     def share(self, rank: int, processes: int) -> None:
-        """Draws and keeps every `processes`-th batch, from that of number `rank`; only the first process says so."""
+        """Draws and keeps every `processes`-th batch, from number `rank` on; the first process shows its progress."""
         own = range(rank, len(self), processes)
         for index in own if rank else track(own, f"sampling {self}, with {processes - 1} more"):
             self[index]
@@ -95,7 +102,7 @@ class Drawing:
         return [index for index in range(len(self)) if not (self.partial and self.partial.holds(index))]
 
     def gather(self) -> tuple[FiberSamples, float, dict[str, float]]:
-        """All samples, the seconds that sampling took, and what a model that `Reports` said of them."""
+        """All samples, the seconds that sampling took, and the report of a model that `Reports`."""
         batches = [self[index] for index in track(range(len(self)), f"sampling {self}")]
         samples = FiberSamples(
             self.x,

@@ -1,7 +1,6 @@
 """Pictures and tables of results; nothing here samples or scores."""
 
 import csv
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,15 +149,19 @@ def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
     _plot(rows, out / "comparison.png")
 
 
-KNOB = re.compile(r"-(lambda|gamma|scale|steps)([\d.]+)")
-"""What a result's name says of the strength that sets it apart from others of its curve."""
-
 SYMBOLS = {"lambda": "λ", "gamma": "γ", "scale": "ζ", "steps": "k ="}
+"""How a knob is called in figures."""
 
 
 def curve(row: Row) -> str:
-    """A result's name without its strength."""
-    return KNOB.sub("", str(row.get("name", row["family"])))
+    """The curve that a result belongs to: it is of its own unless its metrics name another `series`."""
+    return str(row.get("series", row.get("name", row["family"])))
+
+
+def knobs(row: Row) -> dict[str, float]:
+    """What sets a result apart from others of its curve: its metrics `knob_*`, else lambda."""
+    own = {key.removeprefix("knob_"): float(value) for key, value in row.items() if key.startswith("knob_")}
+    return own or {"lambda": float(row["fiber_weight"])}
 
 
 def _plot(rows: Sequence[Row], path: Path) -> None:
@@ -193,8 +196,8 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
                 continue
             axes.plot(*zip(*points, strict=True), **style, label=label if axes is plane else None)
             for row, point in zip(own, points, strict=True):
-                if axes is plane and (_knob(row) or len(own) > 1):
-                    axes.annotate(_knob(row) or "λ 0", point, (8 - 16 * (i % 2), -3), **side[i % 2])
+                if axes is plane and len(own) > 1:
+                    axes.annotate(_knob(row), point, (8 - 16 * (i % 2), -3), **side[i % 2])
     if floors and not excess:
         plane.axhline(min(floors), color="grey", linestyle=":", label="floor: exact samples")
     plane.set_xscale("symlog", linthresh=0.02)
@@ -237,11 +240,9 @@ def _seconds(row: Row) -> float:
 
 
 def strength(row: Row) -> float:
-    """What sets a result apart from others of its curve: the number in its name, else its lambda."""
-    found = KNOB.search(str(row.get("name", "")))
-    return float(found[2]) if found else float(row["fiber_weight"])
+    """The first knob's value: the place of a result on its curve."""
+    return next(iter(knobs(row).values()))
 
 
 def _knob(row: Row) -> str:
-    found = KNOB.search(str(row.get("name", "")))
-    return f"{SYMBOLS[found[1]]} {found[2]}" if found else ""
+    return ", ".join(f"{SYMBOLS.get(name, name)} {value:g}" for name, value in knobs(row).items())

@@ -1,4 +1,4 @@
-"""Arguments of a trained model that an evaluation changes: a sampler's steps, say, or the scale of its guidance."""
+"""Arguments of a model that an evaluation changes: a sampler's steps, say, or the scale of its guidance."""
 
 from typing import Any
 
@@ -13,9 +13,24 @@ def changes(overrides: list[str]) -> dict[str, Any]:
     """
     for word in overrides:
         if word.startswith("--") and not word.startswith("--model."):
-            raise ValueError(f"{word}: a checkpoint brings its own; of it, --model.ARGUMENT alone can be changed")
+            raise ValueError(f"{word}: a checkpoint brings its own; only its --model.ARGUMENT can be changed")
     words = [part for word in overrides for part in (word.split("=", 1) if word.startswith("--model.") else [word])]
     names, values = words[::2], words[1::2]
     if len(names) != len(values):
         raise ValueError(f"{names[-1]}: expected a value")
     return {name.removeprefix("--model."): yaml.safe_load(value) for name, value in zip(names, values, strict=True)}
+
+
+def of_model(overrides: list[str]) -> list[str]:
+    """Those words of the overrides that change the model."""
+    own, words = [], iter(overrides)
+    for word in words:
+        pair = [word] if "=" in word else [word, *[value for value in [next(words, None)] if value is not None]]
+        own += pair if word.startswith("--model.") else []
+    return own
+
+
+def as_metrics(changed: dict[str, Any]) -> dict[str, int | float | str]:
+    """Changed arguments as entries of `metrics.json`: `model_sampler.steps`."""
+    named = {name.replace("init_args.", ""): value for name, value in changed.items()}
+    return {f"model_{name}": value for name, value in named.items() if isinstance(value, (int, float, str))}

@@ -7,14 +7,13 @@ which the first process gathers them; nothing else passes between them.
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import multiprocessing
 
-Work = Callable[[int], None]
-"""What the process of a rank does; it is sent there, so it is a function of a module, or a `partial` of one."""
+from fibermodels.evaluation.choice import Work
 
 
 def device_of(device: str, rank: int) -> str:

@@ -2,9 +2,8 @@
 
 import json
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -13,16 +12,26 @@ from torch import Tensor
 from fibermodels import metrics
 from fibermodels.component import fingerprint
 from fibermodels.config import describe
-from fibermodels.core import FiberModel, FiberSamples, HasLogProb, LatentSpace, Metric, Subject, TrainableFiberModel
-from fibermodels.data.colour_digits import ColourDigits
-from fibermodels.data.cue_conflict import CATEGORIES, CueConflict, imagenet_classes
+from fibermodels.core import (
+    Data,
+    FiberModel,
+    FiberSamples,
+    HasCategories,
+    HasLaw,
+    HasLogProb,
+    LatentSpace,
+    Metric,
+    Remembers,
+    Subject,
+    TrainableFiberModel,
+)
+from fibermodels.evaluation.choice import Choice, Where
 from fibermodels.evaluation.drawing import Drawing
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.partial import Partial
-from fibermodels.evaluation.processes import Work, helped
+from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import Metrics, commit
-from fibermodels.models import Oracle
-from fibermodels.retrieval import Retrieval
+from fibermodels.noise import seeded
 
 FIDELITY: tuple[Metric, ...] = (
     metrics.fiber_rms,
@@ -32,48 +41,87 @@ FIDELITY: tuple[Metric, ...] = (
     metrics.cosine,
     metrics.cosine_per_location,
     metrics.mean_reciprocal_rank,
+    metrics.pairwise_distance,
 )
-FLOORED: dict[Metric, str] = {metrics.colour_kl: "colour_kl_floor", metrics.colour_w1: "colour_w1_floor"}
-"""Metrics of a known law, and the name under which exact samples' score stands beside them."""
-
+"""Metrics that apply to any model on any data."""
 
 LONG = 100
-"""Network calls per sample from which an evaluation is long: in small batches, each kept once it is drawn."""
+"""Network calls per sample from which an evaluation is long: it draws small batches and keeps each of them."""
 
 
-def draw(
+def evaluate(
     model: FiberModel,
     subject: Subject,
-    x: Tensor,
-    samples_per_target: int,
-    seed: int = 0,
-    batch_size: int = 500,
-    device: str | torch.device = "cpu",
-    partial: Partial | None = None,
-) -> tuple[FiberSamples, float, dict[str, float]]:
-    """Samples for every target, the seconds that sampling took, and what a model that `Reports` said of them.
+    data: Data,
+    choice: Choice,
+    where: Where = Where(),  # noqa: B008 (it is frozen)
+    judges: Judges | None = None,
+    about: Metrics | None = None,
+) -> tuple[FiberSamples, Metrics]:
+    """Samples a model on images of a data set, and scores the samples.
 
-    Args and Raises: as in `Drawing`.
+    Args:
+        model: any FiberModel.
+        subject: the network whose fibers are sampled.
+        data: where the targets come from.
+        choice: what is drawn.
+        where: on which device and in how many processes.
+        judges: networks that look at the samples beside the subject.
+        about: what the caller knows of the run (`name`, `fiber_weight`); it joins the metrics.
+
+    Raises:
+        ValueError: more targets than images, more processes than batches, or samples that are no images.
     """
-    return Drawing(model, subject, x, samples_per_target, seed, batch_size, device, partial).gather()
+    kept = where.unfinished if model.network_calls >= LONG or where.processes > 1 else None
+    drawing = plan(model, subject, data, choice, where.device, kept)
+    _share(drawing, where)
+    samples, seconds, report = drawing.gather()
+    values: Metrics = {
+        "name": type(model).__name__,
+        "family": type(model).__name__,
+        "fiber_weight": 0.0,
+        "dataset": data.name,
+        "subject": fingerprint(subject),
+        "subject_name": subject_name(subject),
+        "num_targets": choice.num_targets,
+        "samples_per_target": choice.samples_per_target,
+        "seed": choice.seed,
+        "device": device_name(where.device),
+        **({"processes": where.processes} if where.processes > 1 else {}),
+        "commit": commit(),
+        "num_parameters": own_parameters(model),
+        "network_calls_per_sample": model.network_calls,
+        "seconds_per_sample": round(seconds / (choice.num_targets * choice.samples_per_target), 9),
+        **(about or {}),
+        **score(samples, data, choice.seed),
+        **rounded(report),
+    }
+    if isinstance(model, TrainableFiberModel) and isinstance(model, HasLogProb):
+        x, h = samples.x.to(where.device), samples.h.to(where.device)
+        values["nll_bits_per_dim"] = round(metrics.nll_bits_per_dim(model, model.latents, x, h), 6)
+    if judges:
+        categories = data.categories() if isinstance(data, HasCategories) else None
+        found = judges.scores(samples, data.split(choice.split), where.device, categories=categories)
+        values |= rounded(found)
+    if drawing.partial:
+        drawing.partial.remove()
+    return samples, values
 
 
-def score(samples: FiberSamples, exact: FiberSamples | None = None) -> Metrics:
+def score(samples: FiberSamples, data: Data | None = None, seed: int = 0) -> Metrics:
     """Every metric that applies.
 
     Args:
         samples: what to score.
-        exact: as many exact samples of the same targets, where the law is known: they add the
-            metrics of consistency, each beside its floor.
+        data: where the targets come from; where its law is known, the metrics of consistency join, each beside its
+            floor: the score of as many exact samples of the same targets.
+        seed: of the samples; exact ones have the next.
     """
     values = {metric.__name__: metric(samples) for metric in FIDELITY}
-    values["pairwise_distance"] = metrics.pairwise_distance(samples)
-    if exact is not None:
-        for metric, floor in FLOORED.items():
-            values[metric.__name__], values[floor] = metric(samples), metric(exact)
-        values["contrast_error"] = metrics.contrast_error(samples)
-        values["pixel_error"] = metrics.pixel_error(samples)
-        values["pairwise_distance_truth"] = metrics.pairwise_distance(exact)
+    if isinstance(data, HasLaw):
+        x_hat = data.members(samples.x, len(samples.x_hat), seeded("samples", seed + 1))
+        h_hat = samples.h.expand(len(x_hat), *samples.h.shape)  # exact samples have their target's representation
+        values |= data.law_scores(samples, FiberSamples(samples.x, samples.h, x_hat, h_hat))
     return rounded(values)
 
 
@@ -82,33 +130,13 @@ def rounded(values: dict[str, float]) -> Metrics:
     return {name: round(value, 6) for name, value in values.items() if value == value}
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What is drawn.
-
-    Raises:
-        ValueError: no targets.
-    """
-
-    num_targets: int
-    samples_per_target: int
-    seed: int = 0
-    split: Literal["test", "val"] = "test"
-    batch_size: int | None = None
-    """Targets at a time; None: 100 of a model of `LONG` calls, whose progress bar should move, else 500."""
-
-    def __post_init__(self) -> None:
-        if self.num_targets < 1:
-            raise ValueError(f"num_targets: expected at least 1, got {self.num_targets}")
-
-
 def plan(
-    model: FiberModel, subject: Subject, data: Any, choice: Choice, device: str = "cpu", kept: Path | None = None
+    model: FiberModel, subject: Subject, data: Data, choice: Choice, device: str = "cpu", kept: Path | None = None
 ) -> Drawing:
     """The drawing of samples for the first images of a split: all that is left is to draw them.
 
     Args:
-        kept: folder for finished batches; none are kept without it.
+        kept: folder for finished batches; None keeps none.
 
     Raises:
         ValueError: more targets than the split has, or images that the subject does not take.
@@ -118,123 +146,47 @@ def plan(
         raise ValueError(
             f"num_targets: the {choice.split} split has {len(targets)} images, {choice.num_targets} were asked for"
         )
-    x = targets.images(slice(choice.num_targets))
-    if any(isinstance(module, Retrieval) for module in model.modules()):
-        remember(model, subject, data, x, represent(subject, x), device)
+    remember(model, subject, data, device)
     usual = 100 if model.network_calls >= LONG else 500
     size = usual if choice.batch_size is None else choice.batch_size
     own = (data.name, choice.split, choice.num_targets, choice.samples_per_target, choice.seed, size)
-    read = json.dumps(describe(subject))  # which layer of it, say: the weights are the same
-    partial = Partial(kept, model, fingerprint(subject), read, *own) if kept else None
+    built = json.dumps(describe(subject))  # two layers of one network have the same weights
+    partial = Partial(kept, model, fingerprint(subject), built, *own) if kept else None
+    x = targets.images(slice(choice.num_targets))
     return Drawing(model, subject, x, choice.samples_per_target, choice.seed, size, device, partial)
 
 
-@torch.no_grad()
-def represent(subject: Subject, x: Tensor) -> Tensor:
-    """The representations of many images."""
-    return torch.cat([subject(part) for part in x.split(1000)])
-
-
-def evaluate(
-    model: FiberModel,
-    subject: Subject,
-    data: Any,
-    num_targets: int,
-    samples_per_target: int,
-    seed: int = 0,
-    device: str = "cpu",
-    about: Metrics | None = None,
-    split: Literal["test", "val"] = "test",
-    unfinished: Path | None = None,
-    batch_size: int | None = None,
-    judges: Judges | None = None,
-    processes: int = 1,
-    work: Work | None = None,
-) -> tuple[FiberSamples, Metrics]:
-    """Samples a model on the first `num_targets` images of a split of `data` and scores it.
-
-    Args:
-        about: what the caller knows of the run (`name`, `fiber_weight`), kept in the metrics.
-        unfinished: folder for the batches of a model of a hundred network calls or more, or of several processes,
-            until all are drawn; an interrupted evaluation goes on from there.
-        batch_size: targets at a time.
-        judges: networks that look at the samples beside the subject.
-        processes: how many share the batches.
-        work: draws the share of a process of another rank into `unfinished`.
-    """
-    choice = Choice(num_targets, samples_per_target, seed, split, batch_size)
-    kept = unfinished if model.network_calls >= LONG or processes > 1 else None
-    drawing = plan(model, subject, data, choice, device, kept)
-    if processes > 1 and work:
-        if processes > len(drawing):
-            raise ValueError(
-                f"processes: {processes} share {len(drawing)} batches of {drawing.batch_size} targets; at most one "
-                "process for each batch: give fewer, or a smaller --batch_size"
-            )
-        with helped(work, processes):
-            drawing.share(0, processes)
-        if left := drawing.undone():
-            warnings.warn(
-                f"{len(left)} of {len(drawing)} batches are drawn by the first process alone: the others built another "
-                "model, as they do where weights start at random, or failed",
-                stacklevel=2,
-            )
-    samples, seconds, report = drawing.gather()
-    x, exact = samples.x, None
-    if isinstance(data, ColourDigits):  # whose law is known
-        exact, _, _ = draw(Oracle().remember(x, samples.h), subject, x, samples_per_target, seed=seed + 1)
-    values: Metrics = {
-        "name": type(model).__name__,
-        "family": type(model).__name__,
-        "fiber_weight": 0.0,
-        "dataset": data.name,
-        "subject": fingerprint(subject),
-        "subject_name": subject_name(subject),
-        "num_targets": num_targets,
-        "samples_per_target": samples_per_target,
-        "seed": seed,
-        "device": device_name(device),
-        **({"processes": processes} if processes > 1 else {}),
-        "commit": commit(),
-        "num_parameters": own_parameters(model),
-        "network_calls_per_sample": model.network_calls,
-        "seconds_per_sample": round(seconds / (num_targets * samples_per_target), 9),
-        **(about or {}),
-        **score(samples, exact),
-        **rounded(report),
-    }
-    if isinstance(model, TrainableFiberModel) and isinstance(model, HasLogProb):
-        values["nll_bits_per_dim"] = round(
-            metrics.nll_bits_per_dim(model, model.latents, x.to(device), samples.h.to(device)), 6
+def _share(drawing: Drawing, where: Where) -> None:
+    """Lets other processes draw their share, where there are several."""
+    if where.processes == 1 or not where.work:
+        return
+    if where.processes > len(drawing):
+        raise ValueError(
+            f"processes: {where.processes} share {len(drawing)} batches of {drawing.batch_size} targets; at most one "
+            "process for each batch: give fewer, or a smaller --batch_size"
         )
-    if judges:
-        values |= rounded(judges.scores(samples, data.split(split), device, categories=categories_of(data)))
-    if drawing.partial:
-        drawing.partial.remove()
-    return samples, values
+    with helped(where.work, where.processes):
+        drawing.share(0, where.processes)
+    if left := drawing.undone():
+        warnings.warn(
+            f"{len(left)} of {len(drawing)} batches are drawn by the first process alone: the others built another "
+            "model, as they do where weights start at random, or failed",
+            stacklevel=3,
+        )
 
 
 @torch.no_grad()
-def remember(model: FiberModel, subject: Subject, data: Any, x: Tensor, h: Tensor, device: str = "cpu") -> None:
-    """Gives every `Retrieval` in a model the images that it wants to remember: of the training set, read batch by
-    batch on `device`, the representations alone."""
-    own = [module for module in model.modules() if isinstance(module, Retrieval)]
-    for retrieval in own:
-        if retrieval.bank == "targets":
-            retrieval.remember(x, h)
-    if any(retrieval.bank == "train" for retrieval in own):
-        images, size = data.split("train"), 256
-        subject.to(device)
-        batches = track(images.batches(size), "representing the training set", total=-(-len(images) // size))
-        representations = torch.cat([subject(batch["x"].to(device)).cpu() for batch in batches])
-        for retrieval in own:
-            if retrieval.bank == "train":
-                retrieval.remember(images, representations)
-
-
-def categories_of(data: Any) -> list[list[int]] | None:
-    """ImageNet's classes of each category, where the data's labels are cues; else labels are classes."""
-    return [imagenet_classes(name) for name in CATEGORIES] if isinstance(data, CueConflict) else None
+def remember(model: FiberModel, subject: Subject, data: Data, device: str = "cpu") -> None:
+    """Gives every part of a model that `Remembers` the training set, read batch by batch on `device`."""
+    own = [module for module in model.modules() if isinstance(module, Remembers)]
+    if not own:
+        return
+    images, size = data.split("train"), 256
+    subject.to(device)
+    batches = track(images.batches(size), "representing the training set", total=-(-len(images) // size))
+    representations: Tensor = torch.cat([subject(batch["x"].to(device)).cpu() for batch in batches])
+    for each in own:
+        each.remember(images, representations)
 
 
 def own_parameters(model: FiberModel) -> int:
@@ -245,7 +197,7 @@ def own_parameters(model: FiberModel) -> int:
 
 def subject_name(subject: Subject) -> str:
     """The subject in words: its class, and the arguments that say which network and which layer of it."""
-    given = subject.arguments
+    given: dict[str, Any] = subject.arguments
     words = [str(given[key]).rpartition(".")[2] for key in ("network", "model") if isinstance(given.get(key), str)]
     words += [f"{key}={value}" for key, value in (given.get("network_args") or {}).items()]
     words += [given["layer"]] if isinstance(given.get("layer"), str) else []

@@ -1,11 +1,13 @@
-"""What steers a prior, or refines a sample, towards the fiber: training-free."""
+"""Training-free ways to the fiber: they steer a prior, or refine the samples of any model."""
 
 from fibermodels.guidance.augmented_costs import Cutouts, LowPass, Masked
 from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, WeightedSum
 from fibermodels.guidance.dps import DPS
 from fibermodels.guidance.feedback import ConditionFeedback
+from fibermodels.guidance.gauss_newton import ConjugateGradients, Exact, Solver
 from fibermodels.guidance.guidance import Guidance
-from fibermodels.guidance.guided import Guided, Unguided
+from fibermodels.guidance.guided import Guided, Steered
+from fibermodels.guidance.langevin import Langevin
 from fibermodels.guidance.maco import MACO
 from fibermodels.guidance.moment_matching import MomentMatching
 from fibermodels.guidance.ndtm import NDTM
@@ -14,18 +16,24 @@ from fibermodels.guidance.objective import Objective, gradient
 from fibermodels.guidance.pixel_optimisation import PixelOptimisation
 from fibermodels.guidance.projection import FiberProjection
 from fibermodels.guidance.refine import LatentDescent, Refined
+from fibermodels.guidance.renoised import Renoised
+from fibermodels.guidance.strength import StrengthSearch
+from fibermodels.guidance.unguided import Unguided
 
 __all__ = [
     "DPS",
     "MACO",
     "NDTM",
     "ConditionFeedback",
+    "ConjugateGradients",
     "Cost",
     "Cutouts",
+    "Exact",
     "FiberDistance",
     "FiberProjection",
     "Guidance",
     "Guided",
+    "Langevin",
     "LatentDescent",
     "LowPass",
     "Masked",
@@ -34,7 +42,11 @@ __all__ = [
     "Objective",
     "PixelOptimisation",
     "Refined",
+    "Renoised",
     "ScoreEnergy",
+    "Solver",
+    "Steered",
+    "StrengthSearch",
     "Unguided",
     "WeightedSum",
     "gradient",

@@ -1,4 +1,4 @@
-"""Costs that look at a changed copy of the image: filtered, cut out, or with part of it held."""
+"""Costs of a changed copy of the image: filtered, cut out, or with a part held fixed."""
 
 from typing import Literal, get_args
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from fibermodels.checks import check_number
 from fibermodels.core import Subject
 from fibermodels.guidance.costs import Cost
 from fibermodels.noise import seeded
@@ -38,7 +39,7 @@ def low_pass(images: Tensor, cutoff: float, filter: FilterName = "ideal", order:
 
 
 class LowPass(Cost):
-    """The cost of the image, and of its low-pass copies: what a subject sees must not hide in high frequencies.
+    """The cost of the image and of its low-pass copies, so that the subject's reason is not in high frequencies alone.
 
         unfiltered * cost(x) + sum_c w_c cost(low_pass_c(x))
 
@@ -73,8 +74,7 @@ class LowPass(Cost):
             raise ValueError(f"LowPass: expected a weight for each of {self.cutoffs}, got {weights}")
         if filter not in get_args(FilterName):
             raise ValueError(f"LowPass: filter must be one of {list(get_args(FilterName))}, got '{filter}'")
-        if order < 1:
-            raise ValueError(f"LowPass: order must be at least 1, got {order}")
+        check_number("LowPass", "order", order, least=1)
         self.cost, self.order, self.unfiltered = cost, order, unfiltered
         self.filter: FilterName = filter
 
@@ -86,12 +86,11 @@ class LowPass(Cost):
 
 
 class Cutouts(Cost):
-    """The mean cost of square cutouts, resized to what the subject takes, with a little noise: what it sees must
-    hold wherever and at whatever size it looks.
+    """The mean cost of noisy square cutouts, resized to the subject's input, so that it holds at any place and size.
 
-    A cutout's side is `smallest + (largest - smallest) u^power`, `u` uniform, and its place is uniform. All of
-    it comes from `seed`, the same for every row and every call: the cost stays a function of the image, and
-    costs of two iterations can be compared. Resizing is bilinear, with antialiasing where it shrinks.
+    A cutout's side is `smallest + (largest - smallest) u^power`, `u` uniform, and its place is uniform. All random
+    numbers come from `seed` and are the same for every row and call: the cost is a function of the image, and costs of
+    two iterations can be compared. Resizing is bilinear, with antialiasing where it shrinks.
 
     Reference: Augustin et al., DiG-IN, arXiv 2311.17833 (16 cutouts, noise 0.005).
 
@@ -115,14 +114,11 @@ class Cutouts(Cost):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if count < 1:
-            raise ValueError(f"Cutouts: count must be at least 1, got {count}")
+        check_number("Cutouts", "count", count, least=1)
         if not 0 < smallest <= largest <= 1:
             raise ValueError(f"Cutouts: expected 0 < smallest <= largest <= 1, got {smallest} and {largest}")
-        if not power > 0:
-            raise ValueError(f"Cutouts: power must be positive, got {power}")
-        if not noise >= 0:
-            raise ValueError(f"Cutouts: noise must be at least 0, got {noise}")
+        check_number("Cutouts", "power", power, above=0)
+        check_number("Cutouts", "noise", noise, least=0)
         self.cost, self.count, self.smallest, self.largest = cost, count, smallest, largest
         self.power, self.noise, self.seed = power, noise, seed
 
@@ -148,11 +144,11 @@ class Cutouts(Cost):
 
 
 class Masked(Cost):
-    """The inner cost, which only one region of the image can lower.
+    """The inner cost, with a gradient in only one region of the image.
 
     Its value is that of the whole image; its gradient is 0 outside the region: `cost(m x + (1 - m) stop(x))`. So an
-    optimisation of pixels leaves the rest as it is. Behind a decoder, the rest follows only as far as the latent
-    that moves for the region moves it too.
+    optimisation of pixels does not change the rest. Behind a decoder, the rest changes only with the latents that
+    change the region.
 
     Args:
         cost: the inner cost.

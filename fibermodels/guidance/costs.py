@@ -48,7 +48,7 @@ class FiberDistance(Cost):
 class ScoreEnergy(Cost):
     """An energy of one score `a(x)` of the subject, instead of a distance to a whole representation.
 
-        linear    -a                                   as high as it gets
+        linear    -a                                   without limit
         capped    -min(a, level)                       up to a level; no force above it
         hinge     -a + 10 relu(a - level)^2            up to a level; pulled back from above
         target    (a - level)^2                        at a level

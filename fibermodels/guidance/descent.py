@@ -1,7 +1,7 @@
-"""Gradient descent that every row of a batch does by itself: what the optimising FiberModels share.
+"""Gradient descent of each row of a batch by itself: what the optimising FiberModels share.
 
-All rows sit in one tensor, and the optimisers are elementwise, so no row knows of another. A row that is
-stopped is not evaluated again, and the image it is answered with is the best it has seen.
+All rows are in one tensor, and the optimisers are elementwise, so no row has an influence on another. A row that has
+stopped is not evaluated again. The answer of a row is the best image that it has seen.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_finite, check_number
 from fibermodels.guidance.objective import gradient
 
 OptimizerName = Literal["sgd", "adam", "nadam"]
@@ -21,46 +22,44 @@ OPTIMIZERS: dict[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
 
 Look = Callable[..., tuple[Tensor, Tensor, Tensor]]
 """From the indices of some rows and their variables: the losses `(b,)` to descend, the images `(b, C, H, W)`, and
-the costs `(b,)` by which these are judged."""
+the costs `(b,)` by which the best image is chosen."""
 
 
-def check_descent(owner: str, optimizer: str, steps: int, lr: float) -> None:
-    """Raises a ValueError in the name of `owner` for what `descend` does not do."""
+def check_descent(owner: str, optimizer: str, steps: int, learning_rate: float) -> None:
+    """Raises a ValueError in the name of `owner` for arguments that `descend` does not take."""
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"{owner}: optimizer must be one of {list(OPTIMIZERS)}, got '{optimizer}'")
-    if steps < 0:
-        raise ValueError(f"{owner}: steps must be at least 0, got {steps}")
-    if not lr > 0:
-        raise ValueError(f"{owner}: lr must be positive, got {lr}")
+    check_number(owner, "steps", steps, least=0)
+    check_number(owner, "learning_rate", learning_rate, above=0)
 
 
 def descend(
     look: Look,
     start: list[Tensor],
-    lr: list[float],
+    learning_rates: list[float],
     steps: int,
     optimizer: OptimizerName,
     stop: float | None = None,
     clip: float | None = None,
     project: Callable[[list[Tensor]], None] | None = None,
 ) -> Tensor:
-    """The best image of each row, `(B, C, H, W)`, without gradients: the start, or what up to `steps` steps led to.
+    """The best image of each row, `(B, C, H, W)`, without gradients: of the start and the steps that follow.
 
     Args:
         look: see `Look`; called `steps + 1` times at most.
         start: the variables, `(B, ...)` each.
-        lr: the learning rate of each.
+        learning_rates: one for each variable.
         steps: how many steps of the optimiser.
         optimizer: `sgd`, `adam` or `nadam`.
-        stop: a row ends as soon as its cost is below.
-        clip: the largest absolute entry that a row's gradient may have; it is scaled down to it.
-        project: called on the variables after every step, to change them in place.
+        stop: a row ends as soon as its cost is below this number.
+        clip: the largest absolute entry that a row's gradient may have; a larger gradient is scaled down.
+        project: called on the variables after every step; it may change them in place.
 
     Raises:
-        ValueError: see `gradient`.
+        ValueError: see `gradient`; images that are not finite.
     """
     variables = [variable.detach().clone().requires_grad_() for variable in start]
-    groups = [{"params": [variable], "lr": rate} for variable, rate in zip(variables, lr, strict=True)]
+    groups = [{"params": [variable], "lr": rate} for variable, rate in zip(variables, learning_rates, strict=True)]
     descent = OPTIMIZERS[optimizer](groups)
     rows = torch.arange(len(start[0]), device=start[0].device)
     best, lowest = torch.empty(0), torch.empty(0)
@@ -84,6 +83,7 @@ def descend(
         if project is not None:
             with torch.no_grad():
                 project(variables)
+    check_finite(best, "guidance: optimised images")
     return best
 
 

@@ -1,18 +1,17 @@
-"""Condition feedback: tell a model what makes it hit the target, instead of the target.
+"""Condition feedback: correct what a model is told until it hits the target.
 
-A conditional model that is told `h` draws an image whose representation is a little off. With its noise
-held fixed, `phi(push(noise, h'))` is a function of what it is told alone, and a good model's is nearly
-`h'` itself; so
+A conditional model that is told `h` draws an image whose representation is a little off. With its noise held fixed,
+`phi(push(noise, h'))` depends only on the told condition `h'`, and for a good model it is nearly `h'` itself. So
 
     h' <- h' + s (h - phi(push(noise, h')))
 
-is a Newton step with the identity for a Jacobian, at one call of the model and one of the subject, without
-gradients. It converges where the model's error changes less than `h'` does, |d(error)/dh'| < 1. A step is
-kept only where it brings the row nearer; else the row goes back to its best and tries a smaller one.
+is a Newton step with the identity for a Jacobian. It takes one call of the model and one of the subject, and no
+gradients. It converges where the model's error changes less than `h'` does, |d(error)/dh'| < 1. A step is kept only
+where it brings the row nearer; otherwise the row goes back to its best and tries a smaller step.
 
-Since the noise stays, so does what the model draws from it: the sample moves across fibers, not along them.
+The noise stays, and with it what the model draws from the noise: the sample moves across fibers, not along them.
 
-With `memory` the identity is corrected by the secants of the last steps (Anderson's mixing, type II):
+With `memory` the secants of the last steps correct the identity (Anderson's mixing, type II):
 
     h' <- h' + r - (dH + dR) c,    c = argmin |r - dR c|,    r = h - phi(push(noise, h')).
 
@@ -23,22 +22,24 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
+from fibermodels.checks import check_finite, check_number
 from fibermodels.core import Pushforward, Subject
 
 
 class ConditionFeedback(Pushforward):
-    """A conditional model, corrected in what it is told.
+    """A conditional model whose told condition is corrected.
 
     Args:
         model: any model that pushes noise and a condition to an image.
         subject: the network whose fibers are sampled.
         steps: corrections, each one call of model and subject.
-        step_size: `s` of the first one; a step that fails is tried again with half of it.
-        memory: secants that correct the direction; 0 for none.
+        step_size: `s` of the first correction, in (0, 2]; a correction that fails is tried again with half of it.
+        memory: how many secants correct the direction.
         tolerance: a row whose fiber RMS is at most this is left alone.
 
     Raises:
-        ValueError: a bad number; on sampling, images of model and subject that do not fit.
+        ValueError: a number out of its range; when sampling, images that do not fit the subject, images or
+            representations of the model's own samples that are not finite.
     """
 
     def __init__(
@@ -51,14 +52,10 @@ class ConditionFeedback(Pushforward):
         tolerance: float = 0.0,
     ) -> None:
         super().__init__()
-        if steps < 0:
-            raise ValueError(f"ConditionFeedback: steps must not be negative, got {steps}")
-        if not 0 < step_size <= 2:
-            raise ValueError(f"ConditionFeedback: step_size must be in (0, 2], got {step_size}")
-        if memory < 0:
-            raise ValueError(f"ConditionFeedback: memory must not be negative, got {memory}")
-        if not tolerance >= 0:
-            raise ValueError(f"ConditionFeedback: tolerance must not be negative, got {tolerance}")
+        check_number("ConditionFeedback", "steps", steps, least=0)
+        check_number("ConditionFeedback", "step_size", step_size, above=0, most=2)
+        check_number("ConditionFeedback", "memory", memory, least=0)
+        check_number("ConditionFeedback", "tolerance", tolerance, least=0)
         self.model, self.subject = model, subject
         self.steps, self.step_size, self.memory, self.tolerance = steps, step_size, memory, tolerance
         self.image_shape, self.noise_shape = subject.image_shape, model.noise_shape
@@ -67,6 +64,8 @@ class ConditionFeedback(Pushforward):
     def push(self, noise: Tensor, h: Tensor) -> Tensor:
         told = h
         images, residual = self._look(noise, told, h)
+        check_finite(images, f"ConditionFeedback: samples of {type(self.model).__name__}")
+        check_finite(residual, f"ConditionFeedback: their representations by {type(self.subject).__name__}")
         error = distances.rms(residual, torch.zeros_like(residual))
         step = torch.full_like(error, self.step_size)
         secants: list[tuple[Tensor, Tensor]] = []
@@ -95,7 +94,7 @@ class ConditionFeedback(Pushforward):
 
     @staticmethod
     def _direction(residual: Tensor, secants: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Where to correct what a model is told, `(B, *feature_shape)`."""
+        """The correction of the told condition for `s = 1`, `(B, *feature_shape)`."""
         if not secants:
             return residual
         told = torch.stack([pair[0].flatten(1) for pair in secants], 2)  # (B, F, m)
@@ -108,5 +107,5 @@ class ConditionFeedback(Pushforward):
 
 
 def _each(row: Tensor, like: Tensor) -> Tensor:
-    """`(B,)` as `(B, 1, ...)`, to go with `like`."""
+    """`(B,)` as `(B, 1, ...)`, with as many dimensions as `like`."""
     return row.view(-1, *(1 for _ in like.shape[1:]))

@@ -1,26 +1,28 @@
-"""Damped least squares, row by row: what solves `r(u) = 0` with the fewest assumptions on `r`.
+"""Damped least squares, row by row: steps towards `r(u) = 0` for any differentiable `r`.
 
 With the Jacobian `J = dr/du` `(F, U)` the damped step of Levenberg and Marquardt is `-dz` with
 
-    dz = J^T (J J^T + lam I)^-1 r = (J^T J + lam I)^-1 J^T r,
+    dz = J^T (J J^T + lam I)^-1 r = (J^T J + lam I)^-1 J^T r.
 
-the shortest way to `r = 0` of the linearised problem as `lam -> 0`, where there is one, and to the least
-squares where there is none. `damping` is `lam` in units of `|J g|^2 / |g|^2`, the curvature along the
-gradient `g = J^T r`: a scale of the problem itself, which no unit of `r` or `u` changes, and which needs
-no Jacobian.
+As `lam -> 0` it is the shortest step to `r = 0` of the linearised problem if that has a solution, and to its least
+squares otherwise. `damping` is `lam` in units of `|J g|^2 / |g|^2`, the curvature along the gradient `g = J^T r`. No
+choice of units for `r` or `u` changes it, and it needs no Jacobian.
 
-The Jacobian is made by reverse mode alone, which every network has. `J v` is the derivative of
-`J^T w`, which is linear in `w`, in the direction `v` (double backward).
+The Jacobian is made by reverse mode alone, which every network supports. `J v` is the derivative of `J^T w`, which is
+linear in `w`, in the direction `v` (double backward).
 
 References: Levenberg (1944); Marquardt (1963); Nocedal & Wright, Numerical Optimization, chapter 10.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fibermodels.checks import check_number
+from fibermodels.config import Recorded
 from fibermodels.guidance.objective import gradient
 
 
@@ -37,7 +39,7 @@ class Linearised:
 
     def __init__(self, residual: Callable[[Tensor], Tensor], point: Tensor) -> None:
         self.point = point.detach().requires_grad_()
-        # Fused attention cannot be differentiated twice, the plain one can.
+        # Fused attention cannot be differentiated twice; the plain one can.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             self._value = residual(self.point)
             cost = 0.5 * self._value.square().sum(1)
@@ -86,7 +88,7 @@ def damped_inverse(jacobian: Tensor, damping: Tensor) -> Callable[[Tensor], Tens
 
     Args:
         jacobian: `(B, F, U)`.
-        damping: `lam` `(B,)`. What rounding asks for is added, so that 0 is the pseudo-inverse.
+        damping: `lam` `(B,)`. A small number against rounding is added, so that 0 gives the pseudo-inverse.
 
     Returns:
         A function from `(B, F)` to `(B, U)`; NaN in a row that has no factorisation.
@@ -107,32 +109,69 @@ def damped_inverse(jacobian: Tensor, damping: Tensor) -> Callable[[Tensor], Tens
     return inverse
 
 
-def exact_steps(at: Linearised) -> Callable[[Tensor], Tensor]:
-    """The damped `dz` `(B, U)` as a function of the damping `(B,)`, in units of the curvature; one Jacobian for all."""
-    jacobian = at.jacobian()
-    unit = curvature(at.gradient, (jacobian @ at.gradient[..., None])[..., 0])
-    return lambda damping: damped_inverse(jacobian, damping * unit)(at.residual)
+class Solver(metaclass=Recorded):
+    """How a damped step is computed."""
+
+    trials: int
+    """How many dampings a row may try from one point."""
+
+    @abstractmethod
+    def steps(self, at: Linearised) -> Callable[[Tensor], Tensor]:
+        """The damped `dz` `(B, U)` as a function of the damping `(B,)`, in units of the curvature."""
 
 
-def matrix_free_step(at: Linearised, damping: Tensor, iterations: int, tolerance: float = 1e-8) -> Tensor:
-    """The damped `dz` by conjugate gradients on `(J^T J + lam I) dz = J^T r`, every row with its own scalars.
+class Exact(Solver):
+    """By the Jacobian: as many backward passes as the residual or the unknown has dimensions, whichever are fewer.
 
-    Started at 0, the iterates stay among what `J^T` reaches, so without damping too they go to the shortest
-    solution. A row whose residual falls to the share `tolerance` stays there.
+    One Jacobian serves all dampings, and costs more than trying several.
     """
-    b = at.gradient
-    lam = (damping * curvature(b, at.push(b)))[:, None]
-    step, left, direction = torch.zeros_like(b), b, b
-    size = first = b.square().sum(1, keepdim=True)
-    for _ in range(iterations):
-        going = size > tolerance**2 * first
-        if not going.any():
-            break
-        along = at.push(direction)
-        bend = along.square().sum(1, keepdim=True) + lam * direction.square().sum(1, keepdim=True)
-        rate = torch.where(going, size / bend, 0.0)
-        step = step + rate * direction
-        left = left - rate * (at.pull(along) + lam * direction)
-        before, size = size, left.square().sum(1, keepdim=True)
-        direction = left + torch.where(going, size / before, 0.0) * direction
-    return step
+
+    trials = 4
+
+    def steps(self, at: Linearised) -> Callable[[Tensor], Tensor]:
+        jacobian = at.jacobian()
+        unit = curvature(at.gradient, (jacobian @ at.gradient[..., None])[..., 0])
+        return lambda damping: damped_inverse(jacobian, damping * unit)(at.residual)
+
+
+class ConjugateGradients(Solver):
+    """By conjugate gradients on `(J^T J + lam I) dz = J^T r`, without a Jacobian, for large residuals and unknowns.
+
+    Every row has its own scalars. The start is 0, so the iterates stay in the range of `J^T`; without damping they go
+    to the shortest solution.
+
+    Args:
+        iterations: the most in one step, of two backward passes each.
+        tolerance: a row whose residual falls to this share of its first one stays there.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    trials = 1
+
+    def __init__(self, iterations: int = 20, tolerance: float = 1e-8) -> None:
+        check_number("ConjugateGradients", "iterations", iterations, least=1)
+        check_number("ConjugateGradients", "tolerance", tolerance, least=0)
+        self.iterations, self.tolerance = iterations, tolerance
+
+    def steps(self, at: Linearised) -> Callable[[Tensor], Tensor]:
+        return lambda damping: self._step(at, damping)
+
+    def _step(self, at: Linearised, damping: Tensor) -> Tensor:
+        b = at.gradient
+        lam = (damping * curvature(b, at.push(b)))[:, None]
+        step, left, direction = torch.zeros_like(b), b, b
+        size = first = b.square().sum(1, keepdim=True)
+        for _ in range(self.iterations):
+            going = size > self.tolerance**2 * first
+            if not going.any():
+                break
+            along = at.push(direction)
+            bend = along.square().sum(1, keepdim=True) + lam * direction.square().sum(1, keepdim=True)
+            rate = torch.where(going, size / bend, 0.0)
+            step = step + rate * direction
+            left = left - rate * (at.pull(along) + lam * direction)
+            before, size = size, left.square().sum(1, keepdim=True)
+            direction = left + torch.where(going, size / before, 0.0) * direction
+        return step

@@ -16,10 +16,10 @@ class Guidance(Component, ABC):
     def step(self, objective: Objective, z: Tensor, t: Tensor, s: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
         """The data and the noise, each `(B, D)`, with which the sampler goes on from `t` to `s`; without gradients.
 
-        The state it goes on from is `alpha data + sigma noise` at time `t`: `z`, or where the guidance moves it.
+        The state that it goes on from is `alpha data + sigma noise` at time `t`: `z`, or where the guidance moves it.
 
         Args:
-            objective: what to lower, and the prior that it is about.
+            objective: what to lower, with the denoiser of the prior.
             z: the state `(B, D)`.
             t: its time `(B,)`, in (0, 1].
             s: the time `(B,)` that the step leads to, `s <= t` (Heun's second half has `s = t`).
@@ -32,4 +32,4 @@ class Guidance(Component, ABC):
         """Calls of the denoiser (forward) in one step from time `t`."""
 
     def check(self, prior: Prior) -> None:
-        """Raises a ValueError for a prior that it cannot guide (say, whose schedule reaches zero signal)."""
+        """Raises a ValueError for a prior that it cannot guide, such as one whose schedule reaches zero signal."""

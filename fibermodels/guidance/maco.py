@@ -1,18 +1,18 @@
-"""Optimise the phase of an image's spectrum and leave its magnitude: activation maximisation without a prior.
+"""Optimise the phase of an image's spectrum and keep its magnitude: activation maximisation without a prior.
 
     x = sigmoid(irfft2(r exp(i phi))),    phi* = argmin_phi cost(x)
 
-The magnitudes `r` of natural images fall as one over the frequency; with them fixed, an optimiser cannot put its
-signal into high frequencies, which unconstrained pixels invite. Here
+The magnitudes `r` of natural images fall as one over the frequency. With fixed magnitudes an optimiser cannot put its
+signal into high frequencies, as it does with free pixels. Here
 
     r(f) = 1 / max(f, 1 / max(H, W))^decay,    f in cycles per pixel,
 
-and 0 for the mean; it is scaled to unit variance over the pixels of a channel, which no phase changes (Parseval).
-The paper has the mean spectrum of a data set and decorrelated colours in its place. Random crops and noise, which
-it needs against adversarial patterns, are the cost's: `Cutouts`.
+and 0 for the mean. It is scaled to unit variance over the pixels of a channel, which no phase changes (Parseval). The
+paper takes the mean spectrum of a data set and decorrelated colours instead. Random crops and noise, which it needs
+against adversarial patterns, belong to the cost: `Cutouts`.
 
-The image is real where the spectrum has `X(-k) = conj X(k)`. The half that rFFT stores leaves this to be asked for
-in its first column, and in its last where the width is even: there half of the phases are minus the other half.
+The image is real if the spectrum has `X(-k) = conj X(k)`. The half that rFFT stores fulfils this except in its first
+column, and in its last column where the width is even: there half of the phases must be minus the other half.
 
 Reference: Fel et al., MACO, arXiv 2306.06805, section 3.
 """
@@ -37,9 +37,13 @@ class MACO(FiberModel):
         subject: the network whose fibers are sampled.
         cost: what is lowered; None takes the fiber's distance.
         steps: steps of the optimiser.
-        lr: its learning rate, in radians.
+        learning_rate: of the optimiser, in radians.
         optimizer: `nadam`, `adam` or `sgd`.
         decay: the power with which the magnitude falls with the frequency; 0 is white.
+
+    Raises:
+        ValueError: a number out of its range, an unknown optimiser; when sampling, costs that are not finite or not
+            differentiable.
     """
 
     network_calls = 0
@@ -49,14 +53,14 @@ class MACO(FiberModel):
         subject: Subject,
         cost: Cost | None = None,
         steps: int = 256,
-        lr: float = 1.0,
+        learning_rate: float = 1.0,
         optimizer: OptimizerName = "nadam",
         decay: float = 1.0,
     ) -> None:
         super().__init__()
-        check_descent("MACO", optimizer, steps, lr)
+        check_descent("MACO", optimizer, steps, learning_rate)
         self.subject, self.cost = subject, cost or FiberDistance()
-        self.steps, self.lr, self.decay = steps, lr, decay
+        self.steps, self.learning_rate, self.decay = steps, learning_rate, decay
         self.optimizer: OptimizerName = optimizer
         self.image_shape = tuple(subject.image_shape)
 
@@ -72,7 +76,7 @@ class MACO(FiberModel):
             cost = self.cost(self.subject, images, h[rows])
             return cost, images, cost
 
-        return descend(look, [math.pi * torch.erf(noise / 2**0.5)], [self.lr], self.steps, self.optimizer)
+        return descend(look, [math.pi * torch.erf(noise / 2**0.5)], [self.learning_rate], self.steps, self.optimizer)
 
     def magnitude(self, like: Tensor) -> Tensor:
         """`r`, `(H, W // 2 + 1)`, with the device and dtype of `like`."""
@@ -81,7 +85,7 @@ class MACO(FiberModel):
         v = torch.fft.rfftfreq(width, device=like.device, dtype=like.dtype)
         frequency = torch.hypot(u[:, None], v)
         r = frequency.clamp(min=1 / max(height, width)) ** -self.decay * (frequency > 0)
-        twice = torch.full_like(v, 2.0)  # a stored column stands for its mirror too
+        twice = torch.full_like(v, 2.0)  # a stored column also stands for its mirror
         twice[self._edges(like.device)] = 1
         return r * height * width / (twice * r.square()).sum().sqrt()
 

@@ -5,21 +5,20 @@ The target is an observation, `h = phi(decode(z_0)) + N(0, noise^2 I)`. Given `z
 
     C = (sigma^2 / alpha) D,    D = d data / d z_t.
 
-If it were Gaussian with these moments and the subject linear about the mean, with Jacobian `J`, the observation would
-make of the mean
+If it were Gaussian with these moments, and the subject linear around the mean with Jacobian `J`, the mean given the
+observation would be
 
     data' = data + C J^T (J C J^T + noise^2 I)^{-1} (h - phi(decode(data))),
 
 and `noise' = (z_t - alpha data') / sigma`, so any sampler goes on with a denoiser of the posterior. For a Gaussian
-prior and a linear subject all of this holds, and the samples follow the posterior. Elsewhere it is an approximation:
-of a mixture's modes, those on the fiber get their shares to within a few percent (`tests/test_guidance.py`).
+prior and a linear subject all of this holds, and the samples follow the posterior. Elsewhere it is an approximation.
 
 Both `C J^T` and `J C J^T` come from the rows `J D`, the gradients of the representation's features in `z_t`: one
-backward pass for each feature and step. `D` is symmetric, up to a network's error; in the matrix to be inverted it
-is made so, and without negative eigenvalues, which no covariance has. That error is multiplied by `sigma^2 / alpha`,
-and where a schedule ends at zero signal, `C` there is 0 / 0.
+backward pass for each feature and step. `D` is symmetric up to a network's error. The matrix to be inverted is made
+symmetric, and its negative eigenvalues, which no covariance has, are set to 0. The error is multiplied by
+`sigma^2 / alpha`, and where a schedule ends at zero signal, `C` there is 0 / 0.
 
-The cost is not used: it is the residual `h - phi` that says where to go, and `noise` how far.
+The cost is not used: the residual `h - phi` says where to go, and `noise` how far.
 
 References: Boys et al., arXiv 2310.06721; Rozet et al., arXiv 2405.13712 (section 4.2); with a covariance that is a
 multiple of the identity it is the pseudoinverse guidance of Song et al. (ICLR 2023).
@@ -28,6 +27,7 @@ multiple of the identity it is the pseudoinverse guidance of Song et al. (ICLR 2
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.diffusion import Prior
 from fibermodels.guidance.guidance import Guidance
 from fibermodels.guidance.objective import Objective, gradient
@@ -37,10 +37,10 @@ class MomentMatching(Guidance):
     """Conditions the clean estimate on the representation, as if both were Gaussian.
 
     Args:
-        noise: standard deviation of the target about the representation, in each feature; how near the fiber the
+        noise: standard deviation of the target around the representation, in each feature; how near the fiber the
             samples come.
-        until: guided at times `t <= until`; before, the prior goes alone. A learned denoiser's error in `D` is
-            multiplied by `sigma^2 / alpha`, so what it says of the covariance early on is worse than nothing.
+        until: guidance acts at times `t <= until`; at earlier steps the prior is not guided. There a learned
+            denoiser's error in `D` is multiplied by a large `sigma^2 / alpha`, and its covariance does harm.
 
     Raises:
         ValueError: a number out of its range; in `check`, a prior whose schedule reaches zero signal.
@@ -48,10 +48,8 @@ class MomentMatching(Guidance):
 
     def __init__(self, noise: float = 0.05, until: float = 1.0) -> None:
         super().__init__()
-        if not noise > 0:
-            raise ValueError(f"MomentMatching: noise must be positive, got {noise}")
-        if not 0 < until <= 1:
-            raise ValueError(f"MomentMatching: until must be a time in (0, 1], got {until}")
+        check_number("MomentMatching", "noise", noise, above=0)
+        check_number("MomentMatching", "until", until, above=0, most=1)
         self.noise, self.until = noise, until
 
     def check(self, prior: Prior) -> None:
@@ -59,8 +57,8 @@ class MomentMatching(Guidance):
         if signal < 1e-6:
             raise ValueError(
                 f"MomentMatching: the schedule {type(prior.schedule).__name__} reaches zero signal at {self.until}, "
-                "where the clean latent's covariance is 0 / 0: expected an earlier `until`, or a prior whose schedule "
-                "does not, as 'linear'"
+                "where the clean latent's covariance is 0 / 0: expected a smaller `until`, or a prior with a schedule "
+                "that keeps some signal, such as 'linear'"
             )
 
     def calls(self, t: float) -> int:

@@ -1,32 +1,28 @@
-"""Non-linear diffusion trajectory matching: at every step, a small control of the state, found by gradient descent.
+"""Non-linear diffusion trajectory matching: at every step, gradient descent finds a small control of the state.
 
-With `g = strength gamma(t)`, a control `u` shifts the state to `z + g u`, and the step goes on from there. It
+With `g = strength gamma(t)`, a control `u` shifts the state to `z + g u`, and the step goes on from there. The control
 minimises, row by row,
 
     weight cost(data(z + g u)) + tau |noise(z + g u) - noise(z)|^2 + kappa |g u|^2,
 
-where `cost` is that of the clean estimate. The other two terms bound how far the guided step leads from the
-unguided one: the mean of either is `(alpha_s / alpha_t) z + c noise`, so their difference, which over twice the
-added variance is the divergence of the two, is linear in the shift of the state and in that of the noise. The
-published code multiplies by gamma twice, its price is `kappa gamma^4 |u|^2`; here it is that of the shift, so its
-`kappa` is `kappa / gamma^2` there (at gamma 5, 3e-4 there is 7.5e-3 here).
+where `cost` is that of the clean estimate. The other two terms bound how far the guided step leads from the unguided
+one. Either step has the mean `(alpha_s / alpha_t) z + c noise`. The difference of the two means is linear in the
+shift of the state and in the change of the noise, and its square over twice the added variance is the divergence of
+the two steps.
 
-From `u = 0`, `inner` steps of Adam, fresh at every time, with gradients rescaled to a norm of at most 1 per
-sample and the rate `lr t`. The published rate is `lr (1 - i / n)` in step `i` of `n`, from the noisiest on: on a
-grid even in time it is the same. Adam's steps do not depend on the gradient's scale, so a coordinate of the state
-moves by at most about `g inner lr t` in one step, and `weight` matters relative to `tau` and `kappa` alone. And
-`gamma` is a function of time, not a rate: twice the steps guide twice as much.
+The control starts at `u = 0` and takes `inner` steps of Adam, whose moments start anew at every time. Each sample's
+gradient is scaled down to a norm of at most 1, and the learning rate is `learning_rate t`. Adam's steps do not depend
+on the scale of the gradient: in one step of the sampler a coordinate of the state moves by at most about
+`g inner learning_rate t`, and `weight` matters only relative to `tau` and `kappa`. `gamma` is a function of time, not
+a rate: twice the steps guide twice as much.
 
-Measured on a Gaussian prior and a linear subject, for a target 1.6 standard deviations off (`tests/test_guidance.py`;
-ancestral, 50 steps): the mean distance to the fiber is 0.64, 0.024 and 0.010 for gamma 1, 5 and 10, where unguided
-samples have 1.4. At gamma 5 the mean along the fiber falls short by a third of the law's standard deviation there, and
-the spread is 2% too large. The control moves across the fiber, along the cost's gradient, not along the prior's
-covariance: what the target says of the directions along the fiber comes in by the denoiser alone, and the less, the
-later guidance sets in. DDIM and Heun's method, which add no noise, come nearer the fiber (below 1e-4) and are further
-off along it (0.6 standard deviations; 7% and 10%).
+Two conventions differ from the published code. It multiplies by gamma twice, so its price is `kappa gamma^4 |u|^2`;
+here the price is that of the shift, and its `kappa` is `kappa / gamma^2` there (at gamma 5, 3e-4 there is 7.5e-3
+here). Its learning rate is `learning_rate (1 - i / n)` in step `i` of `n`, counted from the noisiest; on a grid that is
+even in time this is the same. `docs/guidance.md` has the bias where the answer is known in closed form.
 
-References: Pandey et al., arXiv 2502.03686 (section 4, algorithm 1); the gradient's norm, the rate and the schedule
-of gamma as in arXiv 2603.21782.
+References: Pandey et al., arXiv 2502.03686 (section 4, algorithm 1); the gradient's norm, the learning rate and the
+schedule of gamma as in arXiv 2603.21782.
 """
 
 import math
@@ -34,6 +30,7 @@ import math
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.guidance.guidance import Guidance
 from fibermodels.guidance.objective import Objective, gradient
 
@@ -47,11 +44,11 @@ class NDTM(Guidance):
     Args:
         gamma: what the control is multiplied by; a number, or pieces `[t_hi, t_lo, start, end]` that lead without
             a gap from `until` down to 0, each from `start` to `end` along half a cosine.
-        until: guided at times `t <= until`; before, the prior goes alone.
+        until: guidance acts at times `t <= until`; at earlier steps the prior is not guided.
         inner: steps of Adam.
-        lr: its rate, at time 1.
-        kappa: price of the shift of the state.
-        tau: price of the change of the predicted noise.
+        learning_rate: of Adam, at time 1.
+        kappa: weight of the shift of the state.
+        tau: weight of the change of the predicted noise.
         weight: of the cost.
         clip: the clean estimate is clipped to [-clip, clip] where it is guided; None leaves it.
 
@@ -64,29 +61,28 @@ class NDTM(Guidance):
         gamma: float | list[list[float]] = 5.0,
         until: float = 0.5,
         inner: int = 10,
-        lr: float = 0.02,
+        learning_rate: float = 0.02,
         kappa: float = 3e-4,
         tau: float = 0.0,
         weight: float = 1.0,
         clip: float | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < until <= 1:
-            raise ValueError(f"NDTM: until must be a time in (0, 1], got {until}")
-        if inner < 1:
-            raise ValueError(f"NDTM: inner must be at least 1, got {inner}")
-        for name, value in (("lr", lr), ("weight", weight), ("clip", clip)):
-            if value is not None and not value > 0:
-                raise ValueError(f"NDTM: {name} must be positive, got {value}")
-        for name, value in (("kappa", kappa), ("tau", tau)):
-            if not value >= 0:
-                raise ValueError(f"NDTM: {name} must be at least 0, got {value}")
+        check_number("NDTM", "until", until, above=0, most=1)
+        check_number("NDTM", "inner", inner, least=1)
+        check_number("NDTM", "learning_rate", learning_rate, above=0)
+        check_number("NDTM", "weight", weight, above=0)
+        check_number("NDTM", "kappa", kappa, least=0)
+        check_number("NDTM", "tau", tau, least=0)
+        if clip is not None:
+            check_number("NDTM", "clip", clip, above=0)
         self.pieces = gamma if isinstance(gamma, list) else [[until, 0.0, gamma, gamma]]
         _check_pieces(self.pieces, until)
-        self.inner, self.lr, self.kappa, self.tau, self.weight, self.clip = inner, lr, kappa, tau, weight, clip
+        self.inner, self.learning_rate, self.clip = inner, learning_rate, clip
+        self.kappa, self.tau, self.weight = kappa, tau, weight
 
     def gain(self, t: Tensor) -> Tensor:
-        """`gamma(t)`, elementwise; 0 before guidance sets in."""
+        """`gamma(t)`, elementwise; 0 at times above `until`."""
         gain = torch.zeros_like(t)
         for high, low, start, end in reversed(self.pieces):
             ramp = end + 0.5 * (start - end) * (1 + torch.cos(math.pi * (high - t) / (high - low)))
@@ -108,12 +104,12 @@ class NDTM(Guidance):
             return data, noise
         clipped = torch.where(g > 0, data.clamp(-self.clip, self.clip), data)
         alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
-        return clipped, noise + alpha / sigma * (data - clipped)  # together they are the guided state still
+        return clipped, noise + alpha / sigma * (data - clipped)  # together they are still the guided state
 
     def _control(self, objective: Objective, z: Tensor, t: Tensor, g: Tensor) -> Tensor:
         """The control `(B, D)` after the inner steps."""
         u, first, second = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(z)
-        rate = self.lr * t[:, None]
+        rate = self.learning_rate * t[:, None]
         unguided: Tensor | None = None
         for i in range(1, self.inner + 1):
             with torch.enable_grad():

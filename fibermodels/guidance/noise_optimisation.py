@@ -1,14 +1,13 @@
-"""Optimise the noise that a model starts from, through the whole model.
+"""Optimise the noise from which a model starts, through the whole model.
 
     e* = argmin_e  cost(G(e, h)),    e from N(0, I)
 
-`G` is any `Pushforward`: a flow map, a conditional flow, or a prior with its sampler (`Unguided`). What it makes
-stays in its range, so the image cannot leave what the model knows, whereas the noise may leave its law:
-`keep_norm` holds it at the radius it started from.
+`G` is any `Pushforward`: a flow map, a conditional flow, or a prior with its sampler (`Unguided`). The image stays in
+the range of the model, whereas the noise may leave its law: `keep_norm` holds it at the radius from which it started.
 
-Two papers as configurations:
+Two papers are configurations of this class:
 
-    EquiDiff    optimizer="sgd", lr=10, steps=512, stop=0.01, cost=LowPass(FiberDistance("squared"))
+    EquiDiff    optimizer="sgd", learning_rate=10, steps=512, stop=0.01, cost=LowPass(FiberDistance("squared"))
     DiG-IN      optimizer="adam", keep_norm=True, clip=0.05, last=3, cost=Cutouts(cost), judge=cost
 
 EquiDiff's distance is the sum of squares, and `squared` is their mean: `WeightedSum` has the factor.
@@ -19,36 +18,37 @@ References: EquiDiff, algorithm 1 and section 3.3; Augustin et al., DiG-IN, arXi
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
-from fibermodels.guidance.guided import Unguided
+from fibermodels.guidance.unguided import Unguided
 from fibermodels.noise import pushed
 
 
 class NoiseOptimisation(FiberModel):
-    """Gradient descent on the noise of a model, for every sample by itself; its answer is the best image seen.
+    """Gradient descent on the noise of a model, for every sample by itself; the answer is the best image seen.
 
     Args:
-        model: the model; its weights stay as they are. `Unguided` with `checkpointing` needs the memory of one
-            step of its sampler only.
+        model: the model; its weights do not change. `Unguided` with `checkpointing` needs the memory of only one
+            step of its sampler.
         subject: the network whose fibers are sampled.
         cost: what is lowered; None takes the fiber's distance.
         steps: steps of the optimiser; 0 is the model itself.
-        lr: its learning rate.
+        learning_rate: of the optimiser.
         optimizer: `sgd`, `adam` or `nadam`.
-        condition_lr: learning rate of the condition that the model is given, which starts as the target (the
-            cost keeps the target); 0 leaves it.
+        condition_learning_rate: of the condition that the model is told. The condition starts as the target, and the
+            cost keeps the target; 0 does not change it.
         keep_norm: give every sample's noise its first norm back after each step.
-        stop: a sample is done once its cost is below.
-        clip: the largest absolute entry of a sample's gradient, which is scaled down to it; None does not clip.
-        last: descend the mean cost of the last so many clean estimates of the sampler, with weights 1, 2, ...;
-            above 1, it takes an `Unguided`.
-        judge: the cost that tells the best image and when to stop; None takes that of the final image in `cost`.
+        stop: a sample is done once its cost is below this number.
+        clip: the largest absolute entry of a sample's gradient; a larger gradient is scaled down. None does not clip.
+        last: how many of the sampler's last clean estimates the cost is averaged over, with weights 1, 2, ...;
+            more than one needs an `Unguided`.
+        judge: the cost that selects the best image and decides when to stop; None takes `cost` of the final image.
 
     Raises:
-        ValueError: bad numbers; `last` above 1 with another model, or above its steps; when sampling, `condition_lr`
-            with a model that ignores its condition, costs that are not finite or not differentiable.
+        ValueError: a number out of its range; `last` above 1 with another model, or above its steps; when sampling,
+            a condition that the model ignores, costs that are not finite or not differentiable.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class NoiseOptimisation(FiberModel):
         subject: Subject,
         cost: Cost | None = None,
         steps: int = 100,
-        lr: float = 0.05,
+        learning_rate: float = 0.05,
         optimizer: OptimizerName = "adam",
-        condition_lr: float = 0.0,
+        condition_learning_rate: float = 0.0,
         keep_norm: bool = False,
         stop: float | None = None,
         clip: float | None = None,
@@ -67,19 +67,17 @@ class NoiseOptimisation(FiberModel):
         judge: Cost | None = None,
     ) -> None:
         super().__init__()
-        check_descent("NoiseOptimisation", optimizer, steps, lr)
-        if not condition_lr >= 0:
-            raise ValueError(f"NoiseOptimisation: condition_lr must be at least 0, got {condition_lr}")
-        if clip is not None and not clip > 0:
-            raise ValueError(f"NoiseOptimisation: clip must be positive, got {clip}")
-        if last < 1:
-            raise ValueError(f"NoiseOptimisation: last must be at least 1, got {last}")
-        if last > 1 and not (isinstance(model, Unguided) and last <= model.steps):
+        check_descent("NoiseOptimisation", optimizer, steps, learning_rate)
+        check_number("NoiseOptimisation", "condition_learning_rate", condition_learning_rate, least=0)
+        check_number("NoiseOptimisation", "last", last, least=1)
+        if clip is not None:
+            check_number("NoiseOptimisation", "clip", clip, above=0)
+        if last > 1 and not (isinstance(model, Unguided) and last <= model.sampler.steps):
             raise ValueError(
-                f"NoiseOptimisation: last = {last} takes an Unguided with as many steps, got {type(model).__name__}"
+                f"NoiseOptimisation: last = {last} needs an Unguided with as many steps, got {type(model).__name__}"
             )
         self.model, self.subject, self.cost, self.judge = model, subject, cost or FiberDistance(), judge
-        self.steps, self.lr, self.condition_lr = steps, lr, condition_lr
+        self.steps, self.learning_rate, self.condition_learning_rate = steps, learning_rate, condition_learning_rate
         self.optimizer: OptimizerName = optimizer
         self.keep_norm, self.stop, self.clip, self.last = keep_norm, stop, clip, last
         self.network_calls = model.network_calls * (steps + 1)
@@ -98,9 +96,11 @@ class NoiseOptimisation(FiberModel):
             now = variables[0].flatten(1).norm(dim=1).clamp(min=torch.finfo(norms.dtype).tiny)
             variables[0].mul_((norms / now).view(-1, *(1 for _ in noise.shape[1:])))
 
-        start, lr = ([noise, h], [self.lr, self.condition_lr]) if self.condition_lr else ([noise], [self.lr])
+        start, rates = [noise], [self.learning_rate]
+        if self.condition_learning_rate:
+            start, rates = [noise, h], [self.learning_rate, self.condition_learning_rate]
         project = restore if self.keep_norm else None
-        return descend(look, start, lr, self.steps, self.optimizer, self.stop, self.clip, project)
+        return descend(look, start, rates, self.steps, self.optimizer, self.stop, self.clip, project)
 
     def evaluate(self, noise: Tensor, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss `(B,)`, the images and the costs `(B,)` that judge them, differentiable in noise and condition."""

@@ -1,18 +1,19 @@
 """What guidance lowers, as a function of the clean latent, and the prior that it guides."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from fibermodels.core import Subject
-from fibermodels.diffusion import Prior, Schedule
+from fibermodels.diffusion import Denoiser, Prior, Schedule
 from fibermodels.guidance.costs import Cost
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The cost of clean latents against their targets, row by row."""
+    """The cost of clean latents against their targets, row by row, and the denoiser that is bound to them."""
 
     prior: Prior
     subject: Subject
@@ -20,16 +21,23 @@ class Objective:
     h: Tensor
     """Targets `(B, *feature_shape)`, one for each row of the latents."""
     told: Tensor
-    """What the prior is bound to, `(B, *feature_shape)`: the same, unless the target is approximated."""
+    """What the prior is bound to, `(B, *feature_shape)`: `h`, unless `aimed` has changed the targets."""
+    denoise: Denoiser
+    """The prior's denoiser, bound to `told` once: from states `(B, D)` and times `(B,)` to data and noise."""
+
+    @classmethod
+    def bound(cls, prior: Prior, subject: Subject, cost: Cost, h: Tensor) -> Self:
+        """The objective of targets `h`; it binds the prior, which encodes the condition here and nowhere else."""
+        return cls(prior, subject, cost, h, h, prior.denoiser(h))
+
+    def aimed(self, h: Tensor) -> Self:
+        """The same with other targets `(B, *feature_shape)`; the prior stays bound to what it was."""
+        return replace(self, h=h)
 
     @property
     def schedule(self) -> Schedule:
         """The prior's."""
         return self.prior.schedule
-
-    def denoise(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The data and the noise, each `(B, D)`, that the prior expects in states `z` at times `t`."""
-        return self.prior.denoiser(self.told)(z, t)
 
     def images(self, z: Tensor) -> Tensor:
         """`decode(z)`, `(B, C, H, W)`."""
@@ -45,12 +53,12 @@ class Objective:
 
 
 def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor, ...]:
-    """The gradient of every row's cost in `inputs`: rows do not mix, so that of the sum.
+    """The gradient of each row's cost in `inputs`. Rows do not mix, so it is the gradient of the sum.
 
     Args:
         cost: `(B,)`.
         inputs: what it was computed from.
-        retain_graph: for who differentiates further.
+        retain_graph: keep the graph, to differentiate further.
 
     Raises:
         ValueError: a cost that is not finite, or on which the inputs have no influence that autograd sees.

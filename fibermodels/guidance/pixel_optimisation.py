@@ -1,9 +1,9 @@
-"""Optimise pixels, with penalties in place of a prior: the oldest way to invert a network.
+"""Optimise pixels, with penalties instead of a prior: the oldest way to invert a network.
 
     x* = argmin_x  cost(x) + a TV(x) + b mean((x - 1/2)^2),    x in [0, 1]
 
-from grey with a little noise; after every step the pixels are clipped to their range. `TV` is the mean over pixels of
-the absolute differences to the neighbours below and to the right.
+The start is grey with a little noise, and after every step the pixels are clipped to their range. `TV` is the mean over
+pixels of the absolute differences to the neighbours below and to the right.
 
 Reference: Mahendran & Vedaldi, arXiv 1412.0035 (their penalties have other exponents).
 """
@@ -11,6 +11,7 @@ Reference: Mahendran & Vedaldi, arXiv 1412.0035 (their penalties have other expo
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.core import FiberModel, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
@@ -24,11 +25,15 @@ class PixelOptimisation(FiberModel):
         subject: the network whose fibers are sampled.
         cost: what is lowered; None takes the fiber's distance.
         steps: steps of the optimiser.
-        lr: its learning rate.
+        learning_rate: of the optimiser.
         optimizer: `adam`, `nadam` or `sgd`.
         total_variation: the weight of the total variation.
         l2: the weight of the mean squared distance to grey.
         noise: standard deviation of the noise on grey that every sample starts from.
+
+    Raises:
+        ValueError: a number out of its range, an unknown optimiser; when sampling, costs that are not finite or not
+            differentiable.
     """
 
     network_calls = 0
@@ -38,19 +43,18 @@ class PixelOptimisation(FiberModel):
         subject: Subject,
         cost: Cost | None = None,
         steps: int = 256,
-        lr: float = 0.02,
+        learning_rate: float = 0.02,
         optimizer: OptimizerName = "adam",
         total_variation: float = 0.1,
         l2: float = 0.1,
         noise: float = 0.1,
     ) -> None:
         super().__init__()
-        check_descent("PixelOptimisation", optimizer, steps, lr)
+        check_descent("PixelOptimisation", optimizer, steps, learning_rate)
         for name, value in {"total_variation": total_variation, "l2": l2, "noise": noise}.items():
-            if not value >= 0:
-                raise ValueError(f"PixelOptimisation: {name} must be at least 0, got {value}")
+            check_number("PixelOptimisation", name, value, least=0)
         self.subject, self.cost = subject, cost or FiberDistance()
-        self.steps, self.lr = steps, lr
+        self.steps, self.learning_rate = steps, learning_rate
         self.optimizer: OptimizerName = optimizer
         self.total_variation, self.l2, self.noise = total_variation, l2, noise
         self.image_shape = tuple(subject.image_shape)
@@ -71,7 +75,7 @@ class PixelOptimisation(FiberModel):
             variables[0].clamp_(0, 1)
 
         start = (0.5 + self.noise * noise).clamp(0, 1)
-        return descend(look, [start], [self.lr], self.steps, self.optimizer, project=clip)
+        return descend(look, [start], [self.learning_rate], self.steps, self.optimizer, project=clip)
 
 
 def total_variation(images: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Samples of any FiberModel, moved nearer to the fiber in a latent space.
 
-Whatever drew a sample, its representation is near `h` and not `h`. Moved in pixels, it would reach the
-fiber as an adversarial example does, by changes that nobody sees; moved in the latents of an
-autoencoder, it stays an image. With `latents.Identity` the same class moves in pixels.
+A sample's representation is near `h` but not equal to it. A move in pixels would reach the fiber as an adversarial
+example does, by changes that nobody sees. A move in the latents of an autoencoder stays among images. With
+`latents.Identity` the same classes move in pixels.
 
 Reference: arXiv 2603.21782, Algorithm 1 and figure 12.
 """
@@ -14,26 +14,28 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
+from fibermodels.checks import check_finite, check_number
 from fibermodels.core import FiberModel, LatentSpace, Subject, TrainableFiberModel
 from fibermodels.guidance.objective import gradient
 from fibermodels.noise import ROWS, pushed, seeded, target_generators
 
 
 class Refined(FiberModel, ABC):
-    """A FiberModel whose samples are refined, every one by itself.
+    """A FiberModel whose samples are refined, each one by itself.
 
     Args:
         model: what draws the samples.
         subject: the network whose fibers are sampled.
-        latents: the latent space to move in: a sample is encoded there first. None takes the one in which
-            the model has its density, and starts from the very latents that it draws.
+        latents: the latent space to move in; samples are encoded there first. None takes the latent space in which
+            the model has its density, and starts from the latents that it draws.
 
     Raises:
-        ValueError: images that do not fit the subject; no latent space, and a model that has none.
+        ValueError: images that do not fit the subject; no latent space, and a model that has none; when sampling,
+            results that are not finite.
     """
 
     noise_shape: tuple[int, ...] = (0,)
-    """Of the standard normal noise that the refinement of one sample takes."""
+    """Shape of the standard normal noise that refining one sample takes."""
 
     def __init__(self, model: FiberModel, subject: Subject, latents: LatentSpace | None) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class Refined(FiberModel, ABC):
     @property
     @abstractmethod
     def moves(self) -> bool:
-        """Whether there is anything to do; where there is not, the model's own samples are returned as they are."""
+        """Whether there is anything to do. If not, the model's own samples are returned."""
 
     @abstractmethod
     def refine(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
@@ -76,39 +78,42 @@ class Refined(FiberModel, ABC):
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         if not self.moves:
-            return self.model.sample(h, n, generator)
-        start, noise = self._draw(h, n, generator)
+            return self.model.sample(h, n, generator, x)
+        same = torch.Generator()
+        same.set_state((torch.default_generator if generator is None else generator).get_state())
+        noise = self._noise(target_generators(len(h), generator), n)
+        start = self.start(h, n, same, x)
         every = torch.arange(n * len(h), device=h.device)
         parts = []
         for rows in every.split(ROWS):
             again = h[rows % max(1, len(h))]
             parts.append(self.refine(start(rows, again), again, noise[rows.to(noise.device)].to(h.device, h.dtype)))
-        return torch.cat(parts).unflatten(0, (n, len(h)))
+        images = torch.cat(parts)
+        check_finite(images, f"{type(self).__name__}: refined samples")
+        return images.unflatten(0, (n, len(h)))
 
-    def _draw(
-        self, h: Tensor, n: int, generator: torch.Generator | None
-    ) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
-        """The latents to start from, as a function of rows and their targets, and the refinement's noise.
-
-        The model draws with the seeds that it would have without us, one per target, and the noise is a
-        function of the same ones. So neither depends on how the targets are batched.
-        """
-        same = torch.Generator()
-        same.set_state((torch.default_generator if generator is None else generator).get_state())
-        own = [seeded("refine", one.initial_seed()) for one in target_generators(len(h), generator)]
+    def _noise(self, generators: list[torch.Generator], n: int) -> Tensor:
+        """The refinement's noise `(n B, *noise_shape)`: a function of the seeds by which the model draws its samples,
+        one per target, so that neither depends on how the targets are batched."""
+        own = [seeded("refine", one.initial_seed()) for one in generators]
         fresh = [torch.randn(n, *self.noise_shape, generator=one) for one in own]
-        noise = torch.stack(fresh, 1).flatten(0, 1) if fresh else torch.empty(0, *self.noise_shape)
+        return torch.stack(fresh, 1).flatten(0, 1) if fresh else torch.empty(0, *self.noise_shape)
+
+    def start(
+        self, h: Tensor, n: int, generator: torch.Generator, x: Tensor | None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The latents to start from, as a function of rows and their targets."""
         if self.latents is None and isinstance(self.model, TrainableFiberModel):
-            z = pushed(self.model.transport, self.model.noise_shape, h, n, same).flatten(0, 1)
-            return lambda rows, h: z[rows], noise
-        images = self.model.sample(h, n, same)
+            z = pushed(self.model.transport, self.model.noise_shape, h, n, generator).flatten(0, 1)
+            return lambda rows, h: z[rows]
+        images = self.model.sample(h, n, generator, x)
         if tuple(images.shape[2:]) != tuple(self.image_shape):
             raise ValueError(
                 f"{type(self).__name__}: the subject takes images {tuple(self.image_shape)}, "
                 f"{type(self.model).__name__} makes {tuple(images.shape[2:])}"
             )
         images = images.flatten(0, 1)
-        return lambda rows, h: self.space.encode(images[rows], h), noise
+        return lambda rows, h: self.space.encode(images[rows], h)
 
 
 class LatentDescent(Refined):
@@ -117,7 +122,10 @@ class LatentDescent(Refined):
     Args:
         model, subject, latents: as in `Refined`; with `latents.Identity` it is the descent in pixels.
         steps: steps of Adam; 0 leaves the samples alone.
-        rate: its learning rate.
+        learning_rate: of Adam.
+
+    Raises:
+        ValueError: as in `Refined`; a number out of its range.
     """
 
     def __init__(
@@ -126,14 +134,12 @@ class LatentDescent(Refined):
         subject: Subject,
         latents: LatentSpace | None = None,
         steps: int = 25,
-        rate: float = 0.01,
+        learning_rate: float = 0.01,
     ) -> None:
         super().__init__(model, subject, latents)
-        if steps < 0:
-            raise ValueError(f"LatentDescent: steps must not be negative, got {steps}")
-        if not rate > 0:
-            raise ValueError(f"LatentDescent: rate must be positive, got {rate}")
-        self.steps, self.rate = steps, rate
+        check_number("LatentDescent", "steps", steps, least=0)
+        check_number("LatentDescent", "learning_rate", learning_rate, above=0)
+        self.steps, self.learning_rate = steps, learning_rate
 
     @property
     def moves(self) -> bool:
@@ -141,7 +147,7 @@ class LatentDescent(Refined):
 
     def refine(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
         z = z.clone().requires_grad_()
-        adam = torch.optim.Adam([z], self.rate)  # every number has its own moments: rows do not mix
+        adam = torch.optim.Adam([z], self.learning_rate)  # every number has its own moments: rows do not mix
         for _ in range(self.steps):
             with torch.enable_grad():
                 cost = distances.squared(h, self.subject(self.space.decode(z, h)))

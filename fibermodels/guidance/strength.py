@@ -1,21 +1,92 @@
-"""Asking for a fidelity, not for a knob: the strength of a guidance, found target by target."""
+"""Ask for a fidelity: the strength of a guidance is found target by target."""
 
 import math
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from fibermodels import distances
+from fibermodels.checks import check_number
+from fibermodels.core import FiberModel, Reports
+from fibermodels.guidance.guided import Steered
+from fibermodels.noise import target_noise
+
 LOWEST, HIGHEST = 2.0**-6, 2.0**6
 """Strengths between which to look."""
+
+SHORT = 1.2
+"""A target counts as missed where the fiber RMS is off by more than this factor."""
+
+
+class StrengthSearch(FiberModel, Reports):
+    """A steered prior at the strength that reaches a given fiber RMS, for each target by itself.
+
+    The strength is measured on samples of its own. `report` says what was chosen, and for how many targets no strength
+    came within a fifth of the goal; a warning names these. The search's calls of the network are counted for each
+    target, apart from those of a sample.
+
+    Args:
+        model: the steered prior; its own strength is not used.
+        target_rms: the fiber RMS to reach.
+        samples: samples of each target on which a strength is measured.
+        rounds: strengths that are measured, each at the cost of sampling.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    def __init__(self, model: Steered, target_rms: float, samples: int = 4, rounds: int = 8) -> None:
+        super().__init__()
+        check_number("StrengthSearch", "target_rms", target_rms, above=0)
+        check_number("StrengthSearch", "samples", samples, least=1)
+        check_number("StrengthSearch", "rounds", rounds, least=1)
+        self.model, self.target_rms, self.samples, self.rounds = model, target_rms, samples, rounds
+        self.image_shape, self.network_calls = model.image_shape, model.network_calls
+        self._report: dict[str, float] = {}
+
+    def report(self) -> dict[str, float]:
+        return self._report
+
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
+        noise = target_noise(n + self.samples, len(h), self.model.noise_shape, generator)
+        steering = self.model.steering(h, x)
+
+        def measure(strength: Tensor) -> Tensor:
+            found = steering(noise[n:], strength.to(h))
+            return torch.stack([distances.rms(h, self.model.subject(slot)) for slot in found]).mean(0)
+
+        strength, reached = find_strength(measure, self.target_rms, len(h), self.rounds)
+        self._say(strength, reached)
+        return steering(noise[:n], strength.to(h))
+
+    def _say(self, strength: Tensor, reached: Tensor) -> None:
+        missed = (reached / self.target_rms).log().abs() > math.log(SHORT)
+        low, middle, high = strength.quantile(torch.tensor([0.1, 0.5, 0.9])).tolist()
+        self._report = {
+            "target_rms": self.target_rms,
+            "target_rms_missed": float(missed.float().mean()),
+            "search_calls_per_target": float(self.rounds * self.samples * self.network_calls),
+            "strength_10": low,
+            "strength_50": middle,
+            "strength_90": high,
+        }
+        if missed.any():
+            warnings.warn(
+                f"StrengthSearch: for {int(missed.sum())} of {len(missed)} targets no strength up to {HIGHEST:g} came "
+                f"within a fifth of target_rms {self.target_rms:g}; there the fiber RMS is "
+                f"{float(reached[missed].mean()):.3g}",
+                stacklevel=2,
+            )
 
 
 def find_strength(measure: Callable[[Tensor], Tensor], goal: float, targets: int, rounds: int) -> tuple[Tensor, Tensor]:
     """The strengths at which the measured fiber RMS is nearest to `goal`, target by target.
 
-    Bisection of the logarithm: more strength where the RMS is too large, less where it is too small. The
-    measurement is noisy and need not be monotone at the ends (too much guidance leaves the data, and the
-    fiber with it), so of all strengths tried the one that came nearest is kept.
+    It bisects the logarithm of the strength: more where the RMS is too large, less where it is too small. The
+    measurement is noisy and need not be monotone at the ends (too much guidance leaves the data, and the fiber with
+    it), so of all strengths tried the one that came nearest is kept.
 
     Args:
         measure: the fiber RMS `(targets,)` at strengths `(targets,)`; with the same random numbers every time.

@@ -15,6 +15,8 @@ class Identity(MapLatents):
         scale: what white becomes, positive; latents of a diffusion should have about unit variance.
     """
 
+    trivial = True
+
     def __init__(self, image_shape: tuple[int, int, int], scale: float = 1.0) -> None:
         super().__init__()
         check_number("Identity", "scale", scale, above=0)

@@ -8,13 +8,10 @@ from fibermodels.models.fiber_loss import FiberLoss
 from fibermodels.models.flow_map import FlowMap
 from fibermodels.models.flow_matching import FlowMatching
 from fibermodels.models.free_form_flow import FreeFormFlow
-from fibermodels.models.image_diffusion import ImageDiffusion
 from fibermodels.models.injective_flow import FreeFormInjectiveFlow
 from fibermodels.models.multilevel_flow import MultilevelFlow
 from fibermodels.models.normalizing_flow import NormalizingFlow
 from fibermodels.models.random_views import RandomViews
-from fibermodels.models.representation_diffusion import RepresentationDiffusion
-from fibermodels.models.representation_flow_map import RepresentationFlowMap
 
 __all__ = [
     "Augmented",
@@ -27,13 +24,10 @@ __all__ = [
     "FlowMatching",
     "FreeFormFlow",
     "FreeFormInjectiveFlow",
-    "ImageDiffusion",
     "MultilevelFlow",
     "NearestNeighbour",
     "NormalizingFlow",
     "Oracle",
     "RandomViews",
     "Reconstruction",
-    "RepresentationDiffusion",
-    "RepresentationFlowMap",
 ]

@@ -20,26 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from fibermodels.checks import check_feature_shape
-from fibermodels.core import MapLatents, Stepped
-from fibermodels.diffusion import (
-    Controllable,
-    Denoiser,
-    Prior,
-    Residuals,
-    SamplerName,
-    check_sampler,
-    network_calls,
-    sample,
-    stochasticity,
-)
-from fibermodels.nn import FeatureMap, spread_times
+from fibermodels.core import MapLatents
+from fibermodels.diffusion import DDIM, Controllable, Denoiser, Sampler
+from fibermodels.models.trainable_prior import TrainablePrior
+from fibermodels.nn import FeatureMap, Residuals, Standardise, spread_times
 from fibermodels.nn.controlnet import ControlNet, first_width, input_size
 
 Contrast = Literal["both", "prompt"]
 ControlObjective = Literal["noise", "velocity"]
 
 
-class ControlNetInverter(Stepped, Prior):
+class ControlNetInverter(TrainablePrior):
     """A ControlNet on a frozen prior, conditioned on representations.
 
     Args:
@@ -52,12 +43,12 @@ class ControlNetInverter(Stepped, Prior):
         contrast: what is left out to go away from: `both` map and prompt, or, as FeatInv does, the `prompt` alone.
         objective: squared error of the `noise`, as the prior of FeatInv is trained, or of the `velocity`
             `alpha e - sigma z_0`, for priors that predict it and schedules that end at pure noise.
-        sampler, steps, eta: as in `NoisePrediction`.
+        sampler: from noise to data; None takes `DDIM` with 50 steps.
         checkpointing: compute UNet and ControlNet again in the backward pass instead of keeping their activations.
         weights: a safetensors file of a trained inverter, without its prior; None starts from the prior.
 
     Raises:
-        ValueError: options out of range; a prior whose latents are no maps, or whose UNet has no ControlNet.
+        ValueError: options out of range; a prior whose latents are no maps, or whose network a ControlNet cannot steer.
     """
 
     def __init__(
@@ -70,13 +61,11 @@ class ControlNetInverter(Stepped, Prior):
         guidance_scale: float = 1.0,
         contrast: Contrast = "both",
         objective: ControlObjective = "noise",
-        sampler: SamplerName = "ddim",
-        steps: int = 50,
-        eta: float = 0.0,
+        sampler: Sampler | None = None,
         checkpointing: bool = False,
         weights: str | None = None,
     ) -> None:
-        super().__init__(prior.latents)
+        super().__init__(prior.latents, feature_shape, prior.schedule, sampler or DDIM(50))
         if not isinstance(prior.latents, MapLatents):
             raise ValueError(f"ControlNetInverter: latents must be maps, got {type(prior.latents).__name__}")
         if not 0 <= dropout < 1:
@@ -96,17 +85,12 @@ class ControlNetInverter(Stepped, Prior):
                 f"ControlNetInverter: guidance_scale {guidance_scale} needs a model that knows what to draw without "
                 "a representation: train with dropout above 0"
             )
-        check_sampler("ControlNetInverter", sampler, steps, eta)
         self.prior = prior.requires_grad_(False).eval()
-        self.schedule = prior.schedule
-        self.feature_shape = tuple(feature_shape)
         self.dropout, self.objective = dropout, objective
         self.control_strength, self.guidance_scale, self.contrast = control_strength, guidance_scale, contrast
-        self.sampler, self.steps, self.eta = sampler, steps, eta
-        self.network_calls = network_calls(sampler, steps) * (1 if guidance_scale == 1 else 2)
-        if stochasticity(sampler, eta):
-            self.noise_shape = (steps, *self.latents.latent_shape)
+        self.network_calls *= 1 if guidance_scale == 1 else 2
         size = input_size(prior.unet, prior.latents.map_shape)
+        self.standardise = Standardise(feature_shape)
         self.encoder = FeatureMap(feature_shape, first_width(prior.unet), size, width)
         self.control = ControlNet(prior.unet, checkpointing)
         self.load_density(weights)
@@ -127,9 +111,10 @@ class ControlNetInverter(Stepped, Prior):
             ValueError: no representation, or one of another shape.
         """
         if h is None:
-            raise ValueError("ControlNetInverter: expected representations to be bound to, got None")
+            shape = ", ".join(map(str, self.feature_shape))
+            raise ValueError(f"ControlNetInverter: h: expected representations of shape (B, {shape}), got None")
         check_feature_shape("ControlNetInverter", h, self.feature_shape)
-        condition: Tensor = self.encoder(h)
+        condition: Tensor = self.encoder(self.standardise(h))
         return condition
 
     def steered(
@@ -169,15 +154,6 @@ class ControlNetInverter(Stepped, Prior):
         if self.objective == "velocity":
             error = self.schedule.alpha(t)[:, None] * error - self.schedule.sigma(t)[:, None] * (found - z)
         return {self.objective: error.square().mean(1)}
-
-    def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        return self.schedule.alpha(t)[:, None] * z + self.schedule.sigma(t)[:, None] * noise
-
-    def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
-        return self.denoiser(h)(z_t, t)[0]
-
-    def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
-        return sample(self.denoiser(h), self.schedule, noise, self.steps, self.sampler, self.eta, last_steps)
 
 
 def _halves(pair: tuple[Tensor, Tensor]) -> list[tuple[Tensor, ...]]:

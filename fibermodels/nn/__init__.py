@@ -1,29 +1,34 @@
-"""Networks that know no fiber."""
+"""Networks that know no objective."""
 
 from fibermodels.nn.affine_couplings import AffineCouplings
 from fibermodels.nn.condition import FlatCondition
 from fibermodels.nn.conditional_affine import ConditionalAffine, conditional_flow
-from fibermodels.nn.conditional_unet import ConditionalUNet
 from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.freia import FreiaFlow
 from fibermodels.nn.gaussianise import Gaussianise
 from fibermodels.nn.invertible import Invertible, full_precision
+from fibermodels.nn.mlp import MLP
+from fibermodels.nn.network import Control, Network, Residuals, Steerable
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
 from fibermodels.nn.standardise import Standardise
 from fibermodels.nn.time_embedding import TimeEmbedding, spread_times
 from fibermodels.nn.unet import UNet
 
 __all__ = [
+    "MLP",
     "AffineCouplings",
     "ConditionalAffine",
-    "ConditionalUNet",
+    "Control",
     "FeatureMap",
     "FlatCondition",
     "FreiaFlow",
     "Gaussianise",
     "Invertible",
+    "Network",
     "ResidualMLP",
+    "Residuals",
     "Standardise",
+    "Steerable",
     "TimeEmbedding",
     "UNet",
     "conditional_flow",

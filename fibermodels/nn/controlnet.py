@@ -4,8 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Residuals = tuple[tuple[Tensor, ...], Tensor]
-"""What is added to a UNet's skips, from fine to coarse, and to its middle."""
+from fibermodels.nn.network import Residuals
 
 
 class ControlNet(nn.Module):
@@ -13,13 +12,14 @@ class ControlNet(nn.Module):
     starts at zero, so a UNet that is steered by a new ControlNet is the UNet alone.
 
     The condition is a map that is added to what the copy's first convolution makes of the input. The copy sees the
-    time and the prompt as the UNet does, but no class label: a condition says more.
+    time and the prompt as the UNet does, but no class label, since the condition says more.
 
     Reference: Zhang et al., arXiv 2302.05543; the network is diffusers' `ControlNetModel`.
 
     Args:
-        unet: a `UNet2DConditionModel`; it is left as it is, but for `checkpointing`.
-        checkpointing: UNet and copy compute their blocks again in the backward pass instead of keeping what they made.
+        unet: a `UNet2DConditionModel`; only `checkpointing` changes it.
+        checkpointing: UNet and copy compute their blocks again in the backward pass instead of keeping their
+            activations.
     """
 
     def __init__(self, unet: Any, checkpointing: bool = False) -> None:
@@ -52,7 +52,7 @@ def _copied(unet: Any) -> Any:
     from diffusers import ControlNetModel
 
     network = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16,))
-    network.controlnet_cond_embedding = nn.Identity()  # the condition comes as it is added
+    network.controlnet_cond_embedding = nn.Identity()  # the condition is encoded already
     network.class_embedding = None
     return network
 

@@ -3,7 +3,7 @@
     u = h / rms(h);   [u, log rms(h)] upsampled to (H, W);   three 3x3 convolutions with SiLU between
 
 Reference: FeatInv (mapping from feature space to input space with conditional diffusion models), section 2: bilinear
-upsampling and a shallow CNN, whose last convolution starts at zero. The normalisation is our own.
+upsampling and a shallow CNN, whose last convolution starts at zero. The division by the root mean square is our own.
 """
 
 import torch
@@ -16,11 +16,9 @@ FLOOR = 1e-12
 class FeatureMap(nn.Module):
     """Representations `(B, *feature_shape)` to maps `(B, channels, *size)`.
 
-    Scales of representations differ by orders of magnitude between networks and layers, so each one is divided by
-    its root mean square over channels and places, whose logarithm is one more input: nothing is lost. Statistics
-    per channel would have to be measured before the training, on every process alike, and would belong to one
-    subject; this needs no state. One factor for all places, for how strong a place is against the others is part of
-    what a map says.
+    Each representation is divided by its root mean square over channels and places, whose logarithm is one more input
+    channel: nothing is lost. There is one factor for all places, since a map also says how strong a place is against
+    the others. Statistics of the training set are not its business (see `Standardise`, which comes before it).
 
     Args:
         feature_shape: `(C, h, w)` of a spatial map; `(D,)` of a vector, which is the same in every place.

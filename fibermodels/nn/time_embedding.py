@@ -2,11 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function
 
 
 class TimeEmbedding(nn.Module):
-    """`(B,)` to `(B, dim)`: sines and cosines at `dim / 2` frequencies, 1 to `max_frequency` periods.
+    """`(B,)` to `(B, dim)`: sines and cosines at `dim / 2` frequencies, from 1 to `max_frequency` half periods.
 
     Reference: Vaswani et al., Attention is all you need, section 3.5; here for times in [0, 1].
     """
@@ -28,12 +27,9 @@ class TimeEmbedding(nn.Module):
 def spread_times(like: Tensor) -> Tensor:
     """Training times `(B,)` for the B rows of `like`: each uniform on [0, 1), all spread evenly.
 
-    Losses depend strongly on time; this takes that share of their variance away.
+    Losses depend strongly on time; times that are spread evenly take this share of their variance away.
 
     Reference: Kingma et al., Variational diffusion models, arXiv 2107.00630, appendix I.1.
     """
-    if has_torch_function((like,)):  # of several processes that share a batch, each wants the times of its own rows
-        times: Tensor = handle_torch_function(spread_times, (like,), like)
-        return times
     rows = torch.arange(len(like), device=like.device, dtype=like.dtype)
     return (torch.rand((), device=like.device, dtype=like.dtype) + rows / len(like)) % 1

@@ -1,63 +1,175 @@
-"""A UNet for images, made by diffusers: what denoisers over pixels are."""
+"""The network of maps: a UNet, made by diffusers, that sees times and a representation (a vector, or a map)."""
 
+import math
+from typing import Any, NamedTuple, cast
+
+import torch
 from torch import Tensor, nn
 
+from fibermodels.nn.feature_map import FeatureMap
+from fibermodels.nn.network import Control, Steerable
+from fibermodels.nn.time_embedding import TimeEmbedding
 
-class UNet(nn.Module):
-    """Images `(B, C, H, W)` with times `(B,)` in [0, 1] and conditions `(B, context)` to images of that shape.
 
-    It starts as the zero function.
+class Condition(NamedTuple):
+    """What a UNet is told of a representation."""
+
+    context: Tensor
+    """What joins the embedding of the time, `(B, E)`."""
+    places: Tensor | None
+    """What is added to the output of the first convolution, `(B, C, H, W)`; None for vectors."""
+
+
+class UNet(Steerable):
+    """A UNet over maps.
+
+    A representation enters by two ways. As a vector (a map's mean over places) it joins the embedding of the time,
+    which scales and shifts every normalisation, as in RCDM. As a map, resized, it is added to the output of the first
+    convolution, as in ControlNet, so that a place of the map acts on its place of the image. Both ways start at zero:
+    a UNet that was given the weights of an unconditional one starts as that one. A second time, the length of a step,
+    enters by a third way, which starts at zero, too.
+
+    References: Dhariwal & Nichol, arXiv 2105.05233 (scale and shift); Bordes et al., arXiv 2112.09164 (RCDM).
 
     Args:
-        image_shape: `(C, H, W)`.
         channels: channels of the levels, from fine to coarse, each a multiple of 16; every level halves the last.
         blocks: residual blocks per level.
-        patch: pixels of a square that is seen as one, with `patch^2` times the channels: the same information at
-            a fraction of the cost.
-        context: dimensions of a vector that every block sees; 0 for none.
+        patch: pixels of a square that is seen as one, with `patch^2` times the channels.
+        attention: how many of the coarsest levels have self-attention.
+        frequency: of the time's fastest sine, in radians from `t = 0` to 1.
+        checkpointing: compute the blocks again in the backward pass instead of keeping their activations.
+
+    Raises:
+        ValueError: on `build`, for shapes that are no maps or cannot be halved, and for numbers out of range.
     """
 
     def __init__(
-        self, image_shape: tuple[int, ...], channels: list[int], blocks: int = 1, patch: int = 1, context: int = 0
+        self,
+        channels: list[int] = [64, 128],  # noqa: B006 (read only; a tuple would not be a YAML list)
+        blocks: int = 1,
+        patch: int = 2,
+        attention: int = 0,
+        frequency: float = 10.0,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        colours, height, width = image_shape
-        step = patch * 2 ** (len(channels) - 1)
-        if patch < 1 or not channels or height % step or width % step:
+        if patch < 1 or not channels or any(number < 1 or number % 16 for number in channels):
             raise ValueError(
-                f"UNet: {len(channels)} levels on patches of {patch} need images whose sides are multiples of {step}, "
-                f"got {height} x {width}"
+                f"UNet: channels must be multiples of 16 and patch at least 1, got channels {channels}, patch {patch}"
             )
-        if any(number < 1 or number % 16 for number in channels):
-            raise ValueError(f"UNet: channels must be multiples of 16, got {channels}")
-        self.patch = patch
-        self.network = _unet(
-            colours * patch**2, (height // patch, width // patch), tuple(channels), blocks, bool(context)
-        )
-        self.context = nn.Linear(context, 4 * channels[0]) if context else None  # its width is diffusers' choice
+        if not 0 <= attention <= len(channels):
+            raise ValueError(f"UNet: attention must be from 0 to {len(channels)} levels, got {attention}")
+        self.channels, self.blocks, self.patch, self.attention = tuple(channels), blocks, patch, attention
+        self.frequency, self.checkpointing = frequency, checkpointing
 
-    def forward(self, images: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        squares = nn.functional.pixel_unshuffle(images, self.patch)
-        label = None if self.context is None else self.context(context)
-        output: Tensor = self.network(squares, 1000 * t, class_labels=label, return_dict=False)[0]
-        return nn.functional.pixel_shuffle(output, self.patch)
+    @property
+    def forward_mode(self) -> bool:
+        return not (self.attention or self.checkpointing)
+
+    @property
+    def unet(self) -> nn.Module:
+        return self.network
+
+    def create(self, shape: tuple[int, ...], times: int, differentiated: bool) -> None:
+        step = self.patch * 2 ** (len(self.channels) - 1)
+        if len(shape) != 3 or shape[1] % step or shape[2] % step:
+            raise ValueError(
+                f"UNet: {len(self.channels)} levels on patches of {self.patch} need latents that are maps (C, H, W) "
+                f"whose sides are multiples of {step}, got {list(shape)}"
+            )
+        features = self.feature_shape
+        if len(features) not in (0, 1, 3):
+            raise ValueError(f"UNet: feature_shape must be [], [D] or [C, H, W], got {list(features)}")
+        self.shape, size = shape, (shape[1] // self.patch, shape[2] // self.patch)
+        first = self.channels[0]
+        embedding = 4 * first  # diffusers' choice
+        self.context = _vector_encoder(features[0], embedding) if features else None
+        self.places = FeatureMap(features, first, size, first) if len(features) == 3 else None
+        self.length = _length_encoder(self.frequency, embedding) if times == 2 else None
+        told = bool(features) or times == 2
+        own = shape[0] * self.patch**2
+        self.network: Any = _network(own, size, self.channels, self.blocks, self.attention, told)
+        if self.checkpointing:
+            self.network.enable_gradient_checkpointing()
+
+    def encode(self, h: Tensor) -> Condition:
+        context = cast(nn.Module, self.context)(h.flatten(2).mean(2) if h.ndim > 2 else h)
+        return Condition(context, None if self.places is None else self.places(h))
+
+    def forward(
+        self,
+        z: Tensor,
+        times: tuple[Tensor, ...],
+        condition: Condition | None,
+        control: Control | None = None,
+    ) -> Tensor:
+        squares = nn.functional.pixel_unshuffle(z.unflatten(1, self.shape), self.patch)
+        steps = self.frequency * times[0]
+        down, middle = control(squares, steps, None) if control else (None, None)
+        embedding, places = condition or (None, None)
+        if self.length is not None:
+            length = self.length(times[1])
+            embedding = length if embedding is None else embedding + length
+        if places is not None:
+            squares = torch.cat((squares, places), 1)
+        output: Tensor = self.network(
+            squares,
+            steps,
+            None,
+            class_labels=embedding,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        return nn.functional.pixel_shuffle(output, self.patch).flatten(1)
 
 
-def _unet(own: int, size: tuple[int, int], channels: tuple[int, ...], blocks: int, conditional: bool) -> nn.Module:
-    from diffusers import UNet2DModel
+class Entrance(nn.Conv2d):
+    """A first convolution whose further input channels, where there are any, are added to its output.
 
-    network = UNet2DModel(
+    The UNet around it needs no change, and its weights are those of a UNet that is told nothing.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        own = super().forward(input[:, : self.in_channels])
+        return own + input[:, self.in_channels :] if input.shape[1] > self.in_channels else own
+
+
+def _length_encoder(frequency: float, out: int) -> nn.Module:
+    return nn.Sequential(TimeEmbedding(64, max(1.0, frequency / math.pi)), _zero(nn.Linear(64, out)))
+
+
+def _vector_encoder(dim: int, out: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(dim, out), nn.SiLU(), _zero(nn.Linear(out, out)))
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _network(
+    own: int, size: tuple[int, int], channels: tuple[int, ...], blocks: int, attention: int, told: bool
+) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    kinds = ["Attn" if level >= len(channels) - attention else "" for level in range(len(channels))]
+    network = UNet2DConditionModel(
         sample_size=size,
         in_channels=own,
         out_channels=own,
         layers_per_block=blocks,
         block_out_channels=channels,
-        down_block_types=("DownBlock2D",) * len(channels),
-        up_block_types=("UpBlock2D",) * len(channels),
+        down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
         norm_num_groups=16,
-        add_attention=False,
-        class_embed_type="identity" if conditional else None,
+        attention_head_dim=16,
+        class_embed_type="identity" if told else None,
+        resnet_time_scale_shift="scale_shift",
     )
+    network.conv_in = Entrance(own, channels[0], 3, padding=1)
     nn.init.zeros_(network.conv_out.weight)
     nn.init.zeros_(network.conv_out.bias)
     return network

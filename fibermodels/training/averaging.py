@@ -1,4 +1,4 @@
-"""Averaged weights: of what is trained, on each process's own shard."""
+"""Averages of the trained weights; each process keeps those of its own shard."""
 
 from typing import Any
 
@@ -6,24 +6,32 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.training.sharding import as_part_of, own_shard, put_together, sharded_like
+
+
+def decay_at(updates: int, decay: float) -> float:
+    """`min(decay, (1 + n) / (10 + n))` after `n` updates; the first takes the weights as they are.
+
+    A short run would otherwise be little more than its initialisation: 200 steps at .999 keep 82 % of it.
+    """
+    return min(decay, (1 + updates) / (10 + updates)) if updates else 0.0
 
 
 class AveragedWeights(Callback):
     """An exponential moving average of the weights, which is what validation sees and checkpoints keep.
 
-    By interpolation, `a + (1 - decay) (w - a)`, of what is trained. What is frozen is shared with the module, so an
-    average costs the bytes of the trained weights, and of their shard where they are sharded; buffers are the
-    module's own. A checkpoint holds the averages in `state_dict` and the weights themselves in
-    `current_model_state`.
+    Each step, `a + (1 - decay) (w - a)` replaces the average `a` of the weights `w`; the decay grows over the first
+    steps (see `decay_at`). Only what is trained is averaged, so the averages take the bytes of the trained weights,
+    or of their shard. Buffers are the module's own. A checkpoint holds the averages in `state_dict` and the weights
+    themselves in `current_model_state`.
 
     Args:
-        decay: a number in (0, 1).
+        decay: a number in (0, 1), reached after about `10 / (1 - decay)` steps.
     """
 
     def __init__(self, decay: float) -> None:
-        if not 0 < decay < 1:
-            raise ValueError(f"ema_decay: expected a number in (0, 1), or 0 for none, got {decay}")
+        check_number("AveragedWeights", "decay", decay, above=0, below=1)
         self.decay = decay
         self._forget()
 
@@ -61,7 +69,7 @@ class AveragedWeights(Callback):
         if trainer.global_step == self.latest:
             return
         self.latest = trainer.global_step
-        torch._foreach_lerp_(self.averages, self.shards, 1 - self.decay if self.updates else 1.0)
+        torch._foreach_lerp_(self.averages, self.shards, 1 - decay_at(self.updates, self.decay))
         self.updates += 1
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:

@@ -1,6 +1,5 @@
-"""From a checkpoint to the objects it was made of, and to the files that are published."""
+"""Rebuilds a run from its checkpoint, starts another from it, and publishes what it trained."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,9 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save_file
 
-from fibermodels.config import build, describe
+from fibermodels.component import check_state
+from fibermodels.config import build, change, describe
 from fibermodels.core import Subject, Supervised, Trainable, TrainableFiberModel
-from fibermodels.training.module import Training, labels_of, own_part
+from fibermodels.training.module import Training
+from fibermodels.training.objective import labels_of
+from fibermodels.training.record import given_parts, modernise
+from fibermodels.training.statistics import unsettled
 
 
 class Run(NamedTuple):
@@ -20,7 +23,7 @@ class Run(NamedTuple):
 
     training: Training
     data: Any
-    """The data module it was trained on, not yet loaded; None where it was none of ours."""
+    """The data module it was trained on, not yet loaded; None where that was not a class of this project."""
 
     @property
     def model(self) -> Trainable:
@@ -34,11 +37,11 @@ class Run(NamedTuple):
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint: plain types and tensors only (`weights_only=True`).
+    """The content of a checkpoint, plain types and tensors only (`weights_only=True`), in today's terms.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: truncated, or not a checkpoint of this project.
+        ValueError: truncated, not a checkpoint of this project, or weights that are NaN or infinite.
     """
     path = Path(path)
     if not path.is_file():
@@ -47,33 +50,33 @@ def read(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports damage and foreign content by many types
         raise ValueError(f"'{path}' is damaged or not a checkpoint: {str(error).splitlines()[0]}") from error
-    own_part(checkpoint, f"'{path}'")
+    modernise(checkpoint, f"'{path}'")
+    check_state("the checkpoint", checkpoint["state_dict"], str(path))
     return checkpoint
 
 
 def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
-    """Rebuilds a run from a checkpoint: classes, arguments and weights, the frozen parts included; those that are
-    read from files of their own (`component.FromFiles`) have to be the same files.
+    """Rebuilds a run from a checkpoint: classes, arguments and weights, including the frozen parts.
 
-    Classes are built from the allowed import paths alone (see `fibermodels.config`).
+    Parts that are read from files of their own (`component.FromFiles`) must find the same files. Only classes of the
+    allowed import paths are built (see `fibermodels.config`).
 
     Args:
         path: the checkpoint.
-        changed: arguments of what was trained, by name, in place of those it was trained with: a sampler's steps,
-            say. The weights have to fit.
+        changed: arguments of what was trained that replace those it was trained with, by name: the guidance scale,
+            for example. The weights must still fit.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: truncated, or not a checkpoint of this project; an argument that there is not; other files.
+        ValueError: truncated, or not a checkpoint of this project; an unknown argument; other files.
     """
     checkpoint = read(path)
-    own = own_part(checkpoint, f"'{path}'")
-    arguments = own["training"]["init_args"]["learner"]["init_args"]
-    for name in changed or {}:
-        if name not in arguments:
-            near = difflib.get_close_matches(name, arguments) or list(arguments)
-            raise ValueError(f"no argument '{name}' of what '{path}' holds; did you mean one of {near}?")
-    arguments |= changed or {}
+    own = checkpoint["fibermodels"]
+    for name, value in (changed or {}).items():
+        try:
+            change(own["training"]["init_args"]["learner"], name, value)
+        except ValueError as error:
+            raise ValueError(f"'{path}': {error}") from error
     training: Training = build(own["training"], weights=False)
     try:
         training.load_state_dict(checkpoint["state_dict"])
@@ -85,7 +88,8 @@ def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
 
 
 def start_from(training: Training, path: str | Path) -> None:
-    """Gives a learner the weights that another run trained: to go on with another fiber loss, say.
+    """Gives a learner the weights that another run trained, for example to go on with another fiber loss. The
+    statistics that it standardises its condition by are part of these weights.
 
     Raises:
         ValueError: the checkpoint holds another architecture, or belongs to another subject or latent space.
@@ -99,7 +103,7 @@ def start_from(training: Training, path: str | Path) -> None:
     }
     try:
         training.learner.load_state_dict(weights)
-        training.seconds = own_part(checkpoint, f"'{path}'").get("seconds", 0.0)  # what the weights cost so far
+        training.seconds = checkpoint["fibermodels"].get("seconds", 0.0)  # what the weights cost so far
     except RuntimeError as error:
         raise ValueError(f"start_from: the weights in '{path}' do not fit this learner: {error}") from error
 
@@ -107,8 +111,10 @@ def start_from(training: Training, path: str | Path) -> None:
 def adapt_from(training: Training, path: str | Path) -> list[str]:
     """Gives a learner what another run trained for another subject or layer, wherever names and shapes fit.
 
+    Statistics of representations are those of the other subject, so they are left out; training measures them anew.
+
     Returns:
-        The names of the parameters and buffers that start anew, for nothing fits them: of the condition encoder.
+        The names of the parameters and buffers that nothing fits, those of the condition encoder: they start anew.
 
     Raises:
         ValueError: nothing fits, or the checkpoint belongs to another latent space or prior.
@@ -116,16 +122,19 @@ def adapt_from(training: Training, path: str | Path) -> list[str]:
     checkpoint = read(path)
     training.check_frozen(checkpoint, but="subject")
     learner, theirs = training.learner, checkpoint["state_dict"]
-    frozen = learner.frozen_parts() if isinstance(learner, TrainableFiberModel) else {}
+    frozen = given_parts(learner)
     own = {
         f"learner.{name}": value
         for name, value in learner.state_dict().items()
         if not name.startswith(tuple(f"{part}." for part in frozen))
     }
+    fresh = unsettled(learner)
     fitting = {name: theirs[name] for name in own if name in theirs and theirs[name].shape == own[name].shape}
     if not fitting:
         raise ValueError(f"adapt_from: nothing of '{path}' fits a {type(learner).__name__} of these sizes")
     training.load_state_dict(fitting, strict=False)
+    for module in fresh:
+        module.settled = False
     anew = [name.removeprefix("learner.") for name in own if name not in fitting]
     trained = {name: p.requires_grad for name, p in learner.named_parameters()}
     if left := [name for name in anew if not trained.get(name, True)]:
@@ -134,14 +143,14 @@ def adapt_from(training: Training, path: str | Path) -> list[str]:
 
 
 def export(path: str | Path, out: str | Path, overwrite: bool = False, half: bool = False) -> dict[str, object]:
-    """Writes `OUT.safetensors` and `OUT.json` from a checkpoint: the weights of what was trained, how
-    to build it, the sha256 of the file, and its scores on the test split.
+    """Publishes what a checkpoint trained: `OUT.safetensors` has the weights; `OUT.json` has how to build it, the
+    sha256 of the weights' file, and the scores on the test split.
 
     Args:
         path: the checkpoint.
         out: the files' path, without an ending.
         overwrite: replace earlier files.
-        half: store the weights in 16 bits; they compute in 32 as ever, and the scores are theirs.
+        half: store the weights in 16 bits. They still compute in 32 bits; the scores are those of the rounded weights.
 
     Raises:
         FileExistsError: the files are there and `overwrite` is not set.
@@ -176,7 +185,7 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
 
 @torch.no_grad()
 def _test_scores(run: Run) -> dict[str, float]:
-    """Figures of the test split: means over images, and a supervised learner's figures of the whole."""
+    """Scores of the test split: means over images, and a supervised learner's figures of the whole split."""
     model = run.model
     supervised = isinstance(model, Supervised)
     scores: dict[str, list[torch.Tensor]] = {}
@@ -195,7 +204,7 @@ def _test_scores(run: Run) -> dict[str, float]:
 
 
 def _round(model: Trainable) -> None:
-    """Rounds the weights to 16 bits, those of a frozen latent space aside: it has a file of its own."""
+    """Rounds the weights to 16 bits. A frozen latent space has a file of its own and is not rounded."""
     state = model.density()[0] if isinstance(model, TrainableFiberModel) else model.state_dict()
     for value in state.values():
         if value.is_floating_point():

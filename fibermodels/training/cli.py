@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from fibermodels.checks import check_number
 from fibermodels.config import allowed_imports, reason
 from fibermodels.core import Subject, TrainableFiberModel
 from fibermodels.data.cached import CachedLatents
@@ -21,7 +22,9 @@ from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import EpochLine, InterruptNote, MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import adapt_from, start_from
 from fibermodels.training.dry_run import dry_run, show
-from fibermodels.training.module import NonFiniteLoss, Training
+from fibermodels.training.epoch_means import NonFiniteLoss
+from fibermodels.training.module import Training
+from fibermodels.training.options import OPTIONS
 from fibermodels.training.preemption import Preemption
 from fibermodels.training.sharding import FullyShardedStrategy
 
@@ -31,70 +34,47 @@ RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 """Where torchrun, a cluster and Lightning say which process of a run this is."""
 
 
+class TrainParser(LightningArgumentParser):
+    """Keeps what the user gave although a link would fill it in: `feature_shape: []` of an unconditional prior."""
+
+    def dump(self, *args: Any, **options: Any) -> str:
+        """The configuration as text, linked values included."""
+        return str(super().dump(*args, **{"skip_link_targets": False, **options}))
+
+
 class TrainCLI(LightningCLI):
     """`runs/<name>/` for each run, one subject for all who need it, cached latents, averaged weights."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a run needs beside model, data and trainer."""
-        parser.add_argument(
-            "--adapt_from",
-            type=str | None,
-            default=None,
-            help="a checkpoint of another subject or layer, whose weights the learner starts with wherever they fit",
-        )
-        parser.add_argument("--name", type=str, default="unnamed", help="the run's name: results go to RUNS/NAME")
-        parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
-        parser.add_argument("--overwrite", type=bool, default=False, help="start anew in an existing run folder")
-        parser.add_argument("--ema_decay", type=float, default=0.999, help="decay of the averaged weights; 0: none")
-        parser.add_argument(
-            "--cache_draws",
-            type=int,
-            default=8,
-            help="encode the training set once, in so many draws of colours or augmentations, instead of in every "
-            "step; 0: in every step",
-        )
-        parser.add_argument(
-            "--cache_shard_rows",
-            type=int,
-            default=0,
-            help="images per file of an encoded set that is too large for memory; 0: one file, read into memory",
-        )
-        parser.add_argument("--cache_half", type=bool, default=False, help="keep 16 bits of each number in the shards")
-        parser.add_argument("--cache_workers", type=int, default=0, help="processes that read images to encode")
-        parser.add_argument(
-            "--start_from", type=str | None, default=None, help="a checkpoint whose weights the learner starts with"
-        )
-        parser.add_argument(
-            "--global_batch",
-            type=int,
-            default=0,
-            help="images per batch of all processes together, instead of data.batch_size for each; 0: the latter",
-        )
-        parser.add_argument(
-            "--checkpoint_minutes",
-            type=float,
-            default=30.0,
-            help="save within an epoch, too, every so many minutes; 0: only at its end",
-        )
-        parser.add_argument(
-            "--checkpoint_steps", type=int, default=0, help="save within an epoch every so many steps; 0: not by steps"
-        )
-        parser.add_argument("--dry_run", type=bool, default=False, help="say what the run would take, and end")
-        parser.add_argument("--gpu_tflops", type=float, default=312.0, help="of a GPU, for --dry_run; an A100 in bf16")
-        parser.add_argument("--utilisation", type=float, default=0.3, help="share of it that training reaches")
+        for option in OPTIONS:
+            parser.add_argument(f"--{option.name}", type=option.kind, default=option.default, help=option.help)
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
         parser.link_arguments("subject", "model.subject", apply_on="instantiate")
         parser.link_arguments("subject", "model.learner.init_args.subject", apply_on="instantiate")
+        parser.link_arguments(
+            "subject", "model.learner.init_args.feature_shape", compute_fn=self._feature_shape, apply_on="instantiate"
+        )
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
+
+    def _feature_shape(self, subject: Subject | None) -> list[int] | None:
+        """The learner's `feature_shape` as it was given, or else the subject's."""
+        given = self.config["fit"].get("model.learner.init_args.feature_shape")
+        return list(subject.feature_shape) if given is None and subject is not None else given
+
+    @property
+    def options(self) -> Any:
+        """The configuration of the run."""
+        return self.config["fit"]
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.config["fit"]["runs"]) / self.config["fit"]["name"]
+        return Path(self.options["runs"]) / self.options["name"]
 
     def before_instantiate_classes(self) -> None:
         """Finds what to resume, or refuses to write into the folder of an earlier run."""
-        config = self.config["fit"]
+        config = self.options
         last = self.folder / "checkpoints" / "last.ckpt"
         resumes = config["ckpt_path"] == "auto"  # a job that its cluster starts again does not know which start it is
         if resumes:
@@ -103,15 +83,9 @@ class TrainCLI(LightningCLI):
             config["ckpt_path"] = str(last)
         if config["ckpt_path"] and not Path(config["ckpt_path"]).is_file():
             raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
+        may_write = resumes or any(config[name] for name in ("dry_run", "ckpt_path", "overwrite"))
         started = last.exists() or (self.folder / "config.yaml").exists()
-        may_write = (
-            resumes
-            or config["dry_run"]
-            or config["ckpt_path"]
-            or config["overwrite"]
-            or config["trainer"]["fast_dev_run"]
-        )
-        if started and not may_write and _first_process():
+        if started and not may_write and not config["trainer"]["fast_dev_run"] and _first_process():
             raise FileExistsError(
                 f"'{self.folder}' holds an earlier run: resume it with --ckpt_path last, "
                 "choose another --name, or say --overwrite true"
@@ -120,34 +94,52 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds everything; a fiber model trains on cached latents unless told otherwise."""
         super().instantiate_classes()
-        self._adapt()
-        draws, learner = self.config["fit"]["cache_draws"], self.model.learner
-        if self.config["fit"]["start_from"] and not self.config["fit"]["ckpt_path"]:
-            start_from(self.model, self.config["fit"]["start_from"])
-        self._share_batch(self.config["fit"]["global_batch"])
-        if self.config["fit"]["dry_run"]:
-            self._dry_run()
-        if draws < 0:
-            raise ValueError(f"cache_draws: expected 0 or more, got {draws}")
-        if draws and isinstance(learner, TrainableFiberModel) and not self.config["fit"]["trainer"]["fast_dev_run"]:
-            fit = self.config["fit"]
+        config = self.options
+        check_number("train.py", "cache_draws", config["cache_draws"], least=0)
+        check_number("train.py", "global_batch", config["global_batch"], least=0)
+        self._check_images()
+        if not self.config_init["fit"]["ckpt_path"]:  # a run that resumes has these weights already
+            self._take_over(config["start_from"], config["adapt_from"])
+        self._share_batch(config["global_batch"])
+        fits = isinstance(self.model.learner, TrainableFiberModel) and not config["trainer"]["fast_dev_run"]
+        if config["cache_draws"] and fits:
+            keys = ("cache_shard_rows", "cache_half", "cache_workers")
             self.datamodule = CachedLatents(
                 self.datamodule,
-                learner.latents,
+                self.model.learner.latents,
                 self.model.subject,
-                draws,
-                shard_rows=fit["cache_shard_rows"],
-                half=fit["cache_half"],
-                workers=fit["cache_workers"],
+                config["cache_draws"],
+                **{key.removeprefix("cache_"): config[key] for key in keys},
             )
+        if config["dry_run"]:
+            self._dry_run()
+
+    def _check_images(self) -> None:
+        """Refuses data whose configuration names images of another shape than the learner takes."""
+        declared, taken = getattr(self.datamodule, "arguments", {}).get("image_shape"), self.model.learner.image_shape
+        if declared is not None and tuple(declared) != tuple(taken):
+            raise ValueError(
+                f"data.image_shape: expected {list(taken)}, the images of the learner (and of the subject), "
+                f"got {list(declared)}"
+            )
+
+    def _take_over(self, start: str | None, adapt: str | None) -> None:
+        """Weights of another run."""
+        if start and adapt:
+            raise ValueError("give one of --start_from (the same subject) and --adapt_from (another one), got both")
+        if start:
+            start_from(self.model, start)
+        if adapt:
+            anew = adapt_from(self.model, adapt)
+            if _first_process():
+                print(f"adapt_from: {len(anew)} tensors start anew: {', '.join(anew) or 'none'}", file=sys.stderr)
 
     def _dry_run(self) -> None:
         """Prints what the run would take, and ends it."""
-        fit = self.config["fit"]
-        cached, averaged = bool(fit["cache_draws"]), bool(fit["ema_decay"])
+        config = self.options
         if _first_process():
-            gpu = fit["gpu_tflops"], fit["utilisation"]
-            show(dry_run(self.model, self.datamodule, self.trainer, cached, averaged, *gpu))
+            gpu = config["gpu_tflops"], config["utilisation"]
+            show(dry_run(self.model, self.datamodule, self.trainer, bool(config["ema_decay"]), *gpu))
         sys.exit(0)
 
     def _share_batch(self, images: int) -> None:
@@ -160,7 +152,7 @@ class TrainCLI(LightningCLI):
         self.datamodule.batch_size = each
 
     def before_fit(self) -> None:
-        """Removes what an earlier run left, if told to start anew: nothing else in the folder."""
+        """Removes the files of an earlier run that is to start anew, and nothing else in the folder."""
         config = self.config_init["fit"]
         anew = config["overwrite"] and not (config["ckpt_path"] or config["trainer"]["fast_dev_run"])
         if anew and _first_process():
@@ -168,20 +160,22 @@ class TrainCLI(LightningCLI):
                 for file in self.folder.glob(pattern):
                     file.unlink()
 
-    def _adapt(self) -> None:
-        """Takes over what fits of another subject's run; one that resumes has it already."""
-        config = self.config["fit"]
-        if config["start_from"] and config["adapt_from"]:
-            raise ValueError("give one of --start_from (the same subject) and --adapt_from (another one), got both")
-        if config["adapt_from"] and not config["ckpt_path"]:
-            anew = adapt_from(self.model, config["adapt_from"])
-            if _first_process():
-                print(f"adapt_from: {len(anew)} tensors start anew: {', '.join(anew) or 'none'}", file=sys.stderr)
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's trainer with our folder, checkpoints and logs."""
-        config, checkpoints = self.config["fit"], str(self.folder / "checkpoints")
-        own: list[Callback] = [
+        config = self.options
+        self.trainer_defaults["callbacks"] = self._callbacks()
+        config["ckpt_path"], config["overwrite"] = None, False  # the saved config trains anew, wherever it is told to
+        logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
+        if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
+            kwargs["logger"] = logger
+        if config["trainer"]["strategy"] == "fsdp":
+            kwargs["strategy"] = FullyShardedStrategy()
+        return super().instantiate_trainer(**kwargs)
+
+    def _callbacks(self) -> list[Callback]:
+        config, checkpoints = self.options, str(self.folder / "checkpoints")
+        own: list[Callback] = [AveragedWeights(config["ema_decay"])] if config["ema_decay"] else []
+        own += [
             ModelCheckpoint(checkpoints, "last", enable_version_counter=False, save_on_train_epoch_end=True),
             ModelCheckpoint(checkpoints, "best", monitor="val/loss", enable_version_counter=False),
             MetricsCSV(self.folder / "metrics.csv"),
@@ -193,26 +187,17 @@ class TrainCLI(LightningCLI):
             own.append(Preemption(f"{checkpoints}/last.ckpt", minutes, steps))
         if not sys.stderr.isatty():
             own.append(EpochLine())
-        if config["ema_decay"]:
-            own.insert(0, AveragedWeights(config["ema_decay"]))
-        self.trainer_defaults["callbacks"] = own
-        config["ckpt_path"], config["overwrite"] = None, False  # the saved config trains anew, wherever it is told to
-        logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
-        if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
-            kwargs["logger"] = logger
-        if config["trainer"]["strategy"] == "fsdp":
-            kwargs["strategy"] = FullyShardedStrategy()
-        return super().instantiate_trainer(**kwargs)
+        return own
 
 
 def _first_process() -> bool:
-    """Whether this is the first process of a run: others are added by DDP, by torchrun or by a cluster."""
+    """Whether this is the first process of a run; DDP, torchrun and clusters start others."""
     return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0) == 0
 
 
 def main() -> None:
     """Runs `train.py`. Errors that a user can mend are one message and exit status 2."""
-    expected = (  # true of what we do, and meant
+    expected = (  # warnings about what is done on purpose
         "does not have many workers",
         "isinstance.treespec",
         "log_every_n_steps",
@@ -236,6 +221,7 @@ def main() -> None:
                 "enable_model_summary": False,
             },
             save_config_kwargs={"overwrite": True},
+            parser_class=TrainParser,
             parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
             args=["fit", *sys.argv[1:]],  # the one subcommand; sys.argv itself is what DDP's processes start with
         )

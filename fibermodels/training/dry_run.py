@@ -1,7 +1,7 @@
 """`train.py --dry_run true`: what a run would take, before it takes it.
 
-Everything is built; a forward and a backward pass of two and of four rows are counted on this device; nothing is
-trained or written. Bytes and operations are linear in the rows, so those of the configured batch follow.
+Everything is built, and a forward and a backward pass of two and of four rows are counted on this device. Nothing is
+trained or written. Bytes and operations are linear in the rows, which gives those of the configured batch.
 """
 
 import contextlib
@@ -13,33 +13,36 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.core import Pushforward, TrainableFiberModel
+from fibermodels.data.cached import CachedLatents
 from fibermodels.training.budget import Sizes, Steps
 from fibermodels.training.cost import Line, line
 from fibermodels.training.module import Training
+from fibermodels.training.objective import own_terms
 
 ROWS = 4
 """Of the largest batch that is run."""
 
 
 def measure(module: Training, trainer: Trainer, batch: dict[str, Tensor]) -> tuple[Line, Line | None]:
-    """The costs of the loss without the fiber loss, by rows of the batch, and of the fiber loss, by rows pushed.
+    """Two costs: of the loss without the fiber loss, per row of the batch, and of the fiber loss, per row pushed.
 
     Args:
         module: in training mode.
-        trainer: whose precision holds.
-        batch: of at least `ROWS` rows; representations and latents in it are taken as they are.
+        trainer: its precision is used.
+        batch: of at least `ROWS` rows; representations and latents in it are not computed again.
     """
     state = [*module.parameters(), *module.buffers()]
 
     def terms(n: int) -> Tensor:
         with trainer.precision_plugin.forward_context():
-            own = module.own_terms({name: value[:n] for name, value in batch.items()})[0]
+            own = own_terms(module.learner, module.subject, {name: value[:n] for name, value in batch.items()})[0]
             return torch.stack([term.mean() for term in own.values()]).sum()
 
     def pushed(n: int) -> Tensor:
         with trainer.precision_plugin.forward_context():
-            _, h, z = module.own_terms({name: value[:n] for name, value in batch.items()})
+            _, h, z = own_terms(module.learner, module.subject, {name: value[:n] for name, value in batch.items()})
             if h is None or module.subject is None or not isinstance(module.learner, Pushforward):
                 raise ValueError("dry_run: expected a fiber model and its subject for the fiber loss")
             return module.fiber(module.learner, module.subject, h, z).mean()
@@ -51,8 +54,8 @@ def measure(module: Training, trainer: Trainer, batch: dict[str, Tensor]) -> tup
 
 
 def first_batch(module: Training, data: LightningDataModule, cached: bool) -> dict[str, Tensor]:
-    """A few training images of the data; of noise, where the data are not on this machine. With `cached`, subject and
-    encoder have been called before."""
+    """A few training images, or noise where the data are not on this machine. With `cached`, the batch already has
+    representations and latents, so that their cost is not counted."""
     source: Any = data
     try:
         batch = dict(source.split("train").__getitems__(list(range(ROWS))))
@@ -70,7 +73,6 @@ def dry_run(
     module: Training,
     data: LightningDataModule,
     trainer: Trainer,
-    cached: bool,
     averaged: bool,
     tflops: float,
     utilisation: float,
@@ -79,17 +81,16 @@ def dry_run(
 
     Args:
         module, data, trainer: as they would be run.
-        cached: latents and representations are encoded before.
         averaged: weights are averaged.
-        tflops: what one GPU of the kind in question does at most, in 10^12 operations a second.
-        utilisation: the share of them that training reaches.
+        tflops: the peak of one GPU, in 10^12 operations a second.
+        utilisation: the share of the peak that training reaches.
     """
-    if not tflops > 0 or not 0 < utilisation <= 1:
-        raise ValueError(f"gpu_tflops, utilisation: expected > 0 and in (0, 1], got {tflops} and {utilisation}")
-    source: Any = data
+    check_number("dry_run", "gpu_tflops", tflops, above=0)
+    check_number("dry_run", "utilisation", utilisation, above=0, most=1)
+    source: Any = data.source if isinstance(data, CachedLatents) else data
     module.to(trainer.strategy.root_device).train()
     sizes = Sizes.of(module)
-    base, fiber = measure(module, trainer, first_batch(module, data, cached))
+    base, fiber = measure(module, trainer, first_batch(module, source, _encoded_once(data)))
     images = 0
     with contextlib.suppress(FileNotFoundError):
         images = len(source.split("train"))
@@ -144,6 +145,14 @@ def dry_run(
         f"{ROWS}; validation, communication and reading not counted; FSDP with a quarter of the weights gathered"
     )
     return table
+
+
+def _encoded_once(data: LightningDataModule) -> bool:
+    """Whether training reads encoded images; true of a cache whose data are not on this machine."""
+    try:
+        return isinstance(data, CachedLatents) and not data.declined
+    except FileNotFoundError:
+        return True
 
 
 def show(table: Table) -> None:

@@ -1,0 +1,132 @@
+"""What the benchmarks share: they run the project's scripts, skip what is done, and write tables."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+RUNS = Path("runs")
+
+
+def call(*arguments: object) -> None:
+    """Runs one of the project's scripts, which may import the networks in `examples`.
+
+    Raises:
+        subprocess.CalledProcessError: the script failed.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    print("$ python " + " ".join(command[1:]), flush=True)
+    subprocess.run(command, check=True, env={**os.environ, "FIBERMODELS_IMPORTS": "examples"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One result: a config with some of its keys changed.
+
+    Args:
+        name: of the result's folder.
+        config: the config's name; empty where the result is of a trained run.
+        series: the curve that the result belongs to; empty makes it a curve of its own.
+        knobs: what sets the result apart from others of its curve, by name.
+        changes: keys of the model's arguments, such as `sampler.init_args.steps`, and their values.
+        targets: test images whose fibers are sampled.
+        samples: of each target.
+        seed: of the samples.
+    """
+
+    name: str
+    config: str = ""
+    series: str = ""
+    knobs: Mapping[str, float] = field(default_factory=dict)
+    changes: Mapping[str, object] = field(default_factory=dict)
+    targets: int = 1000
+    samples: int = 1
+    seed: int = 0
+
+    def options(self, scale: float = 1.0) -> list[object]:
+        """The options of `evaluate.py` that say what the result is, with a share of the targets."""
+        size = ["--num_targets", max(2, int(scale * self.targets)), "--samples_per_target", self.samples]
+        curve = ["--series", self.series] if self.series else []
+        knobs = [part for key, value in self.knobs.items() for part in (f"--knobs.{key}", value)]
+        return ["--name", self.name, *size, "--seed", self.seed, *curve, *knobs]
+
+
+def wanted(name: str, only: Sequence[str] | None) -> bool:
+    """Whether a name fits one of the patterns (`flow_map*`); no patterns fit all."""
+    return not only or any(fnmatch(name, pattern) for pattern in only)
+
+
+def scored(folder: Path) -> bool:
+    """Whether a result is there."""
+    return (folder / "metrics.json").exists()
+
+
+def score(row: Row, configs: Path, results: Path, *options: object, scale: float = 1.0) -> None:
+    """Samples and scores a model that needs no training."""
+    changes = [part for key, value in row.changes.items() for part in (f"--model.init_args.{key}", value)]
+    model = ("--model", configs / f"{row.config}.yaml", *changes)
+    call("evaluate.py", *model, *row.options(scale), *options, "--out", results / row.name)
+
+
+def score_run(row: Row, checkpoint: Path, results: Path, *options: object) -> None:
+    """Samples and scores a trained model."""
+    call("evaluate.py", "--checkpoint", checkpoint, *row.options(), *options, "--out", results / row.name)
+
+
+def train(config: Path, name: str, *options: object) -> Path:
+    """Trains one model, or resumes it, or finds it done; returns its last checkpoint."""
+    folder = RUNS / name
+    last = folder / "checkpoints" / "last.ckpt"
+    if not (folder / "done").exists():
+        resume = ["--ckpt_path", "last"] if last.exists() else ["--overwrite", "true"]
+        call("train.py", "--config", config, "--name", name, *options, *resume)
+        (folder / "done").touch()
+    return last
+
+
+def publish(checkpoint: Path, out: Path, *options: object) -> None:
+    """Exports the weights of a checkpoint, unless that was done."""
+    if not out.with_suffix(".safetensors").exists():
+        call("export.py", "--checkpoint", checkpoint, "--out", out, *options)
+
+
+def compare(folders: Iterable[Path], out: Path, *options: object) -> None:
+    """Writes the table and the figure of those results that are there."""
+    if done := [folder for folder in folders if scored(folder)]:
+        call("evaluate.py", "--compare", *done, "--out", out, "--overwrite", "true", *options)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_table(rows: Sequence[Mapping[str, object]], path: Path, note: str = "") -> None:
+    """Writes rows with the same keys as `path.csv` and, as a Markdown table with a note below, as `path.md`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    text = "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+    path.with_suffix(".md").write_text(text + (f"\n{note}\n" if note else ""))
+
+
+def show(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints a table."""
+    table = Table(*titles)
+    for row in rows:
+        table.add_row(*map(str, row))
+    console = Console()
+    (console if console.is_terminal else Console(width=140)).print(table)

@@ -1,0 +1,123 @@
+"""What the models that learn a denoiser share: the sampler, the path from data to noise, the regression."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fibermodels.core import LatentSpace, Stepped
+from fibermodels.diffusion import Controllable, Denoiser, Estimate, Prior, Sampler, Schedule, unguided
+from fibermodels.diffusion.parametrisation import Prediction
+from fibermodels.nn import Control, Network, Steerable, spread_times
+
+
+class TrainablePrior(Stepped, Prior, ABC):
+    """A fiber model with a denoiser, which a sampler takes from noise to a latent.
+
+    What `transport` computes is one and the same sampler in training with a fiber loss, and after it: few steps make
+    that loss affordable, and the model learns to be right in just these steps.
+
+    Args:
+        latents: the frozen latent space.
+        feature_shape: of the representations that the model is told; empty for an unconditional prior.
+        schedule: of the denoiser.
+        sampler: from noise to data.
+    """
+
+    def __init__(
+        self, latents: LatentSpace, feature_shape: Sequence[int], schedule: Schedule, sampler: Sampler
+    ) -> None:
+        super().__init__(latents, feature_shape)
+        self.schedule, self.sampler = schedule, sampler
+        self.network_calls = sampler.calls
+        self.noise_shape = sampler.noise_shape(latents.latent_shape)
+
+    def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return self.schedule.noised(z, noise, t)
+
+    def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        return self.denoiser(h)(z_t, t)[0]
+
+    def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
+        return self.sampler(unguided(self.denoiser(h)), self.schedule, noise, last_steps)
+
+
+class NetworkPrior(TrainablePrior, Controllable, ABC):
+    """A denoiser that is a network, trained by regression on what the network should say of known data and noise.
+
+    Args:
+        latents, feature_shape, schedule, sampler: as in `TrainablePrior`.
+        network: its hyperparameters; the layers are made here.
+        prediction: what the network predicts.
+        weights: a safetensors file of a trained model; None starts at random.
+    """
+
+    objective: str = "velocity"
+    """The name of the loss."""
+
+    def __init__(
+        self,
+        latents: LatentSpace,
+        feature_shape: Sequence[int],
+        network: Network,
+        schedule: Schedule,
+        sampler: Sampler,
+        prediction: Prediction,
+        weights: str | None,
+    ) -> None:
+        super().__init__(latents, feature_shape, schedule, sampler)
+        self.prediction = prediction
+        self.network = network.build(latents.shape, feature_shape)
+        self.load_density(weights)
+
+    def predict(self, z_t: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """The network's output `(B, D)` in states `(B, D)` at times `(B,)`."""
+        states, times = self.prediction.given(self.schedule, z_t, t)
+        output: Tensor = self.network(states, (times,), condition)
+        return output
+
+    def denoiser(self, h: Tensor | None = None) -> Denoiser:
+        condition = self.network.condition(h)
+
+        def denoise(z: Tensor, t: Tensor) -> Estimate:
+            if h is not None and self.feature_shape and len(h) != len(z):
+                raise ValueError(
+                    f"{type(self).__name__}: h: expected one representation for each of {len(z)} states, got {len(h)}"
+                )
+            return self._estimates(self.predict(z, t, condition), z, t)
+
+        return denoise
+
+    @property
+    def unet(self) -> nn.Module:  # type: ignore[override]  # a property: the state would hold an attribute twice
+        return self._steerable().unet
+
+    def controlled(self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None) -> Estimate:
+        states, times = self.prediction.given(self.schedule, z_t, t)
+        return self._estimates(self._steerable()(states, (times,), None, control), z_t, t)
+
+    def _steerable(self) -> Steerable:
+        if not isinstance(self.network, Steerable):
+            raise ValueError(
+                f"{type(self).__name__}: network: expected one that a ControlNet can steer, as fibermodels.nn.UNet, "
+                f"got {type(self.network).__name__}"
+            )
+        return self.network
+
+    def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
+        noise, t = torch.randn_like(z), spread_times(z)
+        output = self.predict(self.noised(z, noise, t), t, self.network.condition(h))
+        error = output - self.prediction.target(z, noise, *self._shares(t))
+        return {self.objective: self.weight(t) * error.square().mean(1)}
+
+    @abstractmethod
+    def weight(self, t: Tensor) -> Tensor:
+        """Of the squared error at times `(B,)`."""
+
+    def _shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.schedule.alpha(t)[:, None], self.schedule.sigma(t)[:, None]
+
+    def _estimates(self, output: Tensor, z: Tensor, t: Tensor) -> Estimate:
+        return self.prediction.estimates(output, z, *self._shares(t))

@@ -1,0 +1,78 @@
+"""The statistics by which a learner standardises its condition, measured once, before the first step."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fibermodels.checks import check_finite
+from fibermodels.core import Subject, Trainable
+from fibermodels.nn import Standardise
+from fibermodels.training.record import given_parts
+
+IMAGES = 10_000
+"""Training images that statistics are measured on, at most."""
+
+BATCH = 500
+"""Images that are represented in one call."""
+
+
+def unsettled(learner: Trainable) -> list[Standardise]:
+    """The modules of a learner that standardise and have no statistics yet.
+
+    Those of its frozen parts keep what they were trained with, and so does a module whose weights were loaded.
+    """
+    given = {id(module) for part in given_parts(learner).values() for module in part.modules()}
+    own = [module for module in learner.modules() if isinstance(module, Standardise) and id(module) not in given]
+    return [module for module in own if not module.settled]
+
+
+@torch.no_grad()
+def representations(data: Any, subject: Subject, device: torch.device) -> Iterator[Tensor]:
+    """Representations of the first training images of epoch 0, in fixed order: the cached ones where there are such.
+
+    Args:
+        data: with `split("train")`, whose `batches` have images `x` or representations `h`.
+        subject: that represents images.
+        device: on which it does.
+
+    Raises:
+        ValueError: representations that are not finite, with the batch.
+    """
+    images = data.split("train")
+    images.set_epoch(0)
+    left = IMAGES
+    for number, batch in enumerate(images.batches(BATCH)):
+        h = batch["h"] if "h" in batch else subject(batch["x"].to(device))
+        check_finite(h, f"representations h of the training set, batch {number} of {BATCH} images")
+        yield h[:left].cpu()
+        left -= len(h)
+        if left <= 0:
+            return
+
+
+def measure(learner: Trainable, subject: Subject, data: Any, device: torch.device, say: bool = True) -> int:
+    """Measures what is unsettled, on at most `IMAGES` training images.
+
+    Args:
+        learner: whose modules are measured.
+        subject: the frozen network under study.
+        data: the training data.
+        device: on which the subject runs.
+        say: print one line about it.
+
+    Returns:
+        The number of modules that were measured.
+    """
+    modules = [module for module in unsettled(learner) if module.shape == tuple(subject.feature_shape)]
+    if modules:
+        first, *others = modules
+        first.measure(representations(data, subject.to(device), device))
+        for module in others:
+            module.load_state_dict(first.state_dict())
+        if say:
+            count = min(IMAGES, len(data.split("train")))
+            print(f"measured mean and deviation of h on {count} training images", file=sys.stderr)
+    return len(modules)
