@@ -95,10 +95,14 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
     with torch.no_grad():
         h = phi(x)
     prior = Diffusion(
-        VAE(WEIGHTS + "vae.safetensors"), [], MLP(), schedule="linear", weights=WEIGHTS + "prior.safetensors"
+        VAE([3, 28, 28], 54, weights=WEIGHTS + "vae.safetensors"),
+        [],
+        MLP(),
+        schedule="linear",
+        weights=WEIGHTS + "prior.safetensors",
     )
     flow_map = FlowMap(
-        FiberAutoencoder(WEIGHTS + "fiber_autoencoder.safetensors"),
+        FiberAutoencoder([3, 28, 28], [48], weights=WEIGHTS + "fiber_autoencoder.safetensors"),
         [48],
         MLP(),
         weights=WEIGHTS + "flow_map.safetensors",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fibermodels.diffusion import Midpoint
 from fibermodels.latents import VAE
 from fibermodels.models import FiberLoss, FlowMap, FlowMatching, FreeFormFlow, NormalizingFlow
-from fibermodels.nn import MLP, CouplingFlow, count_parameters
+from fibermodels.nn import MLP, AffineCouplings, Invertible, count_parameters
 from fibermodels.noise import seeded
 from fibermodels.suites import DecolorisedEncoder, colour
 
@@ -43,7 +43,7 @@ class Inputs:
     """A batch of images, representations and latents."""
 
     def __init__(self, batch: int, dim: int = DIM) -> None:
-        self.subject, self.latents = DecolorisedEncoder(), VAE(dim=dim)
+        self.subject, self.latents = DecolorisedEncoder(), VAE([3, 28, 28], dim)
         digits = torch.rand(batch, 1, 28, 28, generator=seeded(0))
         digits[..., 0] = 0
         self.x = colour.colourise(digits, colour.sample_backgrounds(batch, seeded(1)))
@@ -81,9 +81,9 @@ def plain_step(module: nn.Module, loss: Callable[[], Tensor]) -> Call:
 def coupling_flows(inputs: Inputs) -> Iterator[Pair]:
     """Our coupling flow beside others' of the same size: a training step, and sampling."""
     z, h = inputs.z, inputs.h
-    model = NormalizingFlow(inputs.latents, CONTEXT, WIDTH, BLOCKS)
+    model = NormalizingFlow(inputs.latents, [CONTEXT], AffineCouplings(WIDTH, BLOCKS))
 
-    def draw(flow: CouplingFlow = model.flow) -> Tensor:
+    def draw(flow: Invertible = model.flow) -> Tensor:
         return flow.inverse(torch.randn_like(z), h)[0]
 
     ours = our_step(model, lambda: model.latent_loss(z, h)["nll"].mean())
@@ -131,7 +131,7 @@ def flow_matching(inputs: Inputs) -> Iterator[Pair]:
 
 def free_form_flow(inputs: Inputs) -> Iterator[Pair]:
     """The surrogate of the volume change beside reverse mode alone, on the same networks."""
-    model, z, h = FreeFormFlow(inputs.latents, CONTEXT), inputs.z, inputs.h
+    model, z, h = FreeFormFlow(inputs.latents, [CONTEXT]), inputs.z, inputs.h
     ours = our_step(model, lambda: torch.stack([term.mean() for term in model.latent_loss(z, h).values()]).sum())
     naive = plain_step(model, lambda: peers.two_passes(model.encode, model.transport, z, h))
     size = sum(p.numel() for p in trained(model))
@@ -142,7 +142,7 @@ def sampling(inputs: Inputs) -> Iterator[Pair]:
     """Families beside each other, and many samples of few targets, at once and one by one."""
     h, few = inputs.h, inputs.h[:8]
     model, many = flow_matching_of(inputs, 4), flow_matching_of(inputs, 100)
-    flow = NormalizingFlow(inputs.latents)
+    flow = NormalizingFlow(inputs.latents, [CONTEXT])
     yield Pair("sampling, flow matching in 4 steps: in 100", lambda: model.sample(h), lambda: many.sample(h))
     single = FlowMap(inputs.latents, [CONTEXT], MLP())
     yield Pair("sampling, flow map: flow matching in 100 steps", lambda: single.sample(h), lambda: many.sample(h))

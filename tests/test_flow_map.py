@@ -300,7 +300,7 @@ class TestTeacher:
 def _small_vae():
     from fibermodels.latents import VAE
 
-    return VAE(dim=LATENT - 1, width=8, blocks=1, patterns=4)
+    return VAE([3, 28, 28], LATENT - 1, width=8, blocks=1, patterns=4)
 
 
 class TestWeights:

@@ -5,7 +5,7 @@ import torch
 from cases import LATENT, fiber_autoencoder, images, subject, vae
 from torch.distributions import Laplace
 
-from fibermodels.latents import Identity
+from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.noise import seeded
 
 SPACES = {"vae": vae, "fiber_autoencoder": lambda **options: fiber_autoencoder(subject=subject(), **options)}
@@ -121,6 +121,34 @@ class TestFiberAutoencoder:
         assert scores["fiber_rms_swapped"] < 0.5 * before
         assert scores["fiber_rms_swapped"] < 1.2 * scores["fiber_rms"] + 0.02
 
+    def test_the_scale_and_the_offset_of_h_change_nothing_in_the_networks(self, pair):
+        x, h = pair
+        found = []
+        for scale, shift in ((1.0, 0.0), (100.0, 0.0), (3.0, -1000.0)):
+            space, moved = fiber_autoencoder(), scale * h + shift
+            space.condition.standardise.measure(moved)
+            space.gaussianise.measure(torch.randn(500, LATENT, generator=seeded(7)))
+            z = space.encode(x, moved)
+            found.append((z, space.decode(z, moved)))
+        for z, decoded in found[1:]:
+            torch.testing.assert_close(z, found[0][0], atol=1e-3, rtol=0)
+            torch.testing.assert_close(decoded, found[0][1], atol=1e-3, rtol=0)
+
+    def test_the_product_keeps_the_statistics_of_h(self, pair):
+        x, h = pair
+        space = fiber_autoencoder()
+        space.condition.standardise.measure(h)
+        product = space.product([{"x": x, "h": h}])
+        torch.testing.assert_close(product.condition.standardise.mean, h.mean(0))
+
+    def test_it_takes_maps_and_grey_images(self):
+        space = FiberAutoencoder([1, 8, 6], [2, 3, 3], 2, width=8, patterns=4, map_width=8)
+        x, h = torch.rand(5, 1, 8, 6, generator=seeded(8)), torch.randn(5, 2, 3, 3, generator=seeded(9))
+        assert space.encode(x, h).shape == (5, 2)
+        assert space.decode(space.encode(x, h), h).shape == x.shape
+        with pytest.raises(ValueError, match="give the model feature_shape"):
+            space.encode(x, h.flatten(1))
+
     @pytest.mark.parametrize("option", [{"tau": -1.0}, {"scale": 0.0}, {"noise": -0.1}, {"noise": float("nan")}])
     def test_bad_options(self, option):
         with pytest.raises(ValueError, match="expected"):
@@ -155,6 +183,12 @@ def test_the_product_has_normal_latents_and_no_judge(pair, space):
     torch.testing.assert_close(
         product.decode(product.encode(x, h), h), space._draw(code, h).clamp(0, 1), atol=1e-3, rtol=0
     )
+
+
+def test_a_vae_of_grey_images():
+    space, x = VAE([1, 8, 6], 3, width=8, patterns=4), torch.rand(5, 1, 8, 6, generator=seeded(8))
+    assert space.decode(space.encode(x, None), None).shape == x.shape
+    space.loss(x, None)["reconstruction"].mean().backward()
 
 
 def test_bad_sigma():

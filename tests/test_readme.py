@@ -67,7 +67,9 @@ def test_the_example_runs(tmp_path, monkeypatch):
 
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     folder = tmp_path / "runs" / "quickstart" / "checkpoints"
-    module = Training(FlowMatching(VAE(width=16, blocks=1, patterns=8), [48], MLP(16)), DecolorisedEncoder(width=16))
+    module = Training(
+        FlowMatching(VAE([3, 28, 28], 8, width=16, blocks=1, patterns=8), [48], MLP(16)), DecolorisedEncoder(width=16)
+    )
     trainer = Trainer(
         accelerator="cpu", max_steps=2, limit_val_batches=0, logger=False, enable_progress_bar=False,
         callbacks=[ModelCheckpoint(str(folder), "best")],
