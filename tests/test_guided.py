@@ -195,9 +195,7 @@ class TestBadInput:
 
     def test_a_target_that_does_not_fit_a_conditional_prior(self):
         model = Guided(diffusion(), subject(), DPS(), sampler=DDIM(2))
-        with pytest.raises(
-            ValueError, match=r"expected representations of shape \(2, 6\) to be bound to, got \(2, 5\)"
-        ):
+        with pytest.raises(ValueError, match=r"representation.*\b5\b"):
             model.sample(self.H[:, 1:], 1)
 
     def test_a_schedule_that_reaches_zero_signal(self):

@@ -221,6 +221,15 @@ class TestUnguided:
         for first, second in zip(*found, strict=True):
             torch.testing.assert_close(first, second, rtol=0, atol=0)
 
+    def test_it_binds_its_prior_once_and_calls_it_as_stated(self):
+        prior, bound, called = gaussian(), [], []
+        denoise = prior.denoiser()
+        prior.denoiser = lambda h: bound.append(h) or (lambda z, t: called.append(t) or denoise(z, t))
+        model = Unguided(prior, Heun(4))
+        model.push(torch.zeros(2, 4), torch.zeros(2, 1))
+        assert len(bound) == 1
+        assert len(called) == model.network_calls == 7
+
     def test_checkpointing_keeps_one_steps_activations(self):
         """What autograd saves does not grow by a network's activations with every step."""
 
