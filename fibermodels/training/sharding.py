@@ -24,8 +24,8 @@ from torch.optim import Optimizer
 UNIT = 1_000_000
 """Parameters of a block that is gathered by itself; smaller ones are gathered with what holds them."""
 
-STEPS = ("training_step", "validation_step")
-"""What Lightning calls of a module instead of `forward`."""
+STEPS = ("training_step", "validation_step", "measure_condition")
+"""Methods that use the weights as `forward` would: they are gathered while such a method runs."""
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
