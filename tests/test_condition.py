@@ -130,7 +130,7 @@ class TestStatistics:
             training = plane()
             if start:
                 start_from(training, path)
-            fit(tmp_path / str(start), training, 2, start=None if start else str(path))
+            fit(tmp_path / "start" if start else tmp_path, training, 2, start=None if start else str(path))
             assert training.learner.standardise.mean.item() == 0
 
     def test_not_a_number_is_refused(self):
