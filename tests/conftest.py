@@ -5,4 +5,4 @@ import os
 import torch
 
 torch.set_num_threads(1)
-os.environ["FIBERMODELS_IMPORTS"] = "controllable,examples"  # a prior of the tests, a user's network
+os.environ["FIBERMODELS_IMPORTS"] = "controllable,examples,toy"  # a prior of the tests, a user's network

@@ -85,17 +85,11 @@ class Training(LightningModule, metaclass=Recorded):
         self._description: Any = None
 
     def configure_model(self) -> None:
-        """Before the first step: statistics are measured, and what a checkpoint says of the module is noted, before
-        the strategy shards it."""
-        if self._fingerprints is not None:
-            return
-        trainer = self.trainer
-        if trainer.training and trainer.ckpt_path is None and self.subject is not None:
-            device, data = trainer.strategy.root_device, trainer.datamodule  # type: ignore[attr-defined]
-            statistics.measure(self.learner, self.subject, data, device, say=trainer.is_global_zero)
-        self._description, self._fingerprints = describe(self), self.frozen()
-        if self.device_mesh is not None:
-            shard(self, self.device_mesh["data_parallel"])
+        """Notes what a checkpoint says of the module, before the strategy shards it."""
+        if self._fingerprints is None:
+            self._description, self._fingerprints = describe(self), self.frozen()
+            if self.device_mesh is not None:
+                shard(self, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         """AdamW over the parameters that need gradients, stepped by the schedule."""
@@ -142,11 +136,19 @@ class Training(LightningModule, metaclass=Recorded):
         return terms["loss"]
 
     def on_train_start(self) -> None:
-        """Starts the clock, and goes to the place in the epoch where a run was interrupted."""
+        """Measures the statistics of conditions, starts the clock, and goes to the place in the epoch where a run was
+        interrupted."""
+        self.measure_condition()
         self._started = time.perf_counter()
         batches, steps = self.trainer.train_dataloader, self.epoch_means.steps
         if isinstance(batches, ResumableLoader):  # Lightning may have made it before it read the checkpoint
             batches.left_out = steps if steps < self.trainer.num_training_batches else 0
+
+    def measure_condition(self) -> None:
+        """Measures what standardises representations, where the weights do not have its statistics yet."""
+        if self.subject is not None:
+            data, say = self.trainer.datamodule, self.trainer.is_global_zero  # type: ignore[attr-defined]
+            statistics.measure(self.learner, self.subject, data, self.device, say)
 
     def on_train_epoch_start(self) -> None:
         """Starts the sums of an epoch. Lightning does not call this for an epoch that is resumed in its middle."""

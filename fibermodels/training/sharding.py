@@ -21,11 +21,13 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from fibermodels.nn import Standardise
+
 UNIT = 1_000_000
 """Parameters of a block that is gathered by itself; smaller ones are gathered with what holds them."""
 
-STEPS = ("training_step", "validation_step")
-"""What Lightning calls of a module instead of `forward`."""
+STEPS = ("training_step", "validation_step", "measure_condition")
+"""Methods that use the weights as `forward` would: they are gathered while such a method runs."""
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
@@ -64,7 +66,11 @@ class FullyShardedStrategy(ModelParallelStrategy):
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Each process takes its shard of every tensor."""
         options = StateDictOptions(full_state_dict=True, strict=strict)
-        set_model_state_dict(self._whole_model(), checkpoint["state_dict"], options=options)
+        model, state = self._whole_model(), checkpoint["state_dict"]
+        set_model_state_dict(model, state, options=options)
+        for name, module in model.named_modules():  # torch hands buffers that a checkpoint lacks back to the module
+            if isinstance(module, Standardise):
+                module.measured = f"{name}.mean" in state
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Each process takes its shard of every tensor that has its parameter's shape."""

@@ -36,7 +36,7 @@ def representations(data: Any, subject: Subject, device: torch.device) -> Iterat
     Args:
         data: with `split("train")`, whose `batches` have images `x` or representations `h`.
         subject: that represents images.
-        device: on which it does.
+        device: that it is on.
 
     Raises:
         ValueError: representations that are not finite, with the batch.
@@ -60,7 +60,7 @@ def measure(learner: Trainable, subject: Subject, data: Any, device: torch.devic
         learner: whose modules are measured.
         subject: the frozen network under study.
         data: the training data.
-        device: on which the subject runs.
+        device: that the subject is on.
         say: print one line about it.
 
     Returns:
@@ -69,7 +69,7 @@ def measure(learner: Trainable, subject: Subject, data: Any, device: torch.devic
     modules = [module for module in unsettled(learner) if module.shape == tuple(subject.feature_shape)]
     if modules:
         first, *others = modules
-        first.measure(representations(data, subject.to(device), device))
+        first.measure(representations(data, subject, device))
         for module in others:
             module.load_state_dict(first.state_dict())
         if say:
