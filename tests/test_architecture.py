@@ -18,7 +18,7 @@ ALLOWED = {
     "distances": set(),
     "noise": set(),
     "checks": set(),
-    "component": {"config"},
+    "component": {"checks", "config"},
     "core": {"checks", "component", "config", "noise"},
     "retrieval": {"checks", "core"},
     "nn": {"checks", "component"},  # the networks that objectives train are described like all else
