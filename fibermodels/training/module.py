@@ -18,11 +18,13 @@ from fibermodels.core import FiberModel, Pushforward, Subject, Supervised, Train
 from fibermodels.data.loading import ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
-from fibermodels.training import record, statistics, validation
 from fibermodels.training.epoch_means import EpochMeans, check_terms
 from fibermodels.training.objective import check_inputs, labels_of, means, own_terms
 from fibermodels.training.optimisation import freeze_others, one_cycle, reseed
+from fibermodels.training.record import FORMAT, check_same, fingerprints, modernise
 from fibermodels.training.sharding import shard
+from fibermodels.training.statistics import measure
+from fibermodels.training.validation import energy, preview
 
 
 class Training(LightningModule, metaclass=Recorded):
@@ -148,7 +150,7 @@ class Training(LightningModule, metaclass=Recorded):
         """Measures what standardises representations, where the weights do not have its statistics yet."""
         if self.subject is not None:
             data, say = self.trainer.datamodule, self.trainer.is_global_zero  # type: ignore[attr-defined]
-            statistics.measure(self.learner, self.subject, data, self.device, say)
+            measure(self.learner, self.subject, data, self.device, say)
 
     def on_train_epoch_start(self) -> None:
         """Starts the sums of an epoch. Lightning does not call this for an epoch that is resumed in its middle."""
@@ -175,12 +177,12 @@ class Training(LightningModule, metaclass=Recorded):
         x, h = batch["x"][:left], h[:left]
         if isinstance(self.learner, FiberModel) and not index:
             generator = seeded("preview", self.seed, self.global_rank)
-            x_hat, fidelity = validation.preview(self.learner, self.subject, x, h, generator)
+            x_hat, fidelity = preview(self.learner, self.subject, x, h, generator)
             for name, value in fidelity.items():
                 self.log(f"val/{name}", value.mean(), prog_bar=True, batch_size=len(value), sync_dist=True)
             self.previewed = torch.stack((x, x_hat))
         if isinstance(self.learner, TrainableFiberModel):
-            score = validation.energy(self.learner, x, h)
+            score = energy(self.learner, x, h)
             self.log("val/energy_score", score, batch_size=len(h), sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
@@ -256,7 +258,7 @@ class Training(LightningModule, metaclass=Recorded):
             mean: Tensor = self.trainer.strategy.reduce(torch.tensor(sums, device=self.device), reduce_op="mean")
             sums = mean.tolist()
         checkpoint["fibermodels"] = {
-            "format": record.FORMAT,
+            "format": FORMAT,
             "training": self._description or describe(self),
             "data": describe(data) if isinstance(type(data), Recorded) else None,
             "frozen": self.frozen(),
@@ -266,15 +268,15 @@ class Training(LightningModule, metaclass=Recorded):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume with another subject, latent space or prior than the checkpoint's."""
-        own = record.modernise(checkpoint, "the checkpoint")
+        own = modernise(checkpoint, "the checkpoint")
         self.check_frozen(checkpoint)
         self.seconds = own.get("seconds", 0.0)
         self.epoch_means.restart(**own.get("epoch", {}))
 
     def check_frozen(self, checkpoint: dict[str, Any], but: str = "") -> None:
         """Compares what this run and a checkpoint's depend on and do not train (see `record.check_same`)."""
-        record.check_same(self.frozen(), self.subject, checkpoint, but)
+        check_same(self.frozen(), self.subject, checkpoint, but)
 
     def frozen(self) -> dict[str, str]:
         """Fingerprints of what the run depends on and does not train; sharded weights can no longer be read."""
-        return self._fingerprints or record.fingerprints(self.learner, self.subject)
+        return self._fingerprints or fingerprints(self.learner, self.subject)

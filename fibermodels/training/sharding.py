@@ -67,10 +67,11 @@ class FullyShardedStrategy(ModelParallelStrategy):
         """Each process takes its shard of every tensor."""
         options = StateDictOptions(full_state_dict=True, strict=strict)
         model, state = self._whole_model(), checkpoint["state_dict"]
+        held = set(state)  # torch adds to the state
         set_model_state_dict(model, state, options=options)
-        for name, module in model.named_modules():  # torch hands buffers that a checkpoint lacks back to the module
+        for name, module in model.named_modules():  # what it adds has not been measured
             if isinstance(module, Standardise):
-                module.measured = f"{name}.mean" in state
+                module.measured = f"{name}.mean" in held
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Each process takes its shard of every tensor that has its parameter's shape."""
