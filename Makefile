@@ -79,11 +79,13 @@ vae: $(VENV)/installed  ## retrain the committed VAE that knows nothing of the s
 	$(PY) train.py --config $(MNIST)/vae.yaml
 	$(PY) export.py --checkpoint runs/colour_mnist/vae/checkpoints/best.ckpt --out $(WEIGHTS)/vae --half true --overwrite true
 
+UNCORRELATED := --data.init_args.variant uncorrelated
 priors: $(VENV)/installed  ## retrain the committed unconditional priors (an hour and a half on two cores)
 	$(PY) train.py --config $(MNIST)/prior.yaml
-	$(PY) train.py --config $(MNIST)/prior-uncorrelated.yaml
+	$(PY) train.py --config $(MNIST)/prior.yaml $(UNCORRELATED) --name colour_mnist/prior-uncorrelated
 	$(PY) train.py --config $(MNIST)/prior-pixels.yaml
-	$(PY) train.py --config $(MNIST)/prior-pixels-uncorrelated.yaml --start_from runs/colour_mnist/prior-pixels/checkpoints/last.ckpt
+	$(PY) train.py --config $(MNIST)/prior-pixels.yaml $(UNCORRELATED) --name colour_mnist/prior-pixels-uncorrelated \
+		--model.learning_rate 0.0005 --trainer.max_epochs 2 --start_from runs/colour_mnist/prior-pixels/checkpoints/last.ckpt
 	for name in prior prior-uncorrelated prior-pixels prior-pixels-uncorrelated; do \
 		$(PY) export.py --checkpoint runs/colour_mnist/$$name/checkpoints/last.ckpt --out $(WEIGHTS)/$$name --half true --overwrite true || exit 1; \
 	done

@@ -7,6 +7,7 @@ targets are scored on fewer of them, as their `metrics.json` says; `colour_kl_fl
 many.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jsonargparse import auto_cli
@@ -24,6 +25,12 @@ MODELS = {
     name: {"model": PARTS / f"{name}.yaml"} for name in ("flow_matching", "normalizing_flow", "flow_matching-vae")
 }
 """What is refined in the place of the config's own model."""
+
+LATENTS = {"over": "latents", "iterations": 5}
+PIXELS = '{"class_path": "fibermodels.latents.Identity", "init_args": {"image_shape": [3, 28, 28]}}'
+DDIM = '{"class_path": "fibermodels.diffusion.DDIM", "init_args": {"steps": 20}}'
+ON_FLOW = {"prior": PARTS / "flow_matching-vae.yaml", "sampler": DDIM}
+"""What differs from the config's own unknown, latent space, and prior."""
 
 STEPS, INNER = "sampler.init_args.steps", "guidance.init_args"
 ABLATIONS = {
@@ -56,10 +63,10 @@ def ndtm(series: str, config: str = "ndtm", targets: int = 1000, **changes: obje
     ]
 
 
-def dps(series: str, **changes: object) -> list[Row]:
+def dps(series: str, changes: Mapping[str, object] | None = None) -> list[Row]:
     """DPS on a prior, at three scales."""
     return [
-        Row(f"{series}-scale{scale:g}", series, series, {"scale": scale}, {"strength": scale, **changes})
+        Row(f"{series}-scale{scale:g}", "dps", series, {"scale": scale}, {"strength": scale, **(changes or {})})
         for scale in (0.3, 1.0, 3.0)
     ]
 
@@ -84,10 +91,10 @@ ROWS = [
     ),
     Row("projection-flow_map", "projection"),
     *(Row(f"projection-{name}", "projection", changes=MODELS[name]) for name in ("flow_matching", "normalizing_flow")),
-    Row("projection-flow_matching-vae", "projection-vae"),
+    Row("projection-flow_matching-vae", "projection", changes=MODELS["flow_matching-vae"] | LATENTS),
     Row("langevin-flow_matching-vae", "langevin", targets=500),
     Row("latent_descent", "latent_descent"),
-    Row("pixel_descent", "pixel_descent"),
+    Row("pixel_descent", "latent_descent", changes={"latents": PIXELS}),
     Row("prior_samples", "prior_samples", targets=2000),
     *ndtm("ndtm"),
     *ndtm("ndtm-uncorrelated", prior=PARTS / "prior-uncorrelated.yaml"),
@@ -96,7 +103,7 @@ ROWS = [
     *ABLATED,
     *ndtm("ndtm-flow_matching", "ndtm-flow_matching"),
     *dps("dps"),
-    *dps("dps-flow_matching"),
+    *dps("dps-flow_matching", ON_FLOW),
     *(
         Row(
             f"dps-target_rms-{goal:g}",

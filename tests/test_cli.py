@@ -148,7 +148,7 @@ def test_evaluate_says_what_is_wrong(arguments, message, tmp_path):
         ("guidance.class_path", "fibermodels.guidance.NTDM", "has no attribute 'NTDM'"),
         ("prior.init_args.width", "64", "Diffusion: the weights in"),
         ("prior.init_args.weights", "nowhere", "Diffusion: no weights at 'nowhere'"),
-        ("prior", "configs/parts/flow_map.yaml", "FlowMap"),
+        ("prior", "configs/parts/colour_mnist/flow_map.yaml", "FlowMap"),
     ],
 )
 def test_a_model_file_with_a_wrong_key_is_one_clear_message(key, value, message, tmp_path):

@@ -449,7 +449,7 @@ def test_judges_from_the_command_line(files):
     ("options", "message"),
     [
         (["--judges.a", "nowhere.yaml"], "--judges.a: no file at 'nowhere.yaml'"),
-        (["--classifier", "configs/parts/vae.yaml"], "--classifier 'configs/parts/vae.yaml'"),
+        (["--classifier", "configs/parts/colour_mnist/vae.yaml"], "--classifier 'configs/parts/colour_mnist/vae.yaml'"),
         (["--judges", "a.yaml"], "--judges"),
         (["--processes", "0"], "processes: expected at least 1, got 0"),
         (["--processes", "5"], "processes: 5 share 4 batches of 3 targets"),
