@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from controllable import TinyPrior
-from fibermodels.retrieval import Retrieval
 
-from fibermodels.core import FiberModel, Subject
+from fibermodels.core import FiberModel, Remembers, Subject
 from fibermodels.data.digits import load_digits
 from fibermodels.diffusion import DDIM, Heun, Midpoint
 from fibermodels.guidance import (
@@ -45,7 +44,7 @@ from fibermodels.models import (
 )
 from fibermodels.nn import MLP, AffineCouplings, UNet
 from fibermodels.noise import seeded
-from fibermodels.suites import DecolorisedEncoder, colour
+from fibermodels.suites import ColourDigits, DecolorisedEncoder, colour
 
 FEATURES = 6
 LATENT = 6
@@ -195,9 +194,9 @@ MODELS = {
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,
     RandomViews: RandomViews,
-    Oracle: Oracle,
+    Oracle: lambda: Oracle(ColourDigits()),
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),
-    Reconstruction: lambda: Reconstruction(vae()),
+    Reconstruction: lambda: Reconstruction(vae(), ColourDigits()),
     ConditionFeedback: lambda: ConditionFeedback(flow_matching(), subject(), 2, memory=1),
     NoiseOptimisation: lambda: NoiseOptimisation(flow_map(), subject(), steps=2),
     MACO: lambda: MACO(subject(), steps=2, learning_rate=0.1),
@@ -218,7 +217,7 @@ ONLY_TRAINING = {FreeFormFlow: "encoder.", FreeFormInjectiveFlow: "encoder."}
 
 def prepared(model: FiberModel, subject: Subject, x: torch.Tensor) -> FiberModel:
     """The model, with something to remember where it wants that."""
-    if isinstance(model, Retrieval):
+    if isinstance(model, Remembers):
         model.remember(x, subject(x))
     return model.eval()
 

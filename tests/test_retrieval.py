@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from cases import images, prepared, subject
-from fibermodels.models.random_views import crop_box
+from cases import images, subject
 from PIL import Image
 
 from fibermodels import retrieval
 from fibermodels.data import ImageFolder
 from fibermodels.evaluation.scoring import remember
 from fibermodels.models import Augmented, NearestNeighbour, RandomViews
+from fibermodels.models.augmented import crop_box
 from fibermodels.noise import seeded
 
 
@@ -104,7 +104,7 @@ def test_a_folder_is_remembered_by_its_representations(tmp_path):
     data, phi = ImageFolder(str(tmp_path), [3, 28, 28], val_size=5), subject()
     train, x = data.split("train"), data.split("test").images()
     model = NearestNeighbour()
-    remember(model, phi, data, x, phi(x))
+    remember(model, phi, data)
     samples = model.sample(phi(x), 2)
     whole = train.images()
     order = brute_force(phi(x), phi(whole), 2)[1]
@@ -169,7 +169,7 @@ class TestRandomViews:
     def test_any_image(self):
         for shape in ((1, 28, 28), (3, 24, 40)):
             x = torch.rand(4, *shape, generator=seeded("x"))
-            views = RandomViews().remember(x, x).sample(x, 5, seeded(0))
+            views = RandomViews().sample(x, 5, seeded(0), x)
             assert views.shape == (5, *x.shape)
             assert views.min() >= 0
             assert views.max() <= 1
@@ -186,10 +186,10 @@ class TestAugmented:
     def test_a_natural_image_goes_on_at_its_border(self):
         """Shifted by whole pixels, it is a window of the image and its mirror images."""
         x = torch.rand(6, 3, 20, 30, generator=seeded("x"))
-        model = prepared(Augmented(0.0, 0.2, 0.0, 0.0, 0.0, fill="reflect"), torch.nn.Flatten(), x)
+        model = Augmented(0.0, 0.2, 0.0, 0.0, 0.0, fill="reflect")
         wide = torch.nn.functional.pad(x, (6, 6, 4, 4), mode="reflect")
         shifted = 0
-        for image, view in zip(wide, model.sample(x, 1, seeded(0))[0], strict=True):
+        for image, view in zip(wide, model.sample(x, 1, seeded(0), x)[0], strict=True):
             windows = {(a, b): image[:, a : a + 20, b : b + 30] for a in range(9) for b in range(13)}
             found = [place for place, window in windows.items() if torch.allclose(window, view, atol=1e-4)]
             assert len(found) == 1
