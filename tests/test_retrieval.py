@@ -5,7 +5,6 @@ import torch
 from cases import images, subject
 from PIL import Image
 
-from fibermodels import retrieval
 from fibermodels.data import ImageFolder
 from fibermodels.evaluation.scoring import remember
 from fibermodels.models import Augmented, NearestNeighbour, RandomViews
