@@ -38,8 +38,8 @@ def brute_force(h, known, k, exclude_below=0.0):
 class TestNearest:
     @pytest.fixture(autouse=True)
     def small_blocks(self, monkeypatch):
-        monkeypatch.setattr(retrieval, "ROWS", 7)
-        monkeypatch.setattr(retrieval, "VALUES", 32 * 90)
+        monkeypatch.setattr(nearest_neighbour, "ROWS", 7)
+        monkeypatch.setattr(nearest_neighbour, "VALUES", 32 * 90)
 
     @pytest.mark.parametrize("offset", [0.0, 1000.0])
     @pytest.mark.parametrize("k", [1, 5, 300])
