@@ -7,7 +7,7 @@ from PIL import Image
 
 from fibermodels.data import ImageFolder
 from fibermodels.evaluation.scoring import remember
-from fibermodels.models import Augmented, NearestNeighbour, RandomViews
+from fibermodels.models import Augmented, NearestNeighbour, RandomViews, nearest_neighbour
 from fibermodels.models.augmented import crop_box
 from fibermodels.noise import seeded
 
