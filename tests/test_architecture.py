@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "former", "distances", "noise"}
+BASE = {"checks", "component", "config", "core", "former", "distances", "noise", "trainable"}
 ALLOWED = {
     "former": set(),
     "config": {"former"},
@@ -19,6 +19,7 @@ ALLOWED = {
     "checks": set(),
     "component": {"checks", "config"},
     "core": {"checks", "component", "config", "noise"},
+    "trainable": {"component", "core"},
     "nn": {"checks", "component"},  # the networks that objectives train are described like all else
     "data": BASE | {"nn"},
     "subjects": BASE | {"nn"},

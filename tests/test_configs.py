@@ -130,7 +130,7 @@ def test_published_weights_are_what_their_card_says(card):
     import hashlib
 
     from fibermodels.config import build
-    from fibermodels.core import TrainableFiberModel
+    from fibermodels.trainable import TrainableFiberModel
 
     content = json.loads(card.read_text())
     weights = card.with_suffix(".safetensors")
@@ -155,7 +155,7 @@ FOR_IMAGES = {"ControlNetInverter"}
 def test_the_benchmark_names_every_family_once():
     from cases import MODELS
 
-    from fibermodels.core import TrainableFiberModel
+    from fibermodels.trainable import TrainableFiberModel
 
     benchmark = script("colour_mnist")
     names = [point.name for point in benchmark.POINTS]

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 import fibermodels
 from fibermodels.config import build, describe
-from fibermodels.core import FiberModel, Pushforward, TrainableFiberModel
+from fibermodels.core import FiberModel, Pushforward
 from fibermodels.diffusion import Midpoint, unguided
 from fibermodels.models import (
     Augmented,
@@ -45,6 +45,7 @@ from fibermodels.models import (
 from fibermodels.nn import AffineCouplings, FreiaFlow
 from fibermodels.nn.spline import rational_quadratic
 from fibermodels.noise import seeded
+from fibermodels.trainable import TrainableFiberModel
 
 
 def concrete(contract):

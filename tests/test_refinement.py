@@ -6,13 +6,14 @@ import pytest
 import torch
 from cases import FEATURES, LATENT, fiber_autoencoder, flow_matching, images, subject, vae
 
-from fibermodels.core import FiberModel, LatentSpace, Subject, TrainableFiberModel
+from fibermodels.core import FiberModel, LatentSpace, Subject
 from fibermodels.diffusion import GaussianMixture
 from fibermodels.guidance import ConjugateGradients, Exact, FiberProjection, Langevin, LatentDescent
 from fibermodels.guidance.gauss_newton import Linearised, curvature, damped_inverse
 from fibermodels.latents import Identity
 from fibermodels.models import DecodedNoise
 from fibermodels.noise import seeded
+from fibermodels.trainable import TrainableFiberModel
 
 
 def normal(*shape, seed=0):

@@ -8,11 +8,12 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
 from fibermodels.config import Recorded
-from fibermodels.core import LatentSpace, Subject, TrainableFiberModel
+from fibermodels.core import LatentSpace, Subject
 from fibermodels.data.loading import EpochSampler, loader
 from fibermodels.latents import Identity
 from fibermodels.nn import Standardise
 from fibermodels.noise import seeded
+from fibermodels.trainable import TrainableFiberModel
 
 IMAGE = (1, 1, 2)
 

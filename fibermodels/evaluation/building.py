@@ -6,9 +6,10 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from fibermodels.config import allowed_imports, reason
-from fibermodels.core import FiberModel, Subject, TrainableFiberModel
+from fibermodels.core import FiberModel, Subject
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.overrides import as_metrics, changes, of_model
+from fibermodels.trainable import TrainableFiberModel
 
 
 def guard_imports() -> None:

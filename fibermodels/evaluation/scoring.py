@@ -23,7 +23,6 @@ from fibermodels.core import (
     Metric,
     Remembers,
     Subject,
-    TrainableFiberModel,
 )
 from fibermodels.evaluation.choice import Choice, Where
 from fibermodels.evaluation.drawing import Drawing
@@ -32,6 +31,7 @@ from fibermodels.evaluation.partial import Partial
 from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import Metrics, commit
 from fibermodels.noise import seeded
+from fibermodels.trainable import TrainableFiberModel
 
 FIDELITY: tuple[Metric, ...] = (
     metrics.fiber_rms,

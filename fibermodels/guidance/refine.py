@@ -15,9 +15,10 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.checks import check_finite, check_number
-from fibermodels.core import FiberModel, LatentSpace, Subject, TrainableFiberModel
+from fibermodels.core import FiberModel, LatentSpace, Subject
 from fibermodels.guidance.objective import gradient
 from fibermodels.noise import ROWS, pushed, seeded, target_generators
+from fibermodels.trainable import TrainableFiberModel
 
 
 class Refined(FiberModel, ABC):

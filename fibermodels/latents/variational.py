@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from fibermodels import distances
 from fibermodels.checks import check_number
-from fibermodels.core import LatentSpace, Trainable
+from fibermodels.core import LatentSpace
 from fibermodels.nn import Gaussianise
 from fibermodels.noise import seeded
+from fibermodels.trainable import Trainable
 
 
 class Variational(LatentSpace, Trainable, ABC):

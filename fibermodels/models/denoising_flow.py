@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from fibermodels.checks import check_number
-from fibermodels.core import HasLogProb, LatentSpace, TrainableFiberModel
+from fibermodels.core import HasLogProb, LatentSpace
 from fibermodels.nn import AffineCouplings, FlatCondition, conditional_flow
 from fibermodels.noise import log_normal
+from fibermodels.trainable import TrainableFiberModel
 
 
 class DenoisingFlow(TrainableFiberModel, HasLogProb):

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from fibermodels.component import Component
-from fibermodels.core import Pushforward, Stepped, Subject
+from fibermodels.core import Pushforward, Subject
 from fibermodels.distances import DISTANCES, DistanceName
+from fibermodels.trainable import Stepped
 
 
 class FiberLoss(Component):

@@ -24,11 +24,12 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from fibermodels.core import LatentSpace, Stepped
+from fibermodels.core import LatentSpace
 from fibermodels.diffusion import SCHEDULES
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.flow_matching import FlowMatching
 from fibermodels.nn import Network
+from fibermodels.trainable import Stepped
 
 Derivative = Literal["forward", "difference"]
 

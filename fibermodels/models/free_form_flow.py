@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from fibermodels.checks import check_number
-from fibermodels.core import HasLogProb, LatentSpace, TrainableFiberModel
+from fibermodels.core import HasLogProb, LatentSpace
 from fibermodels.nn import FlatCondition, ResidualMLP, full_precision
 from fibermodels.noise import log_normal
+from fibermodels.trainable import TrainableFiberModel
 
 Map = Callable[[Tensor], Tensor]
 

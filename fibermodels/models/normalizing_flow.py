@@ -9,9 +9,10 @@ Reference: Ardizzone et al., arXiv 1907.02392; Rombach et al., arXiv 2008.01777 
 
 from torch import Tensor
 
-from fibermodels.core import HasLogProb, LatentSpace, TrainableFiberModel
+from fibermodels.core import HasLogProb, LatentSpace
 from fibermodels.nn import AffineCouplings, FlatCondition, Invertible
 from fibermodels.noise import log_normal
+from fibermodels.trainable import TrainableFiberModel
 
 
 class NormalizingFlow(TrainableFiberModel, HasLogProb):

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fibermodels.core import LatentSpace, Stepped
+from fibermodels.core import LatentSpace
 from fibermodels.diffusion import Controllable, Denoiser, Estimate, Prior, Sampler, Schedule, unguided
 from fibermodels.diffusion.parametrisation import Prediction
 from fibermodels.nn import Control, Network, Steerable, spread_times
+from fibermodels.trainable import Stepped
 
 
 class TrainablePrior(Stepped, Prior, ABC):

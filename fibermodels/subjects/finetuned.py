@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fibermodels.config import build, describe
-from fibermodels.core import Subject, Supervised
+from fibermodels.core import Subject
 from fibermodels.subjects.classifier import Classifier, check_encoder, head
 from fibermodels.subjects.multilabel import (
     asymmetric_loss,
@@ -19,6 +19,7 @@ from fibermodels.subjects.multilabel import (
     fitted_temperature,
     fitted_temperatures,
 )
+from fibermodels.trainable import Supervised
 
 
 class FinetunedClassifier(Supervised):

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from fibermodels.core import Subject, Trainable
+from fibermodels.core import Subject
 from fibermodels.nn import ResidualMLP, Standardise
 from fibermodels.suites import colour
+from fibermodels.trainable import Trainable
 
 
 def decolorised(images: Tensor) -> Tensor:

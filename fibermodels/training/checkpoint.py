@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from fibermodels.component import check_state
 from fibermodels.config import build, change, describe
-from fibermodels.core import Subject, Supervised, Trainable, TrainableFiberModel
+from fibermodels.core import Subject
+from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 from fibermodels.training.module import Training
 from fibermodels.training.objective import labels_of
 from fibermodels.training.record import given_parts, modernise

@@ -16,8 +16,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from fibermodels.checks import check_number
 from fibermodels.config import allowed_imports, reason
-from fibermodels.core import Subject, TrainableFiberModel
+from fibermodels.core import Subject
 from fibermodels.data.cached import CachedLatents
+from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import EpochLine, InterruptNote, MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import adapt_from, start_from

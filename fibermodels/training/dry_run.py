@@ -14,8 +14,9 @@ from rich.table import Table
 from torch import Tensor
 
 from fibermodels.checks import check_number
-from fibermodels.core import Pushforward, TrainableFiberModel
+from fibermodels.core import Pushforward
 from fibermodels.data.cached import CachedLatents
+from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.budget import Sizes, Steps
 from fibermodels.training.cost import Line, line
 from fibermodels.training.module import Training

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from fibermodels.checks import check_number
 from fibermodels.config import Recorded, describe
-from fibermodels.core import FiberModel, Pushforward, Subject, Supervised, Trainable, TrainableFiberModel
+from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.data.loading import ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
+from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 from fibermodels.training.epoch_means import EpochMeans, check_terms
 from fibermodels.training.objective import check_inputs, labels_of, means, own_terms
 from fibermodels.training.optimisation import freeze_others, one_cycle, reseed

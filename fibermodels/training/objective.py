@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from fibermodels.checks import check_finite
-from fibermodels.core import Subject, Supervised, Trainable, TrainableFiberModel
+from fibermodels.core import Subject
+from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 
 Terms = tuple[dict[str, Tensor], Tensor | None, Tensor | None]
 """Loss terms, each `(B,)`; what the loss was told, representations or labels; latents, where there are such."""

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from fibermodels.core import Trainable
+from fibermodels.trainable import Trainable
 
 
 def one_cycle(progress: float, warmup: float) -> float:

@@ -6,8 +6,9 @@ from torch import nn
 
 from fibermodels.component import fingerprint, reading
 from fibermodels.config import current, describe
-from fibermodels.core import Subject, Trainable, TrainableFiberModel
+from fibermodels.core import Subject
 from fibermodels.former import modern
+from fibermodels.trainable import Trainable, TrainableFiberModel
 
 FORMAT = 1
 """Version of what a checkpoint holds under the key `fibermodels`."""

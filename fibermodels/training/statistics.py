@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from fibermodels.checks import check_finite
-from fibermodels.core import Subject, Trainable
+from fibermodels.core import Subject
 from fibermodels.nn import Standardise
+from fibermodels.trainable import Trainable
 from fibermodels.training.record import given_parts
 
 IMAGES = 10_000

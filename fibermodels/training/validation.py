@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.core import FiberModel, Subject, TrainableFiberModel
+from fibermodels.core import FiberModel, Subject
+from fibermodels.trainable import TrainableFiberModel
 
 
 @torch.no_grad()
