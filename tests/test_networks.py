@@ -228,7 +228,9 @@ def test_a_map_is_told_where_it_belongs():
     assert change[:10, :10].mean() > 2 * change[18:, 18:].mean()
 
 
-@pytest.mark.parametrize("make", [unet_diffusion, partial(unet_flow_map, derivative="difference")], ids=str)
+@pytest.mark.parametrize(
+    "make", [unet_diffusion, partial(unet_flow_map, derivative="difference")], ids=["diffusion", "flow_map"]
+)
 def test_checkpointing_changes_no_gradient(make):
     gradients = []
     for checkpointing in (False, True):

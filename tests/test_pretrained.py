@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fibermodels.config import build, describe
 from fibermodels.core import Subject
-from fibermodels.diffusion import DDIM, SCHEDULES, Controllable, Pretrained, PretrainedUNet, Prior, sample
+from fibermodels.diffusion import DDIM, SCHEDULES, Controllable, Pretrained, PretrainedUNet, Prior
 from fibermodels.diffusion.parametrisation import Parametrisation
 from fibermodels.guidance import NDTM, Guided
 from fibermodels.latents import AutoencoderKL
@@ -205,13 +205,13 @@ class TestSampling:
             expected.append(state)
             output = asked(model, kind, state, (torch.full((2,), float(step)) + 1) / 1000)
             state = theirs.step(output, step, state, eta=0.0).prev_sample
-        seen = []
+        seen, denoise = [], model.denoiser()
 
-        def look(denoise, z, t, s):
+        def look(z, t, s):
             seen.append(z)
             return denoise(z, t)
 
-        last = sample(model.denoiser(), model.schedule, z, 10, guide=look)
+        last = DDIM(10)(look, model.schedule, z)
         for ours, reference in zip([*seen, last], [*expected, state], strict=True):
             scale = reference.abs().max()
             torch.testing.assert_close(ours / scale, reference / scale, atol=1e-4, rtol=0)
@@ -228,13 +228,13 @@ class TestSampling:
             maps = state.unflatten(1, model.latents.map_shape)
             output = model.unet(maps, step.expand(2), class_labels=torch.ones(2, dtype=torch.long)).sample[:, :4]
             state = theirs.step(output.flatten(1), step, state).prev_sample
-        seen = []
+        seen, denoise = [], model.denoiser()
 
-        def look(denoise, z, t, s):
+        def look(z, t, s):
             seen.append(straight(model, z, t)[0])
             return denoise(z, t)
 
-        last = sample(model.denoiser(), model.schedule, y, 8, guide=look)
+        last = DDIM(8)(look, model.schedule, y)
         for ours, reference in zip([*seen, last], [*expected, state], strict=True):
             torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
 

@@ -169,9 +169,10 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
     product = run.model.product(_batches(run, run.model.product_split))
     scores = _test_scores(run)
     out.parent.mkdir(parents=True, exist_ok=True)
-    kind = torch.float16 if half else torch.float32
     state, metadata = product.density() if isinstance(product, TrainableFiberModel) else (product.state_dict(), {})
-    save_file({name: value.to(kind).contiguous() for name, value in state.items()}, weights, metadata)
+    short = {name for name, _ in product.named_parameters()} if half else set()
+    tensors = {name: value.to(torch.float16 if name in short else torch.float32) for name, value in state.items()}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, weights, metadata)
     content: dict[str, object] = {
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "dataset": run.data.name,
@@ -205,11 +206,12 @@ def _test_scores(run: Run) -> dict[str, float]:
 
 
 def _round(model: Trainable) -> None:
-    """Rounds the weights to 16 bits. A frozen latent space has a file of its own and is not rounded."""
-    state = model.density()[0] if isinstance(model, TrainableFiberModel) else model.state_dict()
-    for value in state.values():
-        if value.is_floating_point():
-            value.copy_(value.half())
+    """Rounds the weights to 16 bits, but no buffers: statistics of representations may be large numbers. A frozen
+    latent space has a file of its own and is not rounded."""
+    own = model.density()[0] if isinstance(model, TrainableFiberModel) else model.state_dict()
+    for name, value in model.named_parameters():
+        if name in own:
+            value.data.copy_(value.half())
 
 
 def _batches(run: Run, split: str) -> Iterator[dict[str, torch.Tensor]]:
