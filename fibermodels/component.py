@@ -34,14 +34,7 @@ class Component(nn.Module, metaclass=Recorded):
         """
         if path is None:
             return {}
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{type(self).__name__}: no weights at '{path}' (from {Path.cwd()})")
-        try:
-            with safe_open(path, "pt") as file:
-                state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{type(self).__name__}: '{path}' is not a safetensors file ({error})") from error
-        check_state(type(self).__name__, state, str(path))
+        state, metadata = read_weights(type(self).__name__, path)
         if given:
             state |= {name: value for name, value in self.state_dict().items() if name.startswith(given)}
         try:
@@ -49,7 +42,7 @@ class Component(nn.Module, metaclass=Recorded):
         except RuntimeError as error:
             first = " ".join(line.strip()[:200] for line in str(error).splitlines()[1:3])  # of what may be hundreds
             raise ValueError(f"{type(self).__name__}: the weights in '{path}' do not fit: {first}") from error
-        return metadata or {}
+        return metadata
 
 
 class FromFiles(Component):
@@ -75,6 +68,24 @@ def _leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) ->
 def _fill_in(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     if prefix:
         state |= {prefix + name: value for name, value in module.state_dict().items()}
+
+
+def read_weights(owner: str, path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a safetensors file, or NaN or infinity in it.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{owner}: no weights at '{path}' (from {Path.cwd()})")
+    try:
+        with safe_open(path, "pt") as file:
+            state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{owner}: '{path}' is not a safetensors file ({error})") from error
+    check_state(owner, state, str(path))
+    return state, metadata or {}
 
 
 def check_state(owner: str, state: dict[str, Tensor], where: str) -> None:

@@ -98,9 +98,17 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
         """
         if weights is None:
             return
-        parts = self.frozen_parts()
-        theirs = self.load_weights(weights, given=tuple(f"{name}." for name in parts))
-        for name, part in parts.items():
+        given = tuple(f"{name}." for name in self.frozen_parts())
+        self.check_parts(self.load_weights(weights, given=given), weights)
+
+    def check_parts(self, theirs: dict[str, str], weights: str) -> None:
+        """Refuses weights that were trained over other frozen parts.
+
+        Args:
+            theirs: the metadata of their file.
+            weights: its path.
+        """
+        for name, part in self.frozen_parts().items():
             if theirs.get(name) != (mine := fingerprint(part)):
                 kind = {"latents": "latent space"}.get(name, name)
                 raise ValueError(

@@ -240,3 +240,17 @@ class TestAdaptFrom:
         both = run("train.py", *quick, "--name", "third", "--adapt_from", checkpoint, "--start_from", checkpoint)
         assert both.returncode == 2
         assert "one of --start_from" in both.stderr
+
+
+def test_published_weights_are_adapted_as_their_checkpoint_is(tmp_path):
+    """All but the condition's statistics, which belong to the other subject."""
+    checkpoint = fitted(Training(flow_matching(), subject(), preview=2), tmp_path)
+    export(checkpoint, tmp_path / "published")
+    ours = [Training(flow_matching(), subject(1), preview=2) for _ in range(2)]
+    anew = [adapt_from(ours[0], checkpoint), adapt_from(ours[1], tmp_path / "published.safetensors")]
+    assert anew[0] == anew[1]
+    first, second = (training.learner.network.state_dict() for training in ours)
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, msg=name)
+    with pytest.raises(FileNotFoundError, match="adapt_from: no weights at"):
+        adapt_from(ours[0], tmp_path / "nowhere.safetensors")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save_file
 
-from fibermodels.component import check_state
+from fibermodels.component import check_state, read_weights
 from fibermodels.config import build, change, describe
 from fibermodels.core import Subject
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
@@ -112,6 +112,8 @@ def start_from(training: Training, path: str | Path) -> None:
 def adapt_from(training: Training, path: str | Path) -> list[str]:
     """Gives a learner what another run trained for another subject or layer, wherever names and shapes fit.
 
+    The weights are those of a checkpoint, or of a published safetensors file.
+
     Statistics of representations are those of the other subject, so they are left out; training measures them anew.
 
     Returns:
@@ -120,9 +122,7 @@ def adapt_from(training: Training, path: str | Path) -> list[str]:
     Raises:
         ValueError: nothing fits, or the checkpoint belongs to another latent space or prior.
     """
-    checkpoint = read(path)
-    training.check_frozen(checkpoint, but="subject")
-    learner, theirs = training.learner, checkpoint["state_dict"]
+    learner, theirs = training.learner, _weights_of_another(training, path)
     frozen = given_parts(learner)
     own = {
         f"learner.{name}": value
@@ -141,6 +141,19 @@ def adapt_from(training: Training, path: str | Path) -> list[str]:
     if left := [name for name in anew if not trained.get(name, True)]:
         raise ValueError(f"adapt_from: these parameters start anew, and train_only leaves them untrained: {left}")
     return anew
+
+
+def _weights_of_another(training: Training, path: str | Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint or of a published safetensors file, by the names that they have in a checkpoint."""
+    if Path(path).suffix == ".safetensors":
+        weights, parts = read_weights("adapt_from", path)
+        if isinstance(training.learner, TrainableFiberModel):
+            training.learner.check_parts(parts, str(path))
+        return {f"learner.{name}": value for name, value in weights.items()}
+    checkpoint = read(path)
+    training.check_frozen(checkpoint, but="subject")
+    weights = checkpoint["state_dict"]
+    return weights
 
 
 def export(path: str | Path, out: str | Path, overwrite: bool = False, half: bool = False) -> dict[str, object]:
