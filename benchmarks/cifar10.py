@@ -28,6 +28,9 @@ EPOCH = 1531
 
 CUTS = ("spatial", "pooled", "logits")
 
+DIFFUSION, FLOW_MAP, CONTROLNET = "diffusion", "flow_map", "controlnet_inverter"
+BASE, MAP, PUBLISHED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "published prior"
+
 
 def subject(name: str) -> list[object]:
     """The options that name the subject `<network>-<cut>`."""
@@ -43,7 +46,7 @@ class Training:
         config: the config's name.
         subject: the network and its cut.
         steps: of the training, batches of 32 images.
-        start: the run whose weights it starts from.
+        start: the run whose weights it starts from, or the published prior; None starts at random.
         variant: what the name ends with.
         options: of the training.
         weight: lambda of the fiber loss.
@@ -52,7 +55,7 @@ class Training:
     config: str
     subject: str
     steps: int
-    start: str | None = "prior"
+    start: str | None = PUBLISHED
     variant: str = ""
     options: tuple[object, ...] = ()
     weight: float = 0.0
@@ -69,20 +72,18 @@ class Training:
         return self.series.replace(self.config, self.config + weight, 1)
 
 
-DIFFUSION, FLOW_MAP, CONTROLNET = "diffusion", "flow_map", "controlnet_inverter"
-BASE, MAP, CONTINUED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "prior-continued"
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
-    Training(DIFFUSION, "resnet20-pooled", EPOCH, CONTINUED),
-    Training(DIFFUSION, "resnet20-logits", EPOCH, CONTINUED),
+    Training(DIFFUSION, "resnet20-pooled", EPOCH),
+    Training(DIFFUSION, "resnet20-logits", EPOCH),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
     *(Training(DIFFUSION, "resnet20-spatial", 400, BASE, "continued", weight=weight) for weight in (0, 1)),
     *(Training(FLOW_MAP, "resnet20-spatial", 300, MAP, "continued", weight=weight) for weight in (0, 1)),
-    Training(DIFFUSION, "resnet56-spatial", 600, CONTINUED),
+    Training(DIFFUSION, "resnet56-spatial", 600),
     Training(DIFFUSION, "resnet56-spatial", 600, BASE, "adapted"),
     Training(DIFFUSION, "resnet56-spatial", 600, BASE, "encoder", ENCODER),
     *(Training(DIFFUSION, f"resnet56-{c}", 600, f"{DIFFUSION}-resnet20-{c}", "adapted") for c in ("pooled", "logits")),
@@ -177,7 +178,7 @@ def unpack() -> None:
     unfinished.replace(IMAGES)
 
 
-def train_inverter(training: Training) -> Path:
+def train_inverter(training: Training, precision: str) -> Path:
     """Trains one inverter, or resumes it, or finds it done; returns its checkpoint."""
     epochs = -(-training.steps // EPOCH)
     own: list[object] = [
@@ -190,9 +191,13 @@ def train_inverter(training: Training) -> Path:
         training.weight,
         "--ema_decay",
         0.998 if training.steps >= 1000 else 0.99,
+        "--trainer.precision",
+        precision,
         *training.options,
     ]
-    if training.start:
+    if training.start == PUBLISHED:
+        own += ["--adapt_from", WEIGHTS / "prior.safetensors"]
+    elif training.start:
         same = training.start.endswith(training.subject) and training.start.startswith(training.config)
         start = RUNS / "cifar10" / training.start / "checkpoints" / "last.ckpt"
         own += ["--start_from" if same else "--adapt_from", start]
@@ -200,11 +205,13 @@ def train_inverter(training: Training) -> Path:
 
 
 def train_prior() -> None:
-    """Trains the unconditional prior, at first in batches of 128, and publishes it where the configs expect it."""
-    config = CONFIGS / "prior.yaml"
-    first = train(config, "cifar10/prior")
-    small = ("--data", PARTS / "data.yaml", "--trainer.max_epochs", 2, "--ema_decay", 0.998)
-    publish(train(config, f"cifar10/{CONTINUED}", *small, "--adapt_from", first), WEIGHTS / "prior", "--half", "true")
+    """Trains the unconditional prior, at first in batches of 128, unless its published weights are there."""
+    if not (WEIGHTS / "prior.safetensors").exists():
+        config = CONFIGS / "prior.yaml"
+        first = train(config, "cifar10/prior")
+        small = ("--data", PARTS / "data.yaml", "--trainer.max_epochs", 2, "--ema_decay", 0.998)
+        last = train(config, "cifar10/prior-continued", *small, "--adapt_from", first)
+        publish(last, WEIGHTS / "prior", "--half", "true")
 
 
 def judged(name: str) -> list[object]:
@@ -215,20 +222,21 @@ def judged(name: str) -> list[object]:
     return [*classifiers, "--features.resnet56", PARTS / "resnet56-pooled.yaml"]
 
 
-def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0) -> None:
+def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, precision: str = "bf16-mixed") -> None:
     """Trains, samples, scores and compares.
 
     Args:
         only: patterns of names, to do alone.
         score_too: False trains only.
         seed: of the samples.
+        precision: of trainings; `32-true` is faster on a CPU without bfloat16.
     """
     unpack()
     train_prior()
     for training in TRAININGS:
         if not wanted(training.name, only):
             continue
-        checkpoint = train_inverter(training)
+        checkpoint = train_inverter(training, precision)
         if training.name in (BASE, MAP):
             publish(checkpoint, WEIGHTS / training.config, "--half", "true")
         if training.name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS)):
