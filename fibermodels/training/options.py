@@ -21,7 +21,7 @@ OPTIONS = (
         "adapt_from",
         str | None,
         None,
-        "a checkpoint or published weights of another subject or layer, whose weights the learner starts with wherever they fit",
+        "a checkpoint or published weights of another subject or layer; the learner starts with what fits",
     ),
     Option("ema_decay", float, 0.999, "decay of the averaged weights; 0: none"),
     Option(
