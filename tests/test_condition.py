@@ -270,7 +270,7 @@ class TestShapes:
 
     def test_learners_without_one_are_left_alone(self, tmp_path):
         learner = "fibermodels.subjects.DecolorisedAutoencoder"
-        options = ("--data", "fibermodels.data.colour_digits.ColourDigits", "--model.learner", learner)
+        options = ("--data", "fibermodels.suites.ColourDigits", "--model.learner", learner)
         small = ("--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--runs", tmp_path)
         done = run("train.py", *options, *small)
         assert done.returncode == 0, done.stderr

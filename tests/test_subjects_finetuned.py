@@ -163,7 +163,7 @@ def test_only_training_images_are_turned():
 
 
 def trained(folder, epochs=6, data=None, **options):
-    module = Training(learner(**options), lr=3e-3)
+    module = Training(learner(**options), learning_rate=3e-3)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=epochs,

@@ -142,7 +142,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     class Poison(ModelCheckpoint):
         def on_train_batch_start(self, trainer, module, batch, index):
             if trainer.current_epoch == 1 and index == 1:
-                module.learner.network.enter.weight.data.fill_(float("nan"))
+                module.learner.network.layers.enter.weight.data.fill_(float("nan"))
 
     poison = Poison(str(tmp_path), "last", enable_version_counter=False, save_on_train_epoch_end=True)
     with pytest.raises(NonFiniteLoss, match=r"loss term velocity and fiber is not finite at step 4 \(epoch 1"):
@@ -214,7 +214,8 @@ def test_averages_are_those_of_the_formula(tmp_path):
         for n, step in enumerate(seen[1:], 1):
             average = average + (1 - min(0.9, (1 + n) / (10 + n))) * (step[name] - average)
         torch.testing.assert_close(p.detach(), average)
-    assert all(torch.equal(value, buffers[name]) for name, value in module.named_buffers())
+    fixed = {name: value for name, value in module.named_buffers() if "standardise" not in name}
+    assert all(torch.equal(value, buffers[name]) for name, value in fixed.items())
     assert any(not value.is_floating_point() for value in buffers.values())
 
 
