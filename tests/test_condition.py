@@ -269,7 +269,7 @@ class TestShapes:
         assert not list(tmp_path.rglob("*.ckpt"))
 
     def test_learners_without_one_are_left_alone(self, tmp_path):
-        learner = "fibermodels.subjects.DecolorisedAutoencoder"
+        learner = "fibermodels.suites.DecolorisedAutoencoder"
         options = ("--data", "fibermodels.suites.ColourDigits", "--model.learner", learner)
         small = ("--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--runs", tmp_path)
         done = run("train.py", *options, *small)
