@@ -346,3 +346,24 @@ def test_two_processes_have_the_gradients_of_one(tmp_path, model):
     assert len(gradients[0]) > 4
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_validation_represents_and_encodes_each_image_once(monkeypatch):
+    """The subject also sees the eight previewed samples and the four rows of each fiber loss, and nothing else."""
+    module = training()
+    seen = {"subject": 0, "latents": 0}
+    represent, encode = module.subject.forward, module.learner.latents.moments
+
+    def counted(name, function):
+        def call(x, *rest):
+            seen[name] += len(x)
+            return function(x, *rest)
+
+        return call
+
+    monkeypatch.setattr(module.subject, "forward", counted("subject", represent))
+    monkeypatch.setattr(module.learner.latents, "moments", counted("latents", encode))
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    own = Trainer(accelerator="cpu", limit_val_batches=3, **quiet)
+    own.validate(module, datamodule=ColourDigits(batch_size=32), verbose=False)
+    assert seen == {"subject": 3 * (32 + 4) + 8, "latents": 3 * 32}

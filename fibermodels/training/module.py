@@ -20,7 +20,7 @@ from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 from fibermodels.training.epoch_means import EpochMeans, check_terms
-from fibermodels.training.objective import check_inputs, labels_of, means, own_terms
+from fibermodels.training.objective import Terms, check_inputs, labels_of, means, own_terms
 from fibermodels.training.optimisation import freeze_others, one_cycle, reseed
 from fibermodels.training.record import FORMAT, check_same, fingerprints, modernise
 from fibermodels.training.sharding import shard
@@ -134,7 +134,7 @@ class Training(LightningModule, metaclass=Recorded):
         every: int = self.trainer.log_every_n_steps or 50  # type: ignore[attr-defined]
         logged = last or (index + 1) % every == 0
         checked = logged or self.device.type == "cpu"
-        terms, _ = self._terms(batch, index, self.global_step / self._planned_steps(), checked)
+        terms, _, _ = self._terms(batch, index, self.global_step / self._planned_steps(), checked)
         self._log_training({name: value.detach() for name, value in terms.items()}, logged, last)
         return terms["loss"]
 
@@ -161,7 +161,7 @@ class Training(LightningModule, metaclass=Recorded):
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Loss and scores, with the same random numbers after every epoch; samples for the first targets."""
         self._reseed("val", index)
-        terms, h = self._terms(batch, index)
+        terms, h, z = self._terms(batch, index)
         check_terms(terms, self._where("val"))
         for name, value in terms.items():
             self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=len(batch["x"]), sync_dist=True)
@@ -182,8 +182,8 @@ class Training(LightningModule, metaclass=Recorded):
             for name, value in fidelity.items():
                 self.log(f"val/{name}", value.mean(), prog_bar=True, batch_size=len(value), sync_dist=True)
             self.previewed = torch.stack((x, x_hat))
-        if isinstance(self.learner, TrainableFiberModel):
-            score = energy(self.learner, x, h)
+        if isinstance(self.learner, TrainableFiberModel) and z is not None:
+            score = energy(self.learner, z[:left], h)
             self.log("val/energy_score", score, batch_size=len(h), sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
@@ -208,17 +208,15 @@ class Training(LightningModule, metaclass=Recorded):
     def _reseed(self, stage: str, *where: int) -> None:
         reseed(seeded(stage, self.seed, *where, self.global_rank).initial_seed(), self.device)
 
-    def _terms(
-        self, batch: dict[str, Tensor], index: int, progress: float = 1.0, checked: bool = True
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The terms' means, and what the loss was told."""
+    def _terms(self, batch: dict[str, Tensor], index: int, progress: float = 1.0, checked: bool = True) -> Terms:
+        """The terms' means, what the loss was told, and latents."""
         terms, h, z = own_terms(self.learner, self.subject, batch)
         if checked:
             labels = isinstance(self.learner, Supervised)  # which may be unknown
             check_inputs(batch.get("x"), None if labels else h, z, f"batch {index} of epoch {self.current_epoch}")
         if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
             terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress, self.trainer.world_size)
-        return means(terms), h
+        return means(terms), h, z
 
     def _log_training(self, terms: dict[str, Tensor], logged: bool, last: bool) -> None:
         self.epoch_means.add(terms)

@@ -34,9 +34,8 @@ def preview(
 
 
 @torch.no_grad()
-def energy(model: TrainableFiberModel, x: Tensor, h: Tensor) -> Tensor:
+def energy(model: TrainableFiberModel, z: Tensor, h: Tensor) -> Tensor:
     """The mean energy score of two samples per target against its latents: it compares any two families over one
     latent space."""
-    z = model.draw_latents(x, h)
     draws = [model.transport(torch.randn(len(h), *model.noise_shape, device=h.device), h) for _ in range(2)]
     return distances.energy_score(z, *draws).mean()
