@@ -76,8 +76,7 @@ MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
-    Training(DIFFUSION, "resnet20-pooled", EPOCH),
-    Training(DIFFUSION, "resnet20-logits", EPOCH),
+    *(Training(DIFFUSION, f"resnet20-{cut}", EPOCH // 2) for cut in ("pooled", "logits")),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
