@@ -7,11 +7,7 @@ from torch import Tensor
 
 
 def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:
-    """Refuses anything but finite float images `(B, *shape)` in [0, 1].
-
-    Raises:
-        ValueError: naming what was given and what was expected.
-    """
+    """Refuses anything but finite float images `(B, *shape)` in [0, 1]."""
     if tuple(images.shape[1:]) != tuple(shape) or images.ndim != len(shape) + 1:
         raise ValueError(f"{what}: expected shape (B, {', '.join(map(str, shape))}), got {tuple(images.shape)}")
     if not images.is_floating_point():
@@ -33,11 +29,7 @@ def check_finite(values: Tensor, what: str) -> None:
 
 
 def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuses representations that a model was not built for.
-
-    Raises:
-        ValueError: naming both shapes, and what to change.
-    """
+    """Refuses representations that a model was not built for."""
     given = tuple(h.shape[1:])
     if given == tuple(shape):
         return
@@ -70,9 +62,6 @@ def check_number(
         above: a bound that the number must exceed.
         most: the largest number that is allowed.
         below: a bound that the number must stay under.
-
-    Raises:
-        ValueError: naming the argument, what was expected and what was given.
     """
     limits = {"of at least": least, "above": above, "of at most": most, "below": below}
     compare = {"of at least": operator.ge, "above": operator.gt, "of at most": operator.le, "below": operator.lt}

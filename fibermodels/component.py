@@ -89,11 +89,7 @@ def read_weights(owner: str, path: str | Path) -> tuple[dict[str, Tensor], dict[
 
 
 def check_state(owner: str, state: dict[str, Tensor], where: str) -> None:
-    """Refuses weights that are NaN or infinite.
-
-    Raises:
-        ValueError: naming the first such tensor.
-    """
+    """Refuses weights that are NaN or infinite."""
     for name, value in state.items():
         if value.is_floating_point():
             check_finite(value if value.ndim else value[None], f"{owner}: the weights '{name}' in '{where}'")

@@ -27,9 +27,6 @@ class GaussianMixture(Prior):
         stds: K rows of D positive numbers.
         weights: K positive numbers, in any scale; None for equal ones.
         schedule: `cosine`, `linear` or `straight`.
-
-    Raises:
-        ValueError: rows that do not fit each other or the latent space.
     """
 
     means: Tensor

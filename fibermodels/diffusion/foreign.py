@@ -37,9 +37,6 @@ class Foreign(Prior, FromFiles, ABC):
         labels: the label of no class and the class, `(2,)`; None for a network without classes.
         guidance_scale: 1 follows the condition, 0 ignores it, more exaggerates.
         checkpointing: compute activations again in the backward pass, block by block, instead of keeping them.
-
-    Raises:
-        ValueError: a guidance scale for a network without a condition.
     """
 
     unet: nn.Module
@@ -74,7 +71,6 @@ class Foreign(Prior, FromFiles, ABC):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """It is frozen: always in evaluation mode."""
         return super().train(False)
 
     def denoiser(self, h: Tensor | None = None) -> Denoiser:

@@ -60,9 +60,6 @@ class Sampler(metaclass=Recorded):
 
     Args:
         steps: how many, at least 1.
-
-    Raises:
-        ValueError: fewer.
     """
 
     def __init__(self, steps: int) -> None:
@@ -142,9 +139,6 @@ class DDIM(Sampler):
     Args:
         steps: how many.
         eta: noise that every step adds, in [0, 1], in units of that of `Ancestral`.
-
-    Raises:
-        ValueError: numbers out of range.
     """
 
     def __init__(self, steps: int = 50, eta: float = 0.0) -> None:

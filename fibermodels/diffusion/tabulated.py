@@ -22,9 +22,6 @@ class Tabulated(Schedule):
 
     Args:
         alphas_cumprod: `alpha_k^2`, `(T,)`, decreasing, in [0, 1).
-
-    Raises:
-        ValueError: a table that does not decrease, or leaves [0, 1).
     """
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
@@ -70,9 +67,6 @@ class Shifted(Schedule):
 
     Args:
         shift: positive; 1 changes nothing.
-
-    Raises:
-        ValueError: another.
     """
 
     def __init__(self, shift: float) -> None:
@@ -108,11 +102,7 @@ class Even(Schedule):
         return self.schedule.time(angle)
 
     def times(self, steps: int, like: Tensor) -> Tensor:
-        """`steps + 1` times from 1 to 0; device and dtype of `like`.
-
-        Raises:
-            ValueError: more steps than the table has.
-        """
+        """`steps + 1` times from 1 to 0; device and dtype of `like`."""
         even = torch.linspace(1, 0, steps + 1, dtype=torch.double)
         if isinstance(self.schedule, Tabulated):
             count = self.schedule.steps

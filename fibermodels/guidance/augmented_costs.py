@@ -154,9 +154,6 @@ class Masked(Cost):
         cost: the inner cost.
         box: `[top, left, bottom, right]` in pixels, the last two exclusive.
         outside: let everything but the box change instead.
-
-    Raises:
-        ValueError: an empty box; in `forward`, one that leaves the image.
     """
 
     def __init__(self, cost: Cost, box: list[int], outside: bool = False) -> None:

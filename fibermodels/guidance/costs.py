@@ -63,10 +63,6 @@ class ScoreEnergy(Cost):
         kind: `linear`, `capped`, `hinge` or `target`.
         level: of every kind but `linear`, in units of the score.
         reduction: `mean`, `max` or `mix`.
-
-    Raises:
-        ValueError: unknown names, a level that is missing or not used, no units; in `forward`, units that the
-            representation does not have.
     """
 
     def __init__(

@@ -54,9 +54,6 @@ def descend(
         stop: a row ends as soon as its cost is below this number.
         clip: the largest absolute entry that a row's gradient may have; a larger gradient is scaled down.
         project: called on the variables after every step; it may change them in place.
-
-    Raises:
-        ValueError: see `gradient`; images that are not finite.
     """
     variables = [variable.detach().clone().requires_grad_() for variable in start]
     groups = [{"params": [variable], "lr": rate} for variable, rate in zip(variables, learning_rates, strict=True)]

@@ -31,9 +31,6 @@ class DPS(Guidance):
 
     Args:
         scale: how far a step goes down the gradient.
-
-    Raises:
-        ValueError: a scale that is not positive.
     """
 
     def __init__(self, scale: float = 1.0) -> None:

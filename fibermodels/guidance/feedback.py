@@ -36,10 +36,6 @@ class ConditionFeedback(Pushforward):
         step_size: `s` of the first correction, in (0, 2]; a correction that fails is tried again with half of it.
         memory: how many secants correct the direction.
         tolerance: a row whose fiber RMS is at most this is left alone.
-
-    Raises:
-        ValueError: a number out of its range; when sampling, images that do not fit the subject, images or
-            representations of the model's own samples that are not finite.
     """
 
     def __init__(

@@ -143,9 +143,6 @@ class ConjugateGradients(Solver):
     Args:
         iterations: the most in one step, of two backward passes each.
         tolerance: a row whose residual falls to this share of its first one stays there.
-
-    Raises:
-        ValueError: a number out of its range.
     """
 
     trials = 1

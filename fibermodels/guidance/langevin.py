@@ -46,9 +46,6 @@ class Langevin(Refined):
         prior: the prior, over the same latents, whose score the steps follow, at one network call each. None takes
             the score of the standard normal law.
         prior_time: the time at which the prior is asked, in (0, 1). Its law is blurred by `sigma / alpha` there.
-
-    Raises:
-        ValueError: a number out of its range; another projection; a prior over other latents.
     """
 
     model: FiberProjection

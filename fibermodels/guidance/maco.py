@@ -40,10 +40,6 @@ class MACO(FiberModel):
         learning_rate: of the optimiser, in radians.
         optimizer: `nadam`, `adam` or `sgd`.
         decay: the power with which the magnitude falls with the frequency; 0 is white.
-
-    Raises:
-        ValueError: a number out of its range, an unknown optimiser; when sampling, costs that are not finite or not
-            differentiable.
     """
 
     network_calls = 0

@@ -51,9 +51,6 @@ class NDTM(Guidance):
         tau: weight of the change of the predicted noise.
         weight: of the cost.
         clip: the clean estimate is clipped to [-clip, clip] where it is guided; None leaves it.
-
-    Raises:
-        ValueError: a number out of its range, or pieces that do not join.
     """
 
     def __init__(

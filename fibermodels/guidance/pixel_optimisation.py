@@ -30,10 +30,6 @@ class PixelOptimisation(FiberModel):
         total_variation: the weight of the total variation.
         l2: the weight of the mean squared distance to grey.
         noise: standard deviation of the noise on grey that every sample starts from.
-
-    Raises:
-        ValueError: a number out of its range, an unknown optimiser; when sampling, costs that are not finite or not
-            differentiable.
     """
 
     network_calls = 0

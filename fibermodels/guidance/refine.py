@@ -124,9 +124,6 @@ class LatentDescent(Refined):
         model, subject, latents: as in `Refined`; with `latents.Identity` it is the descent in pixels.
         steps: steps of Adam; 0 leaves the samples alone.
         learning_rate: of Adam.
-
-    Raises:
-        ValueError: as in `Refined`; a number out of its range.
     """
 
     def __init__(

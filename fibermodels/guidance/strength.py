@@ -32,9 +32,6 @@ class StrengthSearch(FiberModel, Reports):
         target_rms: the fiber RMS to reach.
         samples: samples of each target on which a strength is measured.
         rounds: strengths that are measured, each at the cost of sampling.
-
-    Raises:
-        ValueError: a number out of its range.
     """
 
     def __init__(self, model: Steered, target_rms: float, samples: int = 4, rounds: int = 8) -> None:

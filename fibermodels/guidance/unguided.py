@@ -36,9 +36,6 @@ class Unguided(Pushforward):
         """Images `(count, B, C, H, W)` of the clean latents that the last `count` steps expect, differentiable.
 
         The last of them is what `push` returns.
-
-        Raises:
-            ValueError: fewer than one estimate, or more than there are steps.
         """
         if not 1 <= count <= self.sampler.steps:
             raise ValueError(f"Unguided: count must be from 1 to the {self.sampler.steps} steps, got {count}")

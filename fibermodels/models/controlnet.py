@@ -46,9 +46,6 @@ class ControlNetInverter(TrainablePrior):
         sampler: from noise to data; None takes `DDIM` with 50 steps.
         checkpointing: compute UNet and ControlNet again in the backward pass instead of keeping their activations.
         weights: a safetensors file of a trained inverter, without its prior; None starts from the prior.
-
-    Raises:
-        ValueError: options out of range; a prior whose latents are no maps, or whose network a ControlNet cannot steer.
     """
 
     def __init__(
@@ -99,17 +96,12 @@ class ControlNetInverter(TrainablePrior):
         return {**super().frozen_parts(), "prior": self.prior}
 
     def train(self, mode: bool = True) -> Self:
-        """The prior is frozen: it stays in evaluation mode."""
         super().train(mode)
         self.prior.eval()
         return self
 
     def condition(self, h: Tensor | None) -> Tensor:
-        """The map `(B, C, H, W)` that the ControlNet is given.
-
-        Raises:
-            ValueError: no representation, or one of another shape.
-        """
+        """The map `(B, C, H, W)` that the ControlNet is given."""
         if h is None:
             shape = ", ".join(map(str, self.feature_shape))
             raise ValueError(f"ControlNetInverter: h: expected representations of shape (B, {shape}), got None")

@@ -47,9 +47,6 @@ class DenoisingFlow(TrainableFiberModel, HasLogProb):
         inner_blocks: coupling blocks of the inner flow. On a manifold of one dimension the inner map is affine.
         layers: hidden layers of each coupling network, and residual blocks of the network of an affine map.
         seed: of the fixed permutations.
-
-    Raises:
-        ValueError: a number out of its range.
     """
 
     network_calls = 1

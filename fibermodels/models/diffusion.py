@@ -42,9 +42,6 @@ class Diffusion(NetworkPrior):
             `1 / alpha^2` and so asks for more near pure noise.
         sampler: from noise to data; None takes `Heun` with 8 steps.
         weights: a safetensors file of a trained model; None starts at random.
-
-    Raises:
-        ValueError: an unknown schedule or objective, or shapes that the network does not take.
     """
 
     def __init__(

@@ -127,7 +127,6 @@ class FlowMap(Stepped):
         self.teacher = None if teacher is None else teacher.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Latent space and teacher are frozen: they stay in evaluation mode."""
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()

@@ -29,9 +29,6 @@ class FlowMatching(NetworkPrior):
         network: `nn.MLP`, or `nn.UNet` for latents that are maps.
         sampler: from noise to data; None takes `Midpoint` with 8 steps.
         weights: a safetensors file of a trained model; None starts at random.
-
-    Raises:
-        ValueError: shapes that the network does not take.
     """
 
     def __init__(

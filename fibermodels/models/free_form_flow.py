@@ -75,9 +75,6 @@ class FreeForm(TrainableFiberModel, ABC):
         noise_dim: dimensions of the noise.
         beta: weight of the reconstruction, positive.
         probes: vectors per latent that estimate the gradient of the volume change, from 1 to `noise_dim`.
-
-    Raises:
-        ValueError: a number out of its range.
     """
 
     network_calls = 1

@@ -41,9 +41,6 @@ class FreeFormInjectiveFlow(FreeForm):
         beta: weight of the reconstruction, positive: `1 / (2 sigma^2)` for data at a distance of `sigma` from a
             manifold.
         probes: vectors per latent that estimate the gradient of the volume change; at most `bottleneck`.
-
-    Raises:
-        ValueError: a number out of its range.
     """
 
     def __init__(

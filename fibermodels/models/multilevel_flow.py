@@ -40,9 +40,6 @@ class MultilevelFlow(TrainableFiberModel, HasLogProb):
         detail_blocks: coupling blocks of the details' flow. A single detail is Gaussian given the coarse part.
         layers: hidden layers of each coupling network, and residual blocks of the network of an affine map.
         seed: of the fixed permutations.
-
-    Raises:
-        ValueError: a number out of its range, or an empty `feature_shape`.
     """
 
     network_calls = 1

@@ -24,9 +24,6 @@ class NearestNeighbour(FiberModel, Remembers):
         exclude_below: images whose representation differs from the target's by less than this mean square are left
             out, for targets that are among the training images.
 
-    Raises:
-        ValueError: a negative number; on sampling, nothing remembered, or fewer images than samples.
-
     Reference: the audits of arXiv 2603.21782 leave out images nearer than 1e-4.
     """
 
@@ -76,9 +73,6 @@ class NearestNeighbour(FiberModel, Remembers):
             h: targets `(B, *feature_shape)`.
             k: how many.
             exclude_below: leave out those whose mean square distance is below it: the target itself, and its copies.
-
-        Raises:
-            ValueError: there are not so many.
         """
         count = len(self.representations)
         if not count:

@@ -96,9 +96,6 @@ class AffineCouplings(Invertible):
         layers: hidden layers of each coupling network, at least 1.
         seed: of the permutations.
 
-    Raises:
-        ValueError: a number below 1.
-
     Reference: Dinh et al., arXiv 1605.08803; conditional as in Ardizzone et al., arXiv 1907.02392;
     scale and offset as in Kingma and Dhariwal, arXiv 1807.03039.
     """

@@ -21,5 +21,4 @@ class FlatCondition(nn.Module):
         self.dim = torch.Size(feature_shape).numel() if feature_shape else 0
 
     def forward(self, h: Tensor) -> Tensor:
-        """Raises a ValueError for representations of another shape."""
         return h.new_zeros(len(h), 0) if self.standardise is None else self.standardise(h).flatten(1)

@@ -58,11 +58,7 @@ def _copied(unet: Any) -> Any:
 
 
 def input_size(unet: Any, map_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Sides `(H, W)` of what a UNet sees of maps `(C, H, W)`, of which it may take squares of pixels as one.
-
-    Raises:
-        ValueError: its input channels are not `C` times a square.
-    """
+    """Sides `(H, W)` of what a UNet sees of maps `(C, H, W)`, of which it may take squares of pixels as one."""
     channels, height, width = map_shape
     own = int(unet.config.in_channels)
     patch = round((own / channels) ** 0.5)

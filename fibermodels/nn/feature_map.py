@@ -26,9 +26,6 @@ class FeatureMap(nn.Module):
         size: `(H, W)` of the output.
         width: channels between the convolutions; FeatInv has 512.
         zero: the last convolution starts at zero, so what the map is added to starts unchanged.
-
-    Raises:
-        ValueError: a representation that is neither a vector nor a map.
     """
 
     def __init__(
@@ -57,9 +54,6 @@ class FeatureMap(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Raises:
-        ValueError: representations of another shape.
-        """
         if h.shape[1:] != self.feature_shape:
             raise ValueError(
                 f"FeatureMap: expected representations (B, {', '.join(map(str, self.feature_shape))}), "

@@ -27,9 +27,6 @@ class FreiaFlow(Invertible):
         seed: of the permutations.
         options: further arguments of the block, by name, such as `{bins: 8, bound: 5.0}` of `spline` or
             `{affine_clamping: 1.0}` of `all_in_one`.
-
-    Raises:
-        ValueError: an unknown block, an option that the block does not have, or a number below 1.
     """
 
     def __init__(

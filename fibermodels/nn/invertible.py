@@ -35,9 +35,6 @@ class Invertible(Component, ABC):
         Args:
             dim: dimensions of the vectors.
             context: dimensions of the condition; 0 for none.
-
-        Raises:
-            ValueError: too few dimensions.
         """
         check_number(type(self).__name__, "dim", dim, least=self.least_dim)
         built = type(self)(**self.arguments)

@@ -46,9 +46,6 @@ class Network(Component, ABC):
             times: how many times the network is given, 1 or 2.
             differentiated: whether the objective contains the derivative in time, which makes training unstable
                 where the network varies fast in time.
-
-        Raises:
-            ValueError: shapes that the network does not take.
         """
         built = type(self)(**self.arguments)
         built.feature_shape = tuple(feature_shape)
@@ -67,9 +64,6 @@ class Network(Component, ABC):
 
         Args:
             h: representations `(B, *feature_shape)`; an unconditional network ignores them.
-
-        Raises:
-            ValueError: a conditional network without representations, or with some of another shape.
         """
         if not self.feature_shape:
             return None

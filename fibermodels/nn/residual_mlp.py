@@ -35,9 +35,6 @@ class ResidualMLP(nn.Module):
         hidden: width inside a block; None takes `width`.
         context: dimensions of a vector that every block sees; 0 for none.
         zero_output: start as the zero function.
-
-    Raises:
-        ValueError: a number out of its range.
     """
 
     def __init__(

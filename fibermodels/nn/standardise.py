@@ -38,11 +38,7 @@ class Standardise(nn.Module):
         """Whether the weights around it were trained with these statistics already, so that they must stay."""
 
     def forward(self, value: Tensor) -> Tensor:
-        """Standardised rows `(B, *shape)`.
-
-        Raises:
-            ValueError: rows of another shape.
-        """
+        """Standardised rows `(B, *shape)`."""
         check_feature_shape("Standardise", value, self.shape)
         return (value - self.mean) / self.std
 

@@ -40,9 +40,6 @@ class UNet(Steerable):
         middle: residual blocks between the way down and the way up.
         scale_shift: whether the time and the representation scale and shift every normalisation, or only shift it.
         checkpointing: compute the blocks again in the backward pass instead of keeping their activations.
-
-    Raises:
-        ValueError: on `build`, for shapes that are no maps or cannot be halved, and for numbers out of range.
     """
 
     def __init__(

@@ -65,7 +65,6 @@ class AveragedWeights(Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """After the optimizer's step."""
         if trainer.global_step == self.latest:
             return
         self.latest = trainer.global_step
@@ -73,11 +72,9 @@ class AveragedWeights(Callback):
         self.updates += 1
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Validation sees the averages."""
         self._swap()
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Training goes on with the weights."""
         self._swap()
 
     @torch.no_grad()
@@ -89,12 +86,10 @@ class AveragedWeights(Callback):
 
     @torch.no_grad()
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """A trained module has the averages."""
         for average, shard in zip(self.averages, self.shards, strict=True):
             shard.copy_(average)
 
     def state_dict(self) -> dict[str, Any]:
-        """When it was updated last."""
         return {"latest_update_step": self.latest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

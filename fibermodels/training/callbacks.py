@@ -62,7 +62,6 @@ class InterruptNote(Callback):
 
     @rank_zero_only
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Prints one line; Lightning ends the run."""
         if isinstance(exception, KeyboardInterrupt):
             print(f"\ninterrupted in epoch {trainer.current_epoch + 1}; resume with --ckpt_path last", file=sys.stderr)
 
@@ -94,7 +93,6 @@ class SampleGrid(Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Draws what the module previewed."""
         previewed = getattr(module, "previewed", None)
         if previewed is None or trainer.sanity_checking:
             return

@@ -47,7 +47,6 @@ class TrainCLI(LightningCLI):
     """`runs/<name>/` for each run, one subject for all who need it, cached latents, averaged weights."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What a run needs beside model, data and trainer."""
         for option in OPTIONS:
             parser.add_argument(f"--{option.name}", type=option.kind, default=option.default, help=option.help)
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
@@ -162,7 +161,6 @@ class TrainCLI(LightningCLI):
                     file.unlink()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Lightning's trainer with our folder, checkpoints and logs."""
         config = self.options
         self.trainer_defaults["callbacks"] = self._callbacks()
         config["ckpt_path"], config["overwrite"] = None, False  # the saved config trains anew, wherever it is told to

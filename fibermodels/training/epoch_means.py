@@ -39,11 +39,7 @@ class EpochMeans:
 
 
 def check_terms(values: dict[str, Tensor], where: str) -> None:
-    """Refuses loss terms that are NaN or infinite.
-
-    Raises:
-        NonFiniteLoss: naming the terms.
-    """
+    """Refuses loss terms that are NaN or infinite."""
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         terms = " and ".join(name for name in bad if name != "loss") or "sum"

@@ -95,7 +95,6 @@ class Training(LightningModule, metaclass=Recorded):
                 shard(self, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the parameters that need gradients, stepped by the schedule."""
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         scaled = str(self.trainer.precision).startswith("16")  # a fused optimizer would undo that after the clipping
         optimizer = torch.optim.AdamW(
@@ -187,7 +186,6 @@ class Training(LightningModule, metaclass=Recorded):
             self.log("val/energy_score", score, batch_size=len(h), sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the predictions of an earlier epoch."""
         self._predictions: list[tuple[Tensor, Tensor]] = []
 
     def on_validation_epoch_end(self) -> None:

@@ -12,11 +12,7 @@ Terms = tuple[dict[str, Tensor], Tensor | None, Tensor | None]
 
 
 def labels_of(batch: dict[str, Tensor], learner: Trainable) -> Tensor:
-    """The labels `y` of a batch.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """The labels `y` of a batch."""
     if "y" not in batch:
         raise ValueError(
             f"a {type(learner).__name__} trains on labels 'y'; the data's batches hold {sorted(batch)} alone"
@@ -36,11 +32,7 @@ def told(learner: Trainable, subject: Subject | None, batch: dict[str, Tensor]) 
 
 
 def own_terms(learner: Trainable, subject: Subject | None, batch: dict[str, Tensor]) -> Terms:
-    """The learner's own loss on a batch.
-
-    Raises:
-        ValueError: images of another shape than the learner takes.
-    """
+    """The learner's own loss on a batch."""
     if "x" in batch and tuple(batch["x"].shape[1:]) != tuple(learner.image_shape):
         given, taken = list(batch["x"].shape[1:]), list(learner.image_shape)
         raise ValueError(f"data: expected images {taken}, which the learner takes, got {given}")
@@ -58,11 +50,7 @@ def means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_inputs(x: Tensor | None, h: Tensor | None, z: Tensor | None, where: str) -> None:
-    """Refuses images, representations and latents that are NaN or infinite.
-
-    Raises:
-        ValueError: naming which of them, and where.
-    """
+    """Refuses images, representations and latents that are NaN or infinite."""
     for name, value in (("images x", x), ("representations h", h), ("latents z", z)):
         if value is not None:
             check_finite(value, f"{name} in {where}")

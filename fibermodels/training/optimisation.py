@@ -23,11 +23,7 @@ def one_cycle(progress: float, warmup: float) -> float:
 
 
 def freeze_others(learner: Trainable, names: list[str]) -> None:
-    """Freezes every parameter whose name begins with none of `names`.
-
-    Raises:
-        ValueError: no trainable parameter's name begins with one of `names`.
-    """
+    """Freezes every parameter whose name begins with none of `names`."""
     trained = {name: p for name, p in learner.named_parameters() if p.requires_grad}
     for start in names:
         if not any(name.startswith(start) for name in trained):

@@ -80,11 +80,9 @@ class Preemption(Callback):
         print(f"taken away at step {trainer.global_step}; resume with --ckpt_path last", file=sys.stderr, flush=True)
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Gives the signals back."""
         self._give_back()
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Gives the signals back."""
         self._give_back()
 
     def _give_back(self) -> None:

@@ -18,11 +18,7 @@ LAYER = "subject's layer"
 
 
 def own_part(checkpoint: Any, what: str) -> dict[str, Any]:
-    """What this project adds to a checkpoint.
-
-    Raises:
-        ValueError: `what` is not a checkpoint of this project, or has another format.
-    """
+    """What this project adds to a checkpoint."""
     own = checkpoint.get("fibermodels") if isinstance(checkpoint, dict) else None
     if not isinstance(own, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{what} is not a checkpoint of fibermodels")

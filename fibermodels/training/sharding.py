@@ -51,7 +51,6 @@ class FullyShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The state of an optimizer that is not sharded, on the first process."""
         state = optimizer.state_dict()
         whole = {
             index: {name: put_together(value) for name, value in values.items()}
@@ -64,7 +63,6 @@ class FullyShardedStrategy(ModelParallelStrategy):
         return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Each process takes its shard of every tensor."""
         options = StateDictOptions(full_state_dict=True, strict=strict)
         model, state = self._whole_model(), checkpoint["state_dict"]
         held = set(state)  # torch adds to the state

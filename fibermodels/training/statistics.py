@@ -38,9 +38,6 @@ def representations(data: Any, subject: Subject, device: torch.device) -> Iterat
         data: with `split("train")`, whose `batches` have images `x` or representations `h`.
         subject: that represents images.
         device: that it is on.
-
-    Raises:
-        ValueError: representations that are not finite, with the batch.
     """
     images = data.split("train")
     images.set_epoch(0)
