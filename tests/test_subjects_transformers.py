@@ -123,7 +123,7 @@ def test_a_folder_brings_weights_and_preprocessing(tmp_path, monkeypatch):
         (DINOV2, {"weights": "file.safetensors"}, "weights: expected null or 'pretrained'"),
         (DINOV2, {"weights": "pretrained"}, "gives random weights alone"),
         (QWEN, {"input_size": 60}, "input_size: expected a multiple of 28, got 60"),
-        (QWEN, {"layer": "blocks.0"}, "a tower of patches is read at"),
+        (QWEN, {"layer": "blocks.0"}, "for a tower of patches"),
         ({"model_type": "bert"}, {}, "a bert has no vision encoder"),
     ],
 )
