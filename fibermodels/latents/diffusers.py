@@ -44,7 +44,9 @@ class AutoencoderKL(MapLatents, FromFiles):
         folder = folder / "vae" if (folder / "vae").is_dir() else folder
         config = read_json("AutoencoderKL", folder / "config.json")
         if config.get("_class_name") != "AutoencoderKL":
-            raise ValueError(f"AutoencoderKL: path: expected its folder, got '{folder}' of {config.get('_class_name')}")
+            raise ValueError(
+                f"AutoencoderKL: path: expected its folder, got '{folder}' of a {config.get('_class_name')}"
+            )
         check_number("AutoencoderKL", "batch", batch, least=1)
         self.network, self.batch = load_part("AutoencoderKL", _class(), folder, low_cpu_mem_usage=False), batch
         settings = self.network.config  # includes defaults that the file omits
