@@ -20,10 +20,10 @@ from fibermodels import distances
 from fibermodels.core import FiberSamples, LatentSpace, Subject
 from fibermodels.diffusion import Midpoint
 from fibermodels.latents import FiberAutoencoder
-from fibermodels.metrics import colour_kl
 from fibermodels.models import FlowMatching
 from fibermodels.nn import MLP
 from fibermodels.noise import seeded
+from fibermodels.suites.colour_metrics import colour_kl
 from fibermodels.training import load
 
 CONFIG = "configs/colour_mnist/fiber_autoencoder.yaml"
