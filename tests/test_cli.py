@@ -146,7 +146,7 @@ def test_evaluate_says_what_is_wrong(arguments, message, tmp_path):
         ("stepz", "3", "Option 'stepz' is not accepted"),
         ("strength", "-1", "Guided: strength: expected a number of at least 0, got -1.0"),
         ("guidance.class_path", "fibermodels.guidance.NTDM", "has no attribute 'NTDM'"),
-        ("prior.init_args.width", "64", "Diffusion: the weights in"),
+        ("prior.init_args.network.init_args.width", "64", "Diffusion: the weights in"),
         ("prior.init_args.weights", "nowhere", "Diffusion: no weights at 'nowhere'"),
         ("prior", "configs/parts/colour_mnist/flow_map.yaml", "FlowMap"),
     ],

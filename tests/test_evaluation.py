@@ -92,7 +92,11 @@ def test_a_single_target_has_no_shuffled_one():
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [((0, 1), "num_targets: expected at least 1"), ((5, 0), "samples_per_target"), ((9999, 1), "has 250 images")],
+    [
+        ((0, 1), "num_targets: expected at least 1"),
+        ((5, 0), "samples_per_target"),
+        ((9999, 1), "at most the 250 images"),
+    ],
 )
 def test_bad_numbers(numbers, message):
     with pytest.raises(ValueError, match=message):

@@ -158,7 +158,7 @@ class TestFiberAutoencoder:
         x, h = pair
         with pytest.raises(ValueError, match="h: expected representations, got None"):
             fiber_autoencoder().loss(x, None)
-        with pytest.raises(ValueError, match=r"tau 0\.12 needs a subject"):
+        with pytest.raises(ValueError, match=r"subject: expected one to train with tau 0\.12"):
             fiber_autoencoder().loss(x, h)
 
 
