@@ -1,9 +1,9 @@
-"""Control strength and guidance scale of a trained ControlNet inverter, chosen on the validation split.
+"""Chooses control strength and guidance scale of a trained ControlNet inverter on the validation split.
 
     python benchmarks/choose_control.py --checkpoint runs/NAME/checkpoints/best.ckpt --out results/NAME-choice
 
-Scores every pair of the grid, skipping what is done, writes `choice.csv` and prints the best pair with the options that
-apply it to the test split. FeatInv chooses both for each subject by the match of the top predictions.
+It scores every pair of the grid, skips finished ones, writes `choice.csv` and prints the best pair with the options
+that apply it to the test split. FeatInv chooses both for each subject by the agreement of the top predictions.
 """
 
 import json
@@ -14,14 +14,14 @@ from jsonargparse import auto_cli
 from runner import call, scored, write_table
 
 LARGER_IS_BETTER = ("cosine", "top1_match", "top5_match", "mean_reciprocal_rank")
-"""Metrics of which the largest value is chosen; of the others it is the smallest."""
+"""Metrics for which the largest value is best; for others it is the smallest."""
 
 
 def best(rows: list[dict[str, float]], metric: str) -> dict[str, float]:
-    """The row that is best by a metric.
+    """The best row by a metric.
 
     Raises:
-        ValueError: the results have no such metric.
+        ValueError: the results do not have this metric.
     """
     if metric not in rows[0]:
         numbers = sorted(name for name, value in rows[0].items() if isinstance(value, (int, float)))
@@ -42,14 +42,14 @@ def main(
     """Samples, scores and chooses.
 
     Args:
-        checkpoint: of the inverter.
-        out: a folder; each pair has one below it.
+        checkpoint: the inverter's checkpoint.
+        out: the folder of the results, with one subfolder for each pair.
         strengths: values of `control_strength`.
         scales: values of `guidance_scale`.
         metric: a name in `metrics.json`.
-        num_targets: validation images.
-        samples_per_target: of each.
-        seed: of the samples.
+        num_targets: number of validation images.
+        samples_per_target: samples of each image's fiber.
+        seed: seed of the samples.
     """
     size = ("--num_targets", num_targets, "--samples_per_target", samples_per_target, "--seed", seed)
     rows = []

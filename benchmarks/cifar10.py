@@ -1,11 +1,10 @@
-"""The rehearsal on real images: inverters of two CIFAR-10 classifiers, trained, sampled and scored.
+"""The rehearsal on real images: it trains, samples and scores inverters of two CIFAR-10 classifiers.
 
     FIBERMODELS_DATA=... python benchmarks/cifar10.py [--only "['*-spatial']"] [--score_too false]
 
 Below the data root it expects `cifar10_images.zip` (folders `train/CLASS` and `test/CLASS`; unpacked once into `data/`)
-and `weights/cifar10_resnet{20,56}.safetensors`. What is trained or scored already is left as it is, so a run that was
-interrupted goes on, and two processes with other patterns share the work (train with `--score_too false` first, for
-honest timings).
+and `weights/cifar10_resnet{20,56}.safetensors`. It skips finished work and resumes interrupted work, and two processes
+can share the work by different patterns. For reliable timings, train with `--score_too false` first.
 """
 
 import os
@@ -24,7 +23,7 @@ WEIGHTS = Path("data/weights/cifar10")
 IMAGES = Path("data/cifar10_images")
 
 EPOCH = 1531
-"""Steps of 32 images."""
+"""Training steps with 32 images."""
 
 CUTS = ("spatial", "pooled", "logits")
 
@@ -87,16 +86,16 @@ TRAININGS = [
     Training(DIFFUSION, "resnet56-spatial", 600, BASE, "encoder", ENCODER),
     *(Training(DIFFUSION, f"resnet56-{c}", 600, f"{DIFFUSION}-resnet20-{c}", "adapted") for c in ("pooled", "logits")),
 ]
-"""What is trained, in this order: everything starts from what stands above it, or from the prior."""
+"""The trainings in their order: each starts from an earlier one or from the prior."""
 
 
 def published(name: str) -> Path:
-    """The exported weights of a run, which other rows read."""
+    """The exported weights of a run, which other rows use."""
     return RUNS / "cifar10" / name / "model.safetensors"
 
 
 def inner(cut: str) -> dict[str, object]:
-    """Changes of `feedback` that put the diffusion model of a cut of ResNet-20 in the place of the flow map."""
+    """Changes of `feedback` that replace the flow map by the diffusion model of a cut of ResNet-20."""
     shape = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}[cut]
     weights = published(f"{DIFFUSION}-resnet20-{cut}")
     own = {"feature_shape": shape, "weights": weights}
@@ -105,7 +104,7 @@ def inner(cut: str) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Sampling:
-    """One model that is not trained here: a baseline, a guided prior, or a trained model with something around it.
+    """One model without training of its own: a baseline, a guided prior, or a wrapper of a trained model.
 
     Args:
         subject: the network and its cut.
@@ -165,7 +164,7 @@ SAMPLINGS = [
 
 
 def unpack() -> None:
-    """Unpacks the images, unless they are there."""
+    """Unpacks the images, if they are missing."""
     if IMAGES.is_dir():
         return
     archive = Path(os.environ.get("FIBERMODELS_DATA", "data")) / "cifar10_images.zip"
@@ -214,7 +213,7 @@ def train_prior() -> None:
 
 
 def judged(name: str) -> list[object]:
-    """The options that name who looks at samples: the subject's own classifier, the other one, and the features."""
+    """The options of the judges: the subject's own classifier, the other classifier, and the features."""
     own, _, _ = name.partition("-")
     other = {"resnet20": "resnet56", "resnet56": "resnet20"}[own]
     classifiers = ("--classifier", PARTS / f"{own}.yaml", f"--judges.{other}", PARTS / f"{other}.yaml")
@@ -225,7 +224,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
     """Trains, samples, scores and compares.
 
     Args:
-        only: patterns of names, to do alone.
+        only: patterns of names; others are skipped.
         score_too: False trains only.
         seed: of the samples.
         precision: of trainings; `32-true` is faster on a CPU without bfloat16.

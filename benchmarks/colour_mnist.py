@@ -1,4 +1,4 @@
-"""The colour-MNIST benchmark: it trains, scores and compares every model, and skips what is done.
+"""The colour-MNIST benchmark: it trains, scores and compares every model, and skips finished work.
 
     python benchmarks/colour_mnist.py [--num_targets 10000] [--only '[flow_map*, diffusion]'] [--score false]
 
@@ -9,7 +9,7 @@ Each family has the same budget:
 2. A training without fiber loss at that rate, `BASE`.
 3. From its weights, for every lambda including 0, a continuation, `CURVE`, which is scored where it ends.
 
-So all points of a curve have seen the same data, optimiser and schedule.
+All points of a curve therefore have the same data, optimiser and schedule.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ SEARCH = ("--trainer.max_epochs", 3, "--model.preview", 5000, "--ema_decay", 0)
 BASE = ("--trainer.max_epochs", 10)
 CURVE = ("--trainer.max_epochs", 3, "--ema_decay", 0.99)
 CURVE_RATE = 0.5
-"""Share of the rate that the search found: a continuation starts from trained weights."""
+"""Learning rate of a continuation, relative to the rate that the search found."""
 
 TEACHER = Path("colour_mnist/flow_matching-base/teacher.safetensors")
 LEARNER = "--model.learner.init_args"
@@ -55,14 +55,14 @@ LEARNER = "--model.learner.init_args"
 
 @dataclass(frozen=True)
 class Point:
-    """One result: a model at a lambda, and what differs from its family's curve.
+    """One result: a model at a lambda, perhaps a variant of its family.
 
     Args:
         family: the config's name.
         weight: lambda.
-        variant: what the name ends with, besides lambda.
-        whole: options of its search's winner, its base and its continuation.
-        last: options of its continuation alone.
+        variant: the ending of the name.
+        whole: options of both trainings.
+        last: options of the continuation only.
     """
 
     family: str
@@ -73,7 +73,7 @@ class Point:
 
     @property
     def series(self) -> str:
-        """`<family>[-<variant>]`: the curve that it belongs to."""
+        """The curve of the result: `<family>[-<variant>]`."""
         return self.family + (f"-{self.variant}" if self.variant else "")
 
     @property
@@ -123,7 +123,7 @@ SUMMARY = (
     "normalizing_flow-vae",
     "normalizing_flow-lambda10-vae",
 )
-"""What the README shows."""
+"""The rows in the README."""
 
 
 def found_rate(family: str) -> float:
@@ -144,7 +144,7 @@ def found_rate(family: str) -> float:
 
 
 def train_point(point: Point) -> Path:
-    """Trains what the point needs, and returns its checkpoint."""
+    """Runs the trainings of a result, and returns its checkpoint."""
     config = CONFIGS / f"{point.family}.yaml"
     if point.whole == DISTILLED:
         train_point(Point("flow_matching"))
@@ -169,9 +169,9 @@ def main(
     Args:
         num_targets: test digits whose fibers are sampled.
         samples_per_target: samples of each fiber.
-        seed: of the samples.
-        only: patterns of results' names (`flow_map*`), to do alone.
-        score_too: False trains only: several families can then train at once, and be timed later, alone.
+        seed: seed of the samples.
+        only: patterns of results' names (`flow_map*`); others are skipped.
+        score_too: False trains only, so that several families can train at once and be timed alone later.
     """
     size = ("--num_targets", num_targets, "--samples_per_target", samples_per_target, "--seed", seed)
     for name, row in UNTRAINED.items():

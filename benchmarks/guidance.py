@@ -1,10 +1,9 @@
-"""Guided and refined models on colour MNIST: it samples and scores every row, and skips what is done.
+"""Guided and refined models on colour MNIST: it samples and scores every row, and skips finished ones.
 
     python benchmarks/guidance.py [--only '[ndtm*]'] [--scale 0.1]
 
-Each row is a config of `configs/colour_mnist` with a few of its keys changed. Rows that need minutes per hundred
-targets are scored on fewer of them, as their `metrics.json` says; `colour_kl_floor` is what exact samples score on as
-many.
+Each row is a config of `configs/colour_mnist` with a few changed keys. Slow rows have fewer targets (see their
+`metrics.json`); `colour_kl_floor` is the score of as many exact samples.
 """
 
 from collections.abc import Mapping
@@ -18,19 +17,19 @@ PARTS = Path("configs/parts/colour_mnist")
 RESULTS = Path("results/colour_mnist")
 
 GAMMAS = {1: 0.2, 2: 0.4, 5: 1.0, 10: 2.0}
-"""The published strengths of NDTM, in units of the config's."""
+"""The published gammas of NDTM, and the strength of the config that gives each."""
 
 NOISE = {"model": PARTS / "decoded_noise.yaml"}
 MODELS = {
     name: {"model": PARTS / f"{name}.yaml"} for name in ("flow_matching", "normalizing_flow", "flow_matching-vae")
 }
-"""What is refined in the place of the config's own model."""
+"""Models that replace the config's own model."""
 
 LATENTS = {"over": "latents", "iterations": 5}
 PIXELS = '{"class_path": "fibermodels.latents.Identity", "init_args": {"image_shape": [3, 28, 28]}}'
 DDIM = '{"class_path": "fibermodels.diffusion.DDIM", "init_args": {"steps": 20}}'
 ON_FLOW = {"prior": PARTS / "flow_matching-vae.yaml", "sampler": DDIM}
-"""What differs from the config's own unknown, latent space, and prior."""
+"""Changes of the unknown, the latent space, and the prior."""
 
 STEPS, INNER = "sampler.init_args.steps", "guidance.init_args"
 ABLATIONS = {
@@ -44,7 +43,7 @@ ABLATIONS = {
     "tau0.01": {f"{INNER}.tau": 0.01},
     "tau1": {f"{INNER}.tau": 1.0},
 }
-"""Of NDTM at gamma 5; the steps with the total control kept."""
+"""Changes of NDTM at gamma 5; other numbers of steps keep the total control."""
 
 
 def feedback(variant: str, steps: int, seed: int = 0, **changes: object) -> Row:
@@ -76,7 +75,7 @@ STUDY = [
     *(feedback(f"steps1-seed{seed}", 1, seed) for seed in (1, 2)),
     feedback("steps6-memory2", 6, memory=2),
 ]
-"""Of condition feedback: its step, its secants, other seeds."""
+"""Condition feedback with other step sizes, with secants, and with other seeds."""
 
 FEEDBACK = [*(feedback(f"steps{steps}", steps) for steps in (1, 2, 3, 6)), *STUDY]
 ABLATED = [
@@ -134,14 +133,14 @@ AMORTISED = (
     "flow_matching-vae",
     "flow_matching-lambda10-vae",
 )
-"""What the figure shows beside them (`benchmarks/colour_mnist.py`)."""
+"""Further rows of the figure, from `benchmarks/colour_mnist.py`."""
 
 
 def main(only: list[str] | None = None, scale: float = 1.0, results: Path = RESULTS) -> None:
     """Samples, scores and compares.
 
     Args:
-        only: patterns of results' names, to do alone.
+        only: patterns of results' names; others are skipped.
         scale: share of each row's targets.
         results: the folder of the results.
     """

@@ -1,10 +1,10 @@
-"""What a sample on the fiber costs: NDTM as published, ours, and correcting a trained model, in one run.
+"""The cost of a sample on the fiber: NDTM as published, our NDTM, and corrections of a trained model, in one run.
 
     python benchmarks/guidance_cost.py [--num_targets 64] [--repetitions 3]
 
-All take the same validation digits in one batch on one device, in turns, and the table has each one's calls of
-the generative network, the fiber RMS it reaches, and by how much the published algorithm takes longer. Written to
-`results/colour_mnist/guidance_cost.{md,csv}`.
+All methods get the same validation digits in one batch on one device, in turns. The table
+`results/colour_mnist/guidance_cost.{md,csv}` lists the calls of the generative network, the fiber RMS, and how many
+times longer the published algorithm takes.
 """
 
 import statistics
@@ -37,7 +37,7 @@ OUT = Path("results/colour_mnist")
 
 
 class Counted:
-    """A denoiser that counts its calls, and those that gradients went back through."""
+    """A denoiser that counts its calls, and its calls with gradients."""
 
     def __init__(self, prior: Prior) -> None:
         self.denoise, self.forward, self.backward = prior.denoiser(), 0, 0
@@ -51,8 +51,8 @@ class Counted:
 def published(
     prior: Prior, subject: DecolorisedEncoder, h: Tensor, steps: int, inner: int, gamma: float, lr: float = 0.02
 ) -> tuple[Tensor, Counted]:
-    """NDTM's algorithm call by call as its public code has it: an even grid in time, ancestral steps, and in every
-    guided step two evaluations before the inner loop (one of them redundant) and one after it."""
+    """NDTM with the same calls as its public code: an even grid in time, ancestral steps, and in every guided step two
+    evaluations before the inner loop (one of them redundant) and one after it."""
     denoise, schedule = Counted(prior), prior.schedule
     z = torch.randn(len(h), *prior.latents.latent_shape, generator=seeded("published"))
     times = torch.linspace(1, 0, steps + 1)
@@ -84,9 +84,9 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
     """Measures, prints and writes.
 
     Args:
-        num_targets: validation digits, one sample each.
-        repetitions: how often all take their turn; the fast ones are timed five times in each.
-        threads: of torch.
+        num_targets: number of validation digits, with one sample each.
+        repetitions: rounds of all methods; fast ones are timed five times in each round.
+        threads: threads of torch.
         out: folder of the table.
     """
     torch.set_num_threads(threads)

@@ -1,10 +1,10 @@
-"""What makes a latent space fit for fibers: variants of `FiberAutoencoder`, each trained for as long.
+"""A study of latent spaces: variants of `FiberAutoencoder`, each trained for the same number of epochs.
 
     python benchmarks/latent_space.py [--epochs 8] [--only '[dim 4]']
 
-Scored on validation digits: images decoded from the own latent (the floor of every density model), from
-another digit's latent (is `z` independent of `h`?), from standard normal noise, and from a small flow
-matching after a short training. Writes `results/latent_space/study.{csv,md}`, one row per variant.
+It scores validation digits: images that are decoded from the digit's latent (the floor of every density model), from
+another digit's latent (is `z` independent of `h`?), from standard normal noise, and from samples of a small
+flow-matching model. It writes `results/latent_space/study.{csv,md}` with one row per variant.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from fibermodels import distances
 from fibermodels.core import FiberSamples, LatentSpace, Subject
 from fibermodels.diffusion import Midpoint
 from fibermodels.latents import FiberAutoencoder
-from fibermodels.metrics import colour_kl
 from fibermodels.models import FlowMatching
 from fibermodels.nn import MLP
 from fibermodels.noise import seeded
+from fibermodels.suites.colour_metrics import colour_kl
 from fibermodels.training import load
 
 CONFIG = "configs/colour_mnist/fiber_autoencoder.yaml"
@@ -44,7 +44,7 @@ FLOW_STEPS, FLOW_BATCH = 2000, 512
 
 
 def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, Any]:
-    """The variant's space, its subject and its data, trained now unless that was done before."""
+    """The variant's latent space, which is trained if necessary, with its subject and its data."""
     name = f"latent_space/{variant.replace(' ', '_')}"
     last = Path("runs") / name / "checkpoints" / "last.ckpt"
     options = [f"{INIT}{key}={value}" for key, value in VARIANTS[variant].items()]
@@ -90,7 +90,7 @@ def fidelity_and_consistency(
 
 
 def explained(z: Tensor, h: Tensor) -> float:
-    """Share of the latents' variance that a linear map of `h` explains: 0 where they are independent."""
+    """Share of the latents' variance that a linear map of `h` explains; 0 if they are independent."""
     design = torch.cat((h, torch.ones(len(h), 1)), 1)
     half = len(h) // 2
     solution = torch.linalg.lstsq(design[:half], z[:half]).solution
@@ -135,11 +135,11 @@ def study(variant: str, epochs: int) -> dict[str, object]:
 
 
 def main(epochs: int = 8, only: list[str] | None = None) -> None:
-    """Trains and scores the variants; those that are in the table stay.
+    """Trains and scores the variants that are not in the table yet.
 
     Args:
-        epochs: of each variant's training.
-        only: names of variants.
+        epochs: epochs of each variant's training.
+        only: names of variants; others are skipped.
     """
     rows: list[dict[str, object]] = [*read_table(RESULTS / "study.csv")]
     for variant in only or VARIANTS:

@@ -1,6 +1,6 @@
-"""What `benchmarks/speed.py` compares us with, each built as its own documentation builds it.
+"""Other libraries' models for `benchmarks/speed.py`, built as in their documentation.
 
-A peer that is not installed is an `ImportError`; `make benchmark` installs them all.
+A missing library raises an `ImportError`; `make benchmark` installs all of them.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Flow:
-    """A conditional flow of someone else's."""
+    """A conditional flow of another library."""
 
     module: nn.Module
     log_prob: Callable[[Tensor, Tensor], Tensor]
@@ -21,7 +21,7 @@ class Flow:
 
 
 def subnet(inputs: int, width: int, outputs: int) -> nn.Module:
-    """The coupling network that all of them use."""
+    """The coupling network of all flows."""
     return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, outputs))
 
 
@@ -50,8 +50,8 @@ def zuko(dim: int, context: int, width: int, blocks: int) -> Flow:
 
 
 def normflows(dim: int, context: int, width: int, blocks: int) -> Flow:
-    """normflows' affine coupling, scale and offset, permutation. Its coupling knows no context: the
-    network gets it from where the caller puts it."""
+    """normflows' affine coupling, scale and offset, permutation. Its coupling has no context argument, so the caller
+    gives the context to the network."""
     import normflows as nf
 
     class Conditional(nn.Module):
@@ -102,8 +102,8 @@ def torchcfm(dim: int, context: int, parameters: int) -> tuple[nn.Module, Callab
 
 
 def two_passes(encode: Callable, decode: Callable, z: Tensor, h: Tensor, beta: float = 100.0) -> Tensor:
-    """A free-form flow's loss with reverse mode alone: `J_g v` is the derivative of a derivative, in a
-    pass through the decoder of its own, beside the one that reconstructs."""
+    """A free-form flow's loss with reverse mode only: `J_g v` is the derivative of a derivative, and takes a pass
+    through the decoder in addition to that of the reconstruction."""
     z = z.detach().requires_grad_()
     code = encode(z, h)
     probe = torch.randn_like(code)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: they run the project's scripts, skip what is done, and write tables."""
+"""Common functions of the benchmarks: they run the project's scripts, skip finished work, and write tables."""
 
 import csv
 import os
@@ -28,17 +28,17 @@ def call(*arguments: object) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """One result: a config with some of its keys changed.
+    """One result: a config with some changed keys.
 
     Args:
-        name: of the result's folder.
-        config: the config's name; empty where the result is of a trained run.
-        series: the curve that the result belongs to; empty makes it a curve of its own.
-        knobs: what sets the result apart from others of its curve, by name.
+        name: name of the result's folder.
+        config: the config's name; empty for a trained run.
+        series: the curve of the result; empty for a result without a curve.
+        knobs: settings that distinguish the result from others of its curve, by name.
         changes: keys of the model's arguments, such as `sampler.init_args.steps`, and their values.
-        targets: test images whose fibers are sampled.
-        samples: of each target.
-        seed: of the samples.
+        targets: number of test images whose fibers are sampled.
+        samples: samples per target.
+        seed: seed of the samples.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Row:
     seed: int = 0
 
     def options(self, scale: float = 1.0) -> list[object]:
-        """The options of `evaluate.py` that say what the result is, with a share of the targets."""
+        """The options of `evaluate.py` for this result, with a share of the targets."""
         size = ["--num_targets", max(2, int(scale * self.targets)), "--samples_per_target", self.samples]
         curve = ["--series", self.series] if self.series else []
         knobs = [part for key, value in self.knobs.items() for part in (f"--knobs.{key}", value)]
@@ -59,12 +59,12 @@ class Row:
 
 
 def wanted(name: str, only: Sequence[str] | None) -> bool:
-    """Whether a name fits one of the patterns (`flow_map*`); no patterns fit all."""
+    """Whether a name matches one of the patterns (`flow_map*`); without patterns, every name does."""
     return not only or any(fnmatch(name, pattern) for pattern in only)
 
 
 def scored(folder: Path) -> bool:
-    """Whether a result is there."""
+    """Whether a result exists."""
     return (folder / "metrics.json").exists()
 
 
@@ -81,7 +81,7 @@ def score_run(row: Row, checkpoint: Path, results: Path, *options: object) -> No
 
 
 def train(config: Path, name: str, *options: object) -> Path:
-    """Trains one model, or resumes it, or finds it done; returns its last checkpoint."""
+    """Trains one model, unless it is finished, and returns its last checkpoint."""
     folder = RUNS / name
     last = folder / "checkpoints" / "last.ckpt"
     if not (folder / "done").exists():
@@ -92,19 +92,19 @@ def train(config: Path, name: str, *options: object) -> Path:
 
 
 def publish(checkpoint: Path, out: Path, *options: object) -> None:
-    """Exports the weights of a checkpoint, unless that was done."""
+    """Exports the weights of a checkpoint, if the file is missing."""
     if not out.with_suffix(".safetensors").exists():
         call("export.py", "--checkpoint", checkpoint, "--out", out, *options)
 
 
 def compare(folders: Iterable[Path], out: Path, *options: object) -> None:
-    """Writes the table and the figure of those results that are there."""
+    """Writes the table and the figure of all results that exist."""
     if done := [folder for folder in folders if scored(folder)]:
         call("evaluate.py", "--compare", *done, "--out", out, "--overwrite", "true", *options)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none where there is no file."""
+    """The rows of a CSV file; empty if the file does not exist."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

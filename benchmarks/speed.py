@@ -1,9 +1,9 @@
-"""Speed, side by side in one run: two ways alternate, and the ratio of their times is what counts.
+"""Speed comparisons in one run: two implementations alternate, and the result is the ratio of their times.
 
     python benchmarks/speed.py [--batches [512,256]] [--repetitions 15] [--threads 1]
 
-Sizes are those of the colour-MNIST configurations, peers have as many parameters as ours; weights are
-random, for speed does not depend on them. A peer steps with Adam, as its documentation does.
+Sizes are those of the colour-MNIST configurations, and other libraries' models have as many parameters as ours. Weights
+are random, because speed does not depend on them. Other libraries use Adam, as in their documentation.
 """
 
 import statistics
@@ -30,12 +30,12 @@ Call = Callable[[], object]
 
 @dataclass
 class Pair:
-    """Two ways to do the same work. `other` takes `median(other / ours)` times as long."""
+    """Two implementations of the same work; `other` takes `median(other / ours)` times as long."""
 
     name: str
     ours: Call
     other: Call | str
-    """Or why there is none."""
+    """The reason why `other` is missing."""
     parameters: tuple[int, ...] = ()
 
 
@@ -69,17 +69,17 @@ def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Call:
 
 
 def our_step(module: nn.Module, loss: Callable[[], Tensor]) -> Call:
-    """As `fibermodels.training` steps: AdamW in one kernel."""
+    """The optimizer of `fibermodels.training`: fused AdamW."""
     return step(torch.optim.AdamW(trained(module), lr=1e-6, fused=True), loss)
 
 
 def plain_step(module: nn.Module, loss: Callable[[], Tensor]) -> Call:
-    """As one writes it: PyTorch's defaults."""
+    """Adam with PyTorch's defaults."""
     return step(torch.optim.Adam(trained(module), lr=1e-6), loss)
 
 
 def coupling_flows(inputs: Inputs) -> Iterator[Pair]:
-    """Our coupling flow beside others' of the same size: a training step, and sampling."""
+    """Our coupling flow compared with others of the same size: a training step, and sampling."""
     z, h = inputs.z, inputs.h
     model = NormalizingFlow(inputs.latents, [CONTEXT], AffineCouplings(WIDTH, BLOCKS))
 
@@ -100,12 +100,12 @@ def coupling_flows(inputs: Inputs) -> Iterator[Pair]:
 
 
 def flow_matching_of(inputs: Inputs, steps: int) -> FlowMatching:
-    """Of the published size."""
+    """A flow-matching model of the published size."""
     return FlowMatching(inputs.latents, [CONTEXT], MLP(), Midpoint(steps))
 
 
 def flow_matching(inputs: Inputs) -> Iterator[Pair]:
-    """Flow matching on cached latents beside torchcfm's loop on them, and beside a loop on images."""
+    """Flow matching on cached latents compared with torchcfm's loop on them, and with a loop on images."""
     model, z, h = flow_matching_of(inputs, 4), inputs.z, inputs.h
     size = count_parameters(model.network)
     ours = our_step(model, lambda: model.latent_loss(z, h)["velocity"].mean())
@@ -130,7 +130,7 @@ def flow_matching(inputs: Inputs) -> Iterator[Pair]:
 
 
 def free_form_flow(inputs: Inputs) -> Iterator[Pair]:
-    """The surrogate of the volume change beside reverse mode alone, on the same networks."""
+    """The surrogate of the volume change compared with reverse mode only, on the same networks."""
     model, z, h = FreeFormFlow(inputs.latents, [CONTEXT]), inputs.z, inputs.h
     ours = our_step(model, lambda: torch.stack([term.mean() for term in model.latent_loss(z, h).values()]).sum())
     naive = plain_step(model, lambda: peers.two_passes(model.encode, model.transport, z, h))
@@ -139,7 +139,7 @@ def free_form_flow(inputs: Inputs) -> Iterator[Pair]:
 
 
 def sampling(inputs: Inputs) -> Iterator[Pair]:
-    """Families beside each other, and many samples of few targets, at once and one by one."""
+    """Sampling of several families, and of many samples of few targets at once and one by one."""
     h, few = inputs.h, inputs.h[:8]
     model, many = flow_matching_of(inputs, 4), flow_matching_of(inputs, 100)
     flow = NormalizingFlow(inputs.latents, [CONTEXT])
@@ -155,7 +155,7 @@ def sampling(inputs: Inputs) -> Iterator[Pair]:
 
 
 def fiber_loss(inputs: Inputs) -> Iterator[Pair]:
-    """What the fiber loss costs."""
+    """The cost of the fiber loss."""
     model, z, h = flow_matching_of(inputs, 4), inputs.z, inputs.h
 
     def with_fiber(rows: int | None) -> Call:
@@ -177,10 +177,10 @@ def main(batches: tuple[int, ...] = (512, 256), repetitions: int = 15, threads: 
 
     Args:
         batches: batch sizes.
-        repetitions: alternations of each pair, after one that does not count.
-        threads: of PyTorch. With one, the processor's time is what counts, not the clock's: other
-            programs on the machine disturb it less.
-        only: run the pairs whose names contain this.
+        repetitions: alternations of each pair, after one without timing.
+        threads: threads of PyTorch. With one thread, CPU time is measured instead of wall time, because other programs
+            on the machine disturb it less.
+        only: run only pairs whose names contain this.
     """
     torch.set_num_threads(threads)
     clock = time.process_time if threads == 1 else time.perf_counter

@@ -1,13 +1,13 @@
-"""A data root of stand-ins: what the configs for real systems name, tiny and random, in the real layouts.
+"""Writes a data root with tiny random stand-ins for the files of the large configs, in the real layouts.
 
     python benchmarks/stand_ins.py --out DIR
     FIBERMODELS_DATA=DIR python train.py --config configs/imagenet/controlnet_resnet50.yaml --trainer.fast_dev_run true
 
-shows that a config runs end to end, offline; the scores of such a run mean nothing. Real files in the same places are
-all that the same commands need to run in earnest. Written are:
+shows that a config runs end to end and offline; the scores of such a run mean nothing. With real files in the same
+places, the same commands run the real systems. It writes:
 
-- `weights/minisd-diffusers`, `weights/chexpert-diffusers`: text-conditional latent diffusion pipelines as diffusers
-  saves them, of the real ones' kinds of parts, image and latent sizes, some channels wide;
+- `weights/minisd-diffusers`, `weights/chexpert-diffusers`: text-conditional latent diffusion pipelines of diffusers
+  with the real parts and sizes of images and latents, but only a few channels;
 - `weights/NAME.safetensors` for the networks in `SUBJECTS`: random weights of the real architecture, in 16 bits;
 - `imagenet`, `CheXpert-v1.0-small`, `cue_conflict`, `data/cifar10_images`: a few images of noise in each data set's
   layout; `weights/cifar10_resnet{20,56}.safetensors`: random weights of `examples/cifar_resnet.py`.
@@ -25,7 +25,7 @@ from torchvision.io import write_jpeg, write_png
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))
 
-from examples.cifar_resnet import CifarResNet  # noqa: E402 (a script finds its neighbours' folder itself)
+from examples.cifar_resnet import CifarResNet  # noqa: E402 (the path is set above)
 
 SUBJECTS = {
     "resnet50.tv_in1k": 1000,
@@ -33,10 +33,10 @@ SUBJECTS = {
     "swinv2_base_window12to24_192to384.ms_in22k_ft_in1k": 1000,
     "convnext_tiny.chexpert": 0,
 }
-"""Files in `weights`, whose names begin with timm's architecture, and their number of classes; 0 has no classifier."""
+"""Files in `weights`, named by timm's architecture, and their number of classes; 0 has no classifier."""
 
 PIPELINES = {"minisd-diffusers": 32, "chexpert-diffusers": 32}
-"""Pipelines in `weights`, and the sides of their latents; an image is eight times as large."""
+"""Pipelines in `weights`, and the side of their latents; that of an image is eight times as long."""
 
 OBSERVATIONS = (
     "No Finding",
@@ -89,7 +89,7 @@ def write_pipeline(folder: Path, side: int) -> None:
 
 
 def write_text_encoder(folder: Path) -> None:
-    """A tokenizer that spells, and a CLIP text encoder of one layer."""
+    """A character tokenizer and a CLIP text encoder with one layer."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     letters = [chr(code) for code in range(33, 127)]
@@ -102,7 +102,7 @@ def write_text_encoder(folder: Path) -> None:
 
 
 def write_weights(file: Path, classes: int) -> None:
-    """Random weights of timm's architecture of that name."""
+    """Random weights of the architecture of timm with that name."""
     import timm
 
     torch.manual_seed(0)
@@ -112,7 +112,7 @@ def write_weights(file: Path, classes: int) -> None:
 
 
 def write_image(path: Path, colours: int = 3, size: int = 32) -> None:
-    """An image of noise, as the ending of its name says; another one for another name."""
+    """Writes an image of noise in the format of its name's ending; the noise depends on the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = torch.Generator().manual_seed(sum(map(ord, str(path.name))))
     pixels = torch.randint(256, (colours, size, size), generator=noise, dtype=torch.uint8)
@@ -164,11 +164,11 @@ def write_cifar10(root: Path) -> None:
 
 
 def write(out: Path, subjects: dict[str, int] = SUBJECTS) -> Path:
-    """All of it.
+    """Writes all stand-ins.
 
     Args:
-        out: the folder; what is there already stays.
-        subjects: of `SUBJECTS`; together they take a minute and half a gigabyte.
+        out: the folder; existing files stay.
+        subjects: names in `SUBJECTS`; all together take a minute and half a gigabyte.
     """
     (out / "weights").mkdir(parents=True, exist_ok=True)
     for name, side in PIPELINES.items():
@@ -179,7 +179,7 @@ def write(out: Path, subjects: dict[str, int] = SUBJECTS) -> Path:
         if not file.is_file():
             write_weights(file, classes)
     if not (out / "imagenet").is_dir():
-        write_imagenet(out / "imagenet", classes=2, images=50)  # a hundredth of which is one for validation
+        write_imagenet(out / "imagenet", classes=2, images=50)  # one hundredth of them is one validation image
         write_chexpert(out / "CheXpert-v1.0-small", patients=10)
         write_cue_conflict(out / "cue_conflict")
         write_cifar10(out)

@@ -1,4 +1,4 @@
-"""Puts generated tables into README and docs: between `<!-- table: FILE -->` and `<!-- end of table -->`.
+"""Inserts generated tables into README and docs, between `<!-- table: FILE -->` and `<!-- end of table -->`.
 
 python benchmarks/tables.py [--check true]
 """
@@ -24,7 +24,7 @@ def main(check: bool = False) -> None:
     """Fills the tables of README.md and docs/*.md.
 
     Args:
-        check: change nothing; fail where a table is not what its file says.
+        check: change nothing; fail if a table differs from its file.
     """
     stale = []
     for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:

@@ -1,8 +1,7 @@
-"""Every object knows how it was built, so that a checkpoint can build it again.
+"""Objects record how they were built, so that a checkpoint can build them again without pickle.
 
-An object whose class has the metaclass `Recorded` remembers its constructor's arguments.
-`describe` turns them into plain types (`class_path`, `init_args`: the same two keys as in a YAML
-config), `build` goes the other way. Nothing is pickled: a description is text.
+An object whose class has the metaclass `Recorded` stores its constructor's arguments. `describe` turns them into plain
+types with the keys `class_path` and `init_args`, as in a YAML config, and `build` does the reverse.
 """
 
 import difflib
@@ -19,25 +18,25 @@ from typing import Any
 from fibermodels.former import modern
 
 ALLOWED_IMPORTS = ("fibermodels", "torch.nn", "torch.optim", "lightning.pytorch")
-"""Import paths that a config or a checkpoint may name; everything else is refused unseen."""
+"""Import paths that a config or a checkpoint may name; others are refused without an import."""
 
 
 def allowed_imports() -> tuple[str, ...]:
-    """`ALLOWED_IMPORTS` and what the user adds in `$FIBERMODELS_IMPORTS` (comma separated)."""
+    """`ALLOWED_IMPORTS` and the packages in `$FIBERMODELS_IMPORTS` (comma separated)."""
     extra = os.environ.get("FIBERMODELS_IMPORTS", "")
     return ALLOWED_IMPORTS + tuple(part.strip() for part in extra.split(",") if part.strip())
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """`root`, else `$FIBERMODELS_DATA`, else `data`."""
+    """`root` if it is given, else `$FIBERMODELS_DATA`, else `data`."""
     return Path(root or os.environ.get("FIBERMODELS_DATA", "data"))
 
 
 def locate(path: str | Path) -> Path:
-    """`path` from here, or else from the data root: a config then needs no machine's folders.
+    """Looks for `path` in the working directory, then below the data root, so configs need no absolute paths.
 
     Raises:
-        FileNotFoundError: neither is there; names both.
+        FileNotFoundError: neither exists; the message names both.
     """
     here, below = Path(path), data_root() / path
     for found in (here, below):
@@ -47,29 +46,29 @@ def locate(path: str | Path) -> Path:
 
 
 def reason(report: str) -> str:
-    """What is wrong, of jsonargparse's report: without the alternatives that it tried and the values it was given."""
+    """The cause in an error message of jsonargparse, without the alternatives that it tried."""
     _, _, tried = report.rpartition("Errors:\n")
     lines = takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines())
     return "\n".join(lines).strip().removeprefix("- ")
 
 
 class Recorded(ABCMeta):
-    """Metaclass: an instance keeps its constructor's arguments, by name, in `arguments`."""
+    """Metaclass that stores the constructor's arguments, by name, in `arguments` of each instance."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         instance = super().__call__(*args, **kwargs)
         bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)  # type: ignore[misc]
         bound.apply_defaults()
         _, *named = bound.arguments.items()
-        instance.__dict__["arguments"] = dict(named)  # past nn.Module, which would register modules
+        instance.__dict__["arguments"] = dict(named)  # nn.Module would register modules
         return instance
 
 
 def lazy(package: str, homes: Mapping[str, str], name: str) -> Any:
-    """What a package's `__getattr__` returns for a name that one of its files defines; the file is imported now.
+    """Imports the file of a package that defines a name, for the package's `__getattr__`.
 
     Raises:
-        AttributeError: none of them defines it.
+        AttributeError: no file defines it.
     """
     if name not in homes:
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
@@ -77,9 +76,9 @@ def lazy(package: str, homes: Mapping[str, str], name: str) -> Any:
 
 
 def public_path(cls: type) -> str:
-    """Where users import a class from: the shortest package above its module that has it under its name.
+    """The shortest import path of a class: the topmost package that exports it under its name.
 
-    A file of ours can then be moved or split, and what was published before still loads.
+    Published files record this path, so they still load after a module is moved or split.
     """
     parts = cls.__module__.split(".")
     packages = [".".join(parts[:end]) for end in range(1, len(parts))]
@@ -88,10 +87,10 @@ def public_path(cls: type) -> str:
 
 
 def describe(value: Any) -> Any:
-    """`value` in plain types: numbers, text, lists, dicts; a recorded object as a nested dict.
+    """`value` in plain types: numbers, text, lists, dicts; a recorded object becomes a nested dict.
 
     Raises:
-        TypeError: a value that can neither be written down nor built again.
+        TypeError: the value cannot be expressed in plain types.
     """
     if isinstance(type(value), Recorded):
         return {
@@ -110,7 +109,7 @@ def describe(value: Any) -> Any:
 
 
 def current(description: Any) -> Any:
-    """A description of this version or an earlier one in today's terms, with the public path of every class."""
+    """A description from any version in today's names, with the public path of every class."""
     description = modern(description)
     if isinstance(description, list):
         return [current(item) for item in description]
@@ -131,11 +130,11 @@ def change(description: Any, name: str, value: Any) -> None:
 
     Args:
         description: the result of `describe`; it is changed in place.
-        name: of the argument, with dots for an argument of an argument: `sampler.steps`.
+        name: the argument, with dots for an argument of an argument: `sampler.steps`.
         value: in plain types.
 
     Raises:
-        ValueError: the object, or the one below it, has no such argument; names close ones.
+        ValueError: there is no such argument; the message names similar ones.
     """
     first, _, rest = name.removeprefix("init_args.").partition(".")
     arguments = description["init_args"] if isinstance(description, dict) and "init_args" in description else {}
@@ -155,10 +154,10 @@ def build(description: Any, *, weights: bool = True) -> Any:
 
     Args:
         description: the result of `describe`.
-        weights: False leaves out every `weights` file, for a caller who loads a state of its own.
+        weights: False sets every `weights` to None, for callers that load a state themselves.
 
     Raises:
-        ValueError: a class outside the allowed import paths, an unknown class, wrong arguments.
+        ValueError: the class is unknown or outside the allowed import paths, or the arguments are wrong.
     """
     description = modern(description)
     if isinstance(description, list):
@@ -179,10 +178,10 @@ def build(description: Any, *, weights: bool = True) -> Any:
 
 
 def import_class(path: str, accepts: Callable[[Any], bool], what: str) -> Any:
-    """The class at a path, if the path is allowed and the class acceptable; nothing else is imported.
+    """Imports the class at a path, if the path is allowed and `accepts` returns true.
 
     Raises:
-        ValueError: outside the allowed import paths, nothing there, or not `what`; names close ones.
+        ValueError: the path is not allowed, or no class `what` is there; the message names similar ones.
     """
     if not any(path == root or path.startswith(root + ".") for root in allowed_imports()):
         raise ValueError(

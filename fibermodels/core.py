@@ -1,10 +1,10 @@
 """The nouns of the project, as contracts.
 
-A frozen `Subject` maps images to representations, `h = phi(x)`. The inputs with one representation
-are its fiber. A `FiberModel` samples from it, `x_hat ~ p(x | phi(x) = h)`; `FiberSamples` holds what
-it drew, and a metric is a function of that.
+A frozen `Subject` maps images to representations, `h = phi(x)`. The images with the same representation form its
+fiber. A `FiberModel` samples from it, `x_hat ~ p(x | phi(x) = h)`; `FiberSamples` holds these samples, and metrics are
+functions of `FiberSamples`.
 
-Shapes and ranges, at every border: images are float in [0, 1], `(B, C, H, W)`; samples lead,
+All contracts use these shapes and ranges: images are float in [0, 1], `(B, C, H, W)`; `n` samples per target are
 `(n, B, C, H, W)`; time 0 is data and time 1 is noise.
 """
 
@@ -33,36 +33,36 @@ class Subject(Component, ABC):
         """Representations `(B, *feature_shape)`, differentiable in `images`."""
 
     def freeze(self) -> Self:
-        """Evaluation mode and no gradients for the weights; every constructor ends with it."""
+        """Sets evaluation mode and stops gradients of the weights; every constructor ends with this call."""
         self.requires_grad_(False)
         return self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """A subject is always in evaluation mode: a trainer that toggles it changes nothing."""
+        """A subject always stays in evaluation mode."""
         return super().train(False)
 
 
 class LatentSpace(Component, ABC):
     """A space in which densities are learned: an encoder `q(z | x, h)`, and a decoder `x = D(z, h)`.
 
-    The encoder is Gaussian in coordinates of its own, in which `moments` speaks; `posterior_sample` leads from them to
-    those of `z`, in which everything else does. A space that knows nothing of the subject ignores `h`; one that
-    needs it raises a ValueError for None.
+    The encoder is Gaussian in its own coordinates: `moments` returns mean and deviation there, and `posterior_sample`
+    maps them to `z`, which all other methods use. A space that does not use the subject ignores `h`; any other space
+    raises a ValueError if `h` is None.
     """
 
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, ...]
     trivial: bool = False
-    """Whether encoding costs nothing, so that there is nothing to gain from keeping latents."""
+    """Whether encoding costs nothing, so that latents are not cached."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the latents as a network sees them: `(C, H, W)` where they are maps, else `latent_shape`."""
+        """The shape of latents for networks: `(C, H, W)` if they are maps, else `latent_shape`."""
         return self.latent_shape
 
     @abstractmethod
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the encoder, in its coordinates, each `(B, *latent_shape)`."""
+        """Mean and standard deviation of the encoder, in its own coordinates, each `(B, *latent_shape)`."""
 
     def posterior_sample(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         """Samples of `q(z | x, h)` from its moments and standard normal noise."""
@@ -73,13 +73,13 @@ class LatentSpace(Component, ABC):
         """Images `(B, *image_shape)` in [0, 1], differentiable in both arguments."""
 
     def encode(self, x: Tensor, h: Tensor | None) -> Tensor:
-        """The middle of `q(z | x, h)`: its sample at noise 0."""
+        """The sample of `q(z | x, h)` at noise 0."""
         mean, std = self.moments(x, h)
         return self.posterior_sample(mean, std, torch.zeros_like(std))
 
 
 class MapLatents(LatentSpace, ABC):
-    """A latent space whose flat latents `(B, D)` are maps `(C, H, W)`, row by row: what a UNet works on."""
+    """A latent space whose flat latents `(B, D)` can be reshaped to maps `(C, H, W)`, as a UNet needs them."""
 
     map_shape: tuple[int, int, int]
     """`(C, H, W)`, with `D = C H W`."""
@@ -90,10 +90,10 @@ class MapLatents(LatentSpace, ABC):
 
 
 class FiberModel(Component, ABC):
-    """Anything that samples images which the subject maps to a given representation."""
+    """A model that samples images with a given representation."""
 
     network_calls: int
-    """Evaluations of the generative network for one sample (its decoder and the subject excluded)."""
+    """Evaluations of the generative network for one sample, without the decoder and the subject."""
 
     @final
     @torch.no_grad()
@@ -107,39 +107,37 @@ class FiberModel(Component, ABC):
             n: samples per target.
             generator: a CPU generator. It gives one seed to each target, in order, so a target's
                 samples do not depend on how the targets are batched.
-            x: the queries `(B, C, H, W)` that the targets are the representations of, for a model that needs them
-                (an augmentation, the oracle of a known law); the others ignore them.
+            x: the images `(B, C, H, W)` whose representations are the targets, for models that need them (such as an
+                augmentation or the oracle); other models ignore them.
 
         Returns:
             Images `(n, B, C, H, W)` in [0, 1], without gradients.
 
         Raises:
-            ValueError: fewer than one sample asked for; targets that are not finite; no queries, of a model that
-                needs them.
+            ValueError: `n` is below 1; targets are not finite; the model needs the queries `x` and got none.
         """
         if n < 1:
-            raise ValueError(f"n: expected at least 1 sample per target, got {n}")
+            raise ValueError(f"{type(self).__name__}: n: expected at least 1 sample per target, got {n}")
         check_finite(h, "h")
         return self._sample(h, n, generator, x)
 
     @abstractmethod
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
-        """What `sample` returns; called without gradients."""
+        """Returns the samples; `sample` calls it without gradients."""
 
     def queries(self, x: Tensor | None) -> Tensor:
-        """The queries, of a model that needs them.
+        """Returns the queries; models that need them call it.
 
         Raises:
-            ValueError: there are none.
+            ValueError: `x` is None.
         """
         if x is None:
-            raise ValueError(f"{type(self).__name__}: expected the query images x beside their representations h")
+            raise ValueError(f"{type(self).__name__}: x: expected the query images of the representations h, got None")
         return x
 
 
 class Pushforward(FiberModel, ABC):
-    """A FiberModel that turns standard normal noise and a condition into an image, without other
-    randomness. Whatever holds the noise and changes the condition is written against `push`."""
+    """A FiberModel that maps standard normal noise and a condition to an image, without other randomness."""
 
     noise_shape: tuple[int, ...]
 
@@ -153,19 +151,19 @@ class Pushforward(FiberModel, ABC):
 
 
 class Reports(ABC):
-    """A model that decides something while it samples, and says what."""
+    """A model that reports numbers on its sampling, such as the strengths that it chose."""
 
     @abstractmethod
     def report(self) -> dict[str, float]:
-        """Figures on the last call of `sample`, by name; averaged over targets they join the metrics of a result."""
+        """Numbers on the last call of `sample`, by name; a result's metrics contain their means over targets."""
 
 
 @dataclass(frozen=True)
 class FiberSamples:
-    """What a FiberModel drew: all that a metric may look at.
+    """Targets and samples with their representations: the input of every metric.
 
     Raises:
-        ValueError: on construction, when the four shapes do not belong together.
+        ValueError: on construction, if the four shapes do not fit.
     """
 
     x: Tensor
@@ -200,26 +198,26 @@ class Images(ABC):
 
     @abstractmethod
     def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
-        """All images in order, in batches `{"x": (B, C, H, W)}` of `size`, with labels `"y"` where there are any."""
+        """All images in order, in batches `{"x": (B, C, H, W)}` of `size`, with labels `"y"` if there are any."""
 
     @abstractmethod
     def labels(self) -> Tensor | None:
-        """The labels of all images, `(N,)` or `(N, K)`; None where there are none."""
+        """The labels of all images, `(N,)` or `(N, K)`; None if there are none."""
 
     @abstractmethod
     def set_epoch(self, epoch: int) -> None:
-        """Draws what is random in an epoch (colours, flips) from the seed and the epoch's number alone."""
+        """Draws the random choices of an epoch (colours, flips) from the seed and the number of the epoch only."""
 
 
 class Data(ABC):
-    """A data set: its splits, and what training needs to know of it."""
+    """A data set with its splits."""
 
     name: str
-    """Of the data set, in results."""
+    """The name of the data set in results."""
     batch_size: int
     """Images per batch and process."""
     seed: int
-    """Of the order of training images, and of what is random in them."""
+    """The seed of the order of training images, and of random choices such as colours and flips."""
 
     @abstractmethod
     def split(self, split: Literal["train", "val", "test"]) -> Images:
@@ -227,7 +225,7 @@ class Data(ABC):
 
 
 class HasLaw(ABC):
-    """Data whose fibers are known exactly."""
+    """Data with exactly known fibers."""
 
     @abstractmethod
     def members(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -236,32 +234,32 @@ class HasLaw(ABC):
 
     @abstractmethod
     def factors(self, images: Tensor) -> Tensor:
-        """What varies along a fiber, read back from images `(..., C, H, W)`: `(..., K)`."""
+        """The factors that vary along a fiber, estimated from images `(..., C, H, W)`: `(..., K)`."""
 
     @abstractmethod
     def law_scores(self, samples: FiberSamples, exact: FiberSamples) -> dict[str, float]:
-        """Metrics of consistency with the law, by name; a metric `m` has its floor beside it as `m_floor`.
+        """Metrics of consistency with the law, by name; the floor of a metric `m` is called `m_floor`.
 
         Args:
-            samples: what is scored.
-            exact: as many exact samples of the same targets, which set the floors.
+            samples: the samples to score.
+            exact: as many exact samples of the same targets, for the floors.
         """
 
 
 class HasCategories(ABC):
-    """Data whose labels are categories of several classes each."""
+    """Data with labels that are categories of several classes each."""
 
     @abstractmethod
     def categories(self) -> list[list[int]]:
-        """The classes that make up each category, in the order of the labels."""
+        """The classes of each category, in the order of the labels."""
 
 
 class Remembers(ABC):
-    """A model that answers from images whose representations it remembers."""
+    """A model that returns images from a stored set, selected by their representations."""
 
     @abstractmethod
     def remember(self, images: Images | Tensor, representations: Tensor) -> Self:
-        """Keeps the representations `(N, *feature_shape)` of N images, and the way to fetch these."""
+        """Stores N images, or access to them, with their representations `(N, *feature_shape)`."""
 
 
 class HasLogProb(ABC):
@@ -273,9 +271,9 @@ class HasLogProb(ABC):
 
 
 class Metric(Protocol):
-    """A pure function of what was drawn."""
+    """A pure function of `FiberSamples`."""
 
     __name__: str
 
     def __call__(self, samples: FiberSamples, /) -> float:
-        """One number; NaN where the metric does not apply to these samples."""
+        """One number; NaN if the metric does not apply to these samples."""

@@ -1,7 +1,7 @@
-"""Distances between representations: one definition for training, guidance and metrics.
+"""Distances between representations, for training, guidance and metrics.
 
-Each takes two tensors `(*batch, *feature_shape)` and the number of leading batch dimensions and
-returns one number per batch element, `(*batch,)`.
+Each takes two tensors `(*batch, *feature_shape)` and the number of leading batch dimensions, and returns one number per
+batch element, `(*batch,)`.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ DistanceName = Literal["rms", "squared", "cosine", "l2", "l1", "soft_cross_entro
 def rms(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
     """Root mean square over the D dimensions, `||h_hat - h||_2 / sqrt(D)`.
 
-    Its gradient at `h_hat = h` is 0, not NaN.
+    Its gradient at `h_hat = h` is 0.
 
     Reference: the fiber loss of arXiv 2603.21782, eq. 3, as its public code computes it.
     """
@@ -48,7 +48,7 @@ def l1(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
 def soft_cross_entropy(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
     """Cross-entropy in nats of `softmax(h_hat)` under the law `softmax(h)`, for representations that are logits.
 
-    At `h_hat = h` it is lowest, but not 0: it is the entropy of `softmax(h)`.
+    Its minimum, at `h_hat = h`, is the entropy of `softmax(h)`.
     """
     h, h_hat = torch.broadcast_tensors(h, h_hat)
     target, found = h.flatten(batch_dims).softmax(-1), h_hat.flatten(batch_dims).log_softmax(-1)
@@ -66,12 +66,12 @@ DISTANCES: dict[DistanceName, Callable[..., Tensor]] = {
 
 
 def energy_score(value: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """How well a law explains a value, `(B,)`, from two independent draws of the law for each value:
+    """The energy score `(B,)` of a distribution at a value, from two independent draws for each value:
 
         (|first - value| + |second - value| - |first - second|) / 2.
 
-    Its mean is lowest, in expectation, for the law that the values have, and for no other: so it compares
-    samplers of any kind on the same values, with or without a density.
+    Its expectation is lowest only for the true distribution of the values, so it compares any two samplers on the same
+    values, without densities.
 
     Reference: Gneiting & Raftery, JASA 102 (2007), section 4.2.
     """

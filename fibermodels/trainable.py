@@ -1,4 +1,4 @@
-"""What training trains, as contracts: a loss on images, and densities over a latent space that are FiberModels."""
+"""Contracts of trainable objects: losses on images, and FiberModels that are densities over a latent space."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -12,11 +12,11 @@ from fibermodels.core import LatentSpace, Pushforward
 
 
 class Trainable(Component, ABC):
-    """What the training loop trains: anything with a loss on images and their representations."""
+    """An object that the training loop can train: it has a loss on images and their representations."""
 
     image_shape: tuple[int, int, int]
     feature_shape: tuple[int, ...] = ()
-    """The shape of the representations that it is told; `()` where it is told none."""
+    """The shape of its condition; `()` if it has none."""
 
     @abstractmethod
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
@@ -24,46 +24,46 @@ class Trainable(Component, ABC):
 
         Args:
             x: images `(B, *image_shape)` in [0, 1].
-            h: their representations `(B, *feature_shape)`; None where no subject exists yet.
+            h: their representations `(B, *feature_shape)`; None if there is no subject yet.
         """
 
     def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
-        """Figures that validation reports beside the loss, each `(B,)`."""
+        """Further numbers that validation reports, each `(B,)`."""
         return {}
 
     product_split: Literal["train", "val"] = "train"
-    """The split that `product` gets."""
+    """The split whose batches `product` gets."""
 
     def product(self, batches: Iterable[dict[str, Tensor]]) -> Component:
-        """What is kept of the trained object, finished on batches of `product_split`: itself."""
+        """The object to publish after training, completed with batches of `product_split`; by default itself."""
         return self
 
 
 class Supervised(Trainable, ABC):
-    """What is trained on labelled images: the batch's `y` takes the place of representations."""
+    """An object that is trained on labels: the batch's `y` replaces the representations."""
 
     @abstractmethod
     def loss(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         """As in `Trainable`, with labels `(B,)` or `(B, K)`."""
 
     product_split: Literal["train", "val"] = "val"
-    """Calibration on what a network was trained on would call it too sure."""
+    """Calibration uses the validation split, because a network is overconfident on its training images."""
 
     @abstractmethod
     def predict(self, x: Tensor) -> Tensor:
-        """What is compared with labels, `(B, K)`."""
+        """The predictions `(B, K)` that are compared with labels."""
 
     @abstractmethod
     def split_scores(self, predictions: Tensor, y: Tensor) -> dict[str, float]:
-        """Figures of a whole split, which no mean over batches gives: its predictions `(N, K)` against its labels."""
+        """Scores of a whole split that are not means over batches, from its predictions `(N, K)` and labels."""
 
 
 class TrainableFiberModel(Pushforward, Trainable, ABC):
-    """A density over a frozen latent space, learned from data: noise to latent to image.
+    """A density over a frozen latent space that is learned from data. It maps noise to a latent, and this to an image.
 
     Args:
         latents: the latent space; it is frozen here.
-        feature_shape: of the representations that the model is told.
+        feature_shape: the shape of the condition.
     """
 
     def __init__(self, latents: LatentSpace, feature_shape: Sequence[int] = ()) -> None:
@@ -73,28 +73,28 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
         self.noise_shape = latents.latent_shape
 
     def train(self, mode: bool = True) -> Self:
-        """The latent space is frozen: it stays in evaluation mode."""
+        """The latent space stays in evaluation mode, because it is frozen."""
         super().train(mode)
         self.latents.eval()
         return self
 
     def frozen_parts(self) -> dict[str, nn.Module]:
-        """What the model is given and does not train, by the attribute's name."""
+        """The parts that the model gets from outside and does not train, by the attribute's name."""
         return {"latents": self.latents}
 
     def density(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What `load_density` reads: the state without the frozen parts, and the metadata that names the latter."""
+        """State and metadata that `load_density` reads: weights without the frozen parts, and fingerprints of these."""
         parts = self.frozen_parts()
         given = tuple(f"{name}." for name in parts)
         state = {name: value for name, value in self.state_dict().items() if not name.startswith(given)}
         return state, {name: fingerprint(part) for name, part in parts.items()}
 
     def load_density(self, weights: str | None) -> None:
-        """What a constructor loads from a file that was exported: all but the frozen parts, which are given.
+        """Loads all weights but those of the frozen parts from an exported file; constructors call it.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: not such a file, another architecture, or trained over other frozen parts.
+            FileNotFoundError: the file does not exist.
+            ValueError: another kind of file, another architecture, or other frozen parts.
         """
         if weights is None:
             return
@@ -112,8 +112,8 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
             if theirs.get(name) != (mine := fingerprint(part)):
                 kind = {"latents": "latent space"}.get(name, name)
                 raise ValueError(
-                    f"{type(self).__name__}: '{weights}' was trained over another {kind} (fingerprint "
-                    f"{theirs.get(name)}) than it is given ({mine})"
+                    f"{type(self).__name__}: weights: expected the {kind} with fingerprint {theirs.get(name)}, over "
+                    f"which '{weights}' was trained, got one with {mine}"
                 )
 
     @abstractmethod
@@ -132,25 +132,25 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
     @final
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         if h is None:
-            raise ValueError(f"{type(self).__name__}: a fiber model trains on representations; give a subject")
+            raise ValueError(f"{type(self).__name__}: h: expected representations, got None; give a subject")
         return self.latent_loss(self.draw_latents(x, h), h)
 
     @torch.no_grad()
     def draw_latents(self, x: Tensor, h: Tensor) -> Tensor:
-        """A sample of `q(z | x, h)`: what a density model is trained on."""
+        """A sample of `q(z | x, h)`, on which the density is trained."""
         mean, std = self.latents.moments(x, h)
         return self.latents.posterior_sample(mean, std, torch.randn_like(std))
 
 
 class Stepped(TrainableFiberModel, ABC):
-    """A model that goes from noise (`t = 1`) to data (`t = 0`) step by step in time.
+    """A model that goes from noise (`t = 1`) to data (`t = 0`) in steps of time.
 
     Its states are those of a variance-preserving schedule, `z_t = alpha z_0 + sigma e` with `alpha^2 + sigma^2 = 1`.
     """
 
     @abstractmethod
     def transport(self, noise: Tensor, h: Tensor, last_steps: int | None = None) -> Tensor:
-        """As in `TrainableFiberModel`; with `last_steps`, gradients run through so many last steps only."""
+        """As in `TrainableFiberModel`. If `last_steps` is given, gradients flow through this many last steps only."""
 
     @abstractmethod
     def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -158,5 +158,5 @@ class Stepped(TrainableFiberModel, ABC):
 
     @abstractmethod
     def estimate(self, z_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
-        """The clean latent as one network call sees it from `z_t`: where a model learns velocities or noise,
-        its conditional mean; where it learns a flow map, the end of the trajectory."""
+        """The clean latent that one network call estimates from `z_t`: the conditional mean if the model learns
+        velocities or noise, the end of the trajectory if it learns a flow map."""

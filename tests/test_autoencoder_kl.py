@@ -105,5 +105,5 @@ def test_bad_input_is_refused(tmp_path):
         AutoencoderKL(str(tmp_path), batch=0)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"_class_name": "VQModel"}))
-    with pytest.raises(ValueError, match="holds a VQModel"):
+    with pytest.raises(ValueError, match="of a VQModel"):
         AutoencoderKL(str(tmp_path))

@@ -120,7 +120,7 @@ def test_train_says_what_is_wrong(arguments, message, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of --checkpoint, --model and --compare"),
+        ([], "expected one of --checkpoint, --model and --compare"),
         (["--checkpoint", "nowhere.ckpt"], "no checkpoint at 'nowhere.ckpt'"),
         (["--checkpoint", "README.md"], "damaged or not a checkpoint"),
         (["--model", "nowhere.yaml"], "no model file at 'nowhere.yaml'"),
@@ -128,7 +128,7 @@ def test_train_says_what_is_wrong(arguments, message, tmp_path):
         (["--compare", "nowhere"], "no result in 'nowhere'"),
         (["--model", "configs/digits/oracle.yaml", "--num_targets", "-3"], "num_targets: expected at least 1, got -3"),
         (["--modell", "x"], "--modell"),
-        (["--compare", "nowhere", "--model.init_args.steps", "3"], "such options go with a --model file"),
+        (["--compare", "nowhere", "--model.init_args.steps", "3"], "expected only with --model or --checkpoint"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )

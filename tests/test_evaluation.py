@@ -92,7 +92,11 @@ def test_a_single_target_has_no_shuffled_one():
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [((0, 1), "num_targets: expected at least 1"), ((5, 0), "samples_per_target"), ((9999, 1), "has 250 images")],
+    [
+        ((0, 1), "num_targets: expected at least 1"),
+        ((5, 0), "samples_per_target"),
+        ((9999, 1), "at most the 250 images"),
+    ],
 )
 def test_bad_numbers(numbers, message):
     with pytest.raises(ValueError, match=message):
@@ -169,7 +173,7 @@ def test_comparison(tmp_path):
 
 
 def test_results_that_do_not_compare(tmp_path):
-    with pytest.raises(ValueError, match="different subjects"):
+    with pytest.raises(ValueError, match="expected results of one subject"):
         read_results([write(tmp_path / "1"), write(tmp_path / "2", subject="t")])
     with pytest.raises(FileNotFoundError, match=r"expected a metrics\.json"):
         read_results([tmp_path / "nowhere"])
@@ -344,18 +348,18 @@ def test_comparison_across_subjects(tmp_path):
         written(tmp_path / "2", subject="t", subject_name="Cut(a)"),
         written(tmp_path / "3", subject_name="Cut(b)", family="NearestNeighbour"),
     ]
-    with pytest.raises(ValueError, match="different subjects.*--across_subjects true"):
+    with pytest.raises(ValueError, match="expected results of one subject.*--across_subjects true"):
         read_results(folders)
     rows = read_results(folders, across_subjects=True)
     layers = [written(tmp_path / "pooled", subject_name="Cut(b, pooled)"), folders[0]]
-    with pytest.raises(ValueError, match="different subjects"):
+    with pytest.raises(ValueError, match="expected results of one subject"):
         read_results(layers)
     assert [(r["subject_name"], r["family"]) for r in rows] == [
         ("Cut(a)", "A"), ("Cut(b)", "NearestNeighbour"), ("Cut(b)", "A"),
     ]  # fmt: skip
     write_comparison(rows, tmp_path)
     assert "| model | subject |" in (tmp_path / "comparison.md").read_text()
-    with pytest.raises(ValueError, match="different datasets"):
+    with pytest.raises(ValueError, match="expected results on the same data"):
         read_results([*folders, written(tmp_path / "4", dataset="e")], across_subjects=True)
 
 
@@ -452,7 +456,7 @@ def test_judges_from_the_command_line(files):
         (["--classifier", "configs/parts/colour_mnist/vae.yaml"], "--classifier 'configs/parts/colour_mnist/vae.yaml'"),
         (["--judges", "a.yaml"], "--judges"),
         (["--processes", "0"], "processes: expected at least 1, got 0"),
-        (["--processes", "5"], "processes: 5 share 4 batches of 3 targets"),
+        (["--processes", "5"], "at most the number of batches, 4 of 3 targets, got 5"),
         (["--batch_size", "0"], "batch_size: expected at least 1, got 0"),
         (["--thresholds", "[0.1, 0.2]"], None),
     ],

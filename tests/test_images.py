@@ -345,7 +345,7 @@ class TestWrongFolders:
         for path in sorted((folder / "test").rglob("*"), reverse=True):
             path.rmdir()
         (folder / "test").rmdir()
-        with pytest.raises(FileNotFoundError, match=r"has \['train'\] alone"):
+        with pytest.raises(FileNotFoundError, match=r"has only \['train'\]"):
             ImageFolder(str(folder)).split("test")
 
     @pytest.mark.parametrize("size", [0, -1, 1.5, 20, 1.0, 0.001])

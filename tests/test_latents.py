@@ -156,9 +156,9 @@ class TestFiberAutoencoder:
 
     def test_what_is_missing_is_named(self, pair):
         x, h = pair
-        with pytest.raises(ValueError, match="expected representations h, got None"):
+        with pytest.raises(ValueError, match="h: expected representations, got None"):
             fiber_autoencoder().loss(x, None)
-        with pytest.raises(ValueError, match=r"tau 0\.12 needs a subject"):
+        with pytest.raises(ValueError, match=r"subject: expected one to train with tau 0\.12"):
             fiber_autoencoder().loss(x, h)
 
 

@@ -61,8 +61,8 @@ def test_decisions_by_hand():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.tensor([0, 6]), "labels go up to 6, the classifier has 6 outputs"),
-        (torch.zeros(2, 5), "the data has 5 labels per image, the classifier 6 outputs"),
+        (torch.tensor([0, 6]), "got 6 outputs for labels up to 6"),
+        (torch.zeros(2, 5), "expected 5 outputs, one for each label of the data, got 6"),
     ],
 )
 def test_labels_of_other_classes(labels, message):
@@ -102,7 +102,7 @@ def test_categories_are_decided_by_mean_probability():
     assert decide(logits, [[0], [1, 2, 3]]).tolist() == [0]
     assert decide(logits, [[4], [1, 2, 3]]).tolist() == [1]
     assert decide(logits).tolist() == [0]
-    with pytest.raises(ValueError, match="classes up to 5, and the classifier has 5 outputs"):
+    with pytest.raises(ValueError, match="expected classes below the classifier's 5 outputs, got classes up to 5"):
         decide(logits, [[0], [5]])
 
 

@@ -96,7 +96,7 @@ def test_tokens_become_a_map_without_those_before_them(layer):
 
 
 def test_tokens_of_no_grid_say_how_many_to_drop():
-    with pytest.raises(ValueError, match=r"'block' gives 18 tokens, of which prefix_tokens 0 leave no grid.*; 2 would"):
+    with pytest.raises(ValueError, match=r"18 tokens without prefix_tokens 0 form no grid.*; prefix_tokens 2 would"):
         cut("block", "Tokens")
 
 

@@ -263,7 +263,7 @@ def test_labels_that_do_not_fit_are_named(y, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": encoder("spatial")}, r"this encoder gives \[64, 1, 1\]|reads a vector"),
+        ({"encoder": encoder("spatial")}, r"expected one that returns vectors, got representations \[64, 1, 1\]"),
         ({"classes": ["a", "a"]}, "classes: expected different names"),
         ({"gamma_neg": -1.0}, "gamma_pos, gamma_neg, margin"),
         ({"flip": 2.0}, "rotate, flip"),

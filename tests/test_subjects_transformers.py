@@ -110,7 +110,7 @@ def test_a_folder_brings_weights_and_preprocessing(tmp_path, monkeypatch):
     again.load_state_dict(phi.state_dict())
     torch.testing.assert_close(again(x), phi(x))
     (tmp_path / "clip" / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="weights: none in 'clip'"):
+    with pytest.raises(FileNotFoundError, match="weights: there are none in 'clip'"):
         Transformers("clip", "spatial", [3, 90, 100], "pretrained")
 
 
@@ -119,11 +119,11 @@ def test_a_folder_brings_weights_and_preprocessing(tmp_path, monkeypatch):
     [
         (DINOV2, {"layer": "encoder.layers.0"}, r"no 'encoder.layers.0'.*did you mean \['encoder.layer.0'"),
         (DINOV2, {"layer": "logits"}, "an encoder has no 'logits'"),
-        (DINOV2, {"mean": None}, "mean, std: give them"),
+        (DINOV2, {"mean": None}, "mean, std: expected both"),
         (DINOV2, {"weights": "file.safetensors"}, "weights: expected null or 'pretrained'"),
-        (DINOV2, {"weights": "pretrained"}, "gives random weights alone"),
+        (DINOV2, {"weights": "pretrained"}, "weights: null with it"),
         (QWEN, {"input_size": 60}, "input_size: expected a multiple of 28, got 60"),
-        (QWEN, {"layer": "blocks.0"}, "a tower of patches is read at"),
+        (QWEN, {"layer": "blocks.0"}, "for a tower of patches"),
         ({"model_type": "bert"}, {}, "a bert has no vision encoder"),
     ],
 )

@@ -1,9 +1,9 @@
 """Latents and representations of a training set, computed once.
 
-Latent space and subject are frozen while a fiber model is trained. So their outputs on the training set, in several
-draws of colours or augmentations, are kept on disk. Every run with the same data, latent space and subject uses them;
-only the posterior's noise is drawn anew in each epoch. A small set is one file, which is read into memory. A large one
-is a folder of shards (see `shards`).
+Latent space and subject are frozen while a fiber model is trained, so their outputs on the training set, in several
+draws of colours or augmentations, are stored on disk. Every run with the same data, latent space and subject uses them;
+only the posterior's noise is new in each epoch. A small set is one file, which is read into memory; a large set is a
+folder of shards (see `shards`).
 """
 
 import hashlib
@@ -34,10 +34,10 @@ from fibermodels.data.shards import ShardedDraws, Shards
 from fibermodels.noise import seeded
 
 SAMPLE = 256
-"""How many images of a large set its name depends on."""
+"""The number of images that determine the name of a large set."""
 
 LARGEST = 4e9
-"""Bytes of an encoded set that is read into memory, at most."""
+"""The largest size, in bytes, of an encoded set that is read into memory."""
 
 BATCH = 2000
 """Images that are encoded in one call."""
@@ -47,9 +47,9 @@ class LatentDraws(Dataset[dict[str, Tensor]]):
     """Latents `z ~ q(z | x, h)` and representations `h`; epoch `e` uses draw `e mod K`.
 
     Args:
-        mean, std, h: `(K, N, ...)`, K draws of N images.
-        latents: the space they belong to.
-        seed: of the posterior's noise.
+        mean, std, h: moments and representations `(K, N, ...)` of K draws of N images.
+        latents: the latent space.
+        seed: the seed of the posterior's noise.
     """
 
     def __init__(self, mean: Tensor, std: Tensor, h: Tensor, latents: LatentSpace, seed: int) -> None:
@@ -82,22 +82,20 @@ class LatentDraws(Dataset[dict[str, Tensor]]):
 class CachedLatents(LightningDataModule):
     """A data module whose training batches are `{"z", "h"}` instead of `{"x"}`.
 
-    It leaves the batches of its source as they are where encoding once gains nothing or takes too much memory (see
-    `declined`).
+    It passes on the batches of its source if encoding once saves nothing or takes too much memory (see `declined`).
 
     Args:
         source: the data.
         latents: the frozen latent space.
         subject: the frozen subject.
-        draws: how often each training image is encoded, each time with other colours or augmentations.
-        folder: where encoded sets are kept; None takes `$FIBERMODELS_CACHE`, else
-            `~/.cache/fibermodels`.
-        shard_rows: images per file, which is mapped; 0 makes one file, which is read into memory.
-        half: keep 16 bits of each number, in shards.
+        draws: how often each training image is encoded, each time with new colours or augmentations.
+        folder: the folder of encoded sets; None takes `$FIBERMODELS_CACHE`, else `~/.cache/fibermodels`.
+        shard_rows: images per memory-mapped file; 0 writes one file, which is read into memory.
+        half: whether shards store 16 bits of each number.
         workers: processes that read the images while shards are encoded.
 
     Raises:
-        ValueError: an option out of range; a subject and a latent space of different images.
+        ValueError: an option is out of range, or subject and latent space take different images.
     """
 
     def __init__(
@@ -116,10 +114,11 @@ class CachedLatents(LightningDataModule):
         check_number("cache", "cache_shard_rows", shard_rows, least=0)
         check_number("cache", "cache_workers", workers, least=0)
         if half and not shard_rows:
-            raise ValueError("cache_half: expected cache_shard_rows with it, for one file in memory keeps 32 bits")
+            raise ValueError("cache: cache_half: expected cache_shard_rows with it, because one file stores 32 bits")
         if tuple(subject.image_shape) != tuple(latents.image_shape):
             raise ValueError(
-                f"the subject takes images {list(subject.image_shape)}, the latent space {list(latents.image_shape)}"
+                f"cache: subject: expected images {list(latents.image_shape)} as of the latent space, got "
+                f"{list(subject.image_shape)}"
             )
         self.shard_rows, self.half, self.workers = shard_rows, half, workers
         self.source, self.latents, self.subject, self.draws = source, latents, subject, draws
@@ -134,7 +133,7 @@ class CachedLatents(LightningDataModule):
 
     @cached_property
     def declined(self) -> str:
-        """Why the training set is not encoded once; empty where it is."""
+        """The reason why the training set is not encoded once; empty if it is."""
         if self.shard_rows:
             return ""
         if self.latents.trivial:
@@ -150,8 +149,8 @@ class CachedLatents(LightningDataModule):
     def file(self) -> Path:
         """The encoded training set: a file, or a folder of shards.
 
-        Its name depends on all that the content depends on: the configuration and the weights, and also the images of
-        epoch 0, for the code that makes them can change. Of a large set, a sample of the images counts.
+        The name depends on the configuration, the weights and the images of epoch 0 (of a large set, on a sample of
+        them), because the code that makes the images can change.
         """
         data = describe(self.source)
         for irrelevant in ("root", "batch_size", "workers", "cache"):
@@ -172,15 +171,15 @@ class CachedLatents(LightningDataModule):
 
     @cached_property
     def shards(self) -> Shards:
-        """The files of a large set."""
+        """The shards of a large set."""
         return Shards(self.file, len(self.source.split("train")), self.draws, self.shard_rows)
 
     def split(self, split: Split) -> Any:
-        """Encoded training images, where they are encoded once, and the images of the other splits."""
+        """Encoded training images, if they are encoded once, and the images of the other splits."""
         return self.source.split(split) if split != "train" or self.declined else self.train
 
     def prepare_data(self) -> None:
-        """Encodes a small training set unless that was done before."""
+        """Encodes a small training set, unless the file exists."""
         if self.declined:
             print(f"latents are encoded in every step, not once: {self.declined}", file=sys.stderr)
         elif not self.shard_rows and not self.file.is_file():
@@ -188,7 +187,7 @@ class CachedLatents(LightningDataModule):
             self._write_file("cuda" if torch.cuda.is_available() else "cpu")
 
     def _announce(self) -> None:
-        """Checks the images' shape, and says what is about to be written, and why."""
+        """Checks the images' shape, and prints what will be written and why."""
         images = self.source.split("train")
         check_images(images.__getitems__([0])["x"], self.latents.image_shape, "data: the training images")
         print(
@@ -201,7 +200,7 @@ class CachedLatents(LightningDataModule):
         """Moments and representations of images.
 
         Raises:
-            ValueError: they are not finite.
+            ValueError: a value is not finite.
         """
         x = x.to(device)
         h = self.subject(x)
@@ -224,13 +223,13 @@ class CachedLatents(LightningDataModule):
         self.file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.file.with_suffix(f".{os.getpid()}")
         save_file(dict(zip(("mean", "std", "h"), stacked, strict=True)), unfinished)
-        unfinished.replace(self.file)  # whole or not at all
+        unfinished.replace(self.file)  # so that no file is half written
 
     def setup(self, stage: str) -> None:
-        """Reads the encoded training set. All processes together write the shards that are missing before.
+        """Writes missing shards, with all processes, and reads the encoded training set.
 
         Raises:
-            ValueError: what was read is not finite.
+            ValueError: a stored value is not finite.
         """
         if self.declined:
             return
@@ -255,7 +254,7 @@ class CachedLatents(LightningDataModule):
         self.shards.write(self.source.split("train"), encode, rank, world, self.half, self.workers)
         if ranked:
             dist.barrier()
-        if missing := self.shards.missing():  # where nodes do not share a disk
+        if missing := self.shards.missing():  # if nodes do not share a disk
             raise FileNotFoundError(f"'{self.shards.folder}' lacks {len(missing)} shards that other processes wrote")
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -266,6 +265,6 @@ class CachedLatents(LightningDataModule):
         return loader(EpochSampler(self.train, self.source.seed), self.source.batch_size)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Validation images, as they are."""
+        """Batches of validation images."""
         loaded: DataLoader[Any] = self.source.val_dataloader()
         return loaded

@@ -32,7 +32,7 @@ LABELS = (
 """The fourteen observations, as the csv files name them."""
 
 COMPETITION = ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"]
-"""Those of the competition, on which classifiers are compared."""
+"""The observations of CheXpert's competition, on which classifiers are compared."""
 
 VALUES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": float("nan"), "-1.0": float("nan")}
 
@@ -42,29 +42,29 @@ Blank = Literal["negative", "unlabelled"]
 class CheXpert(ImageData):
     """CheXpert: `ROOT/{train,valid}.csv`, and the radiographs that they name.
 
-    `valid.csv` is the test split here; the validation split is taken from `train.csv` by the seed, patient by
-    patient: nobody is in two of them.
+    `valid.csv` is the test split. The seed selects the patients of the validation split from `train.csv`, so no patient
+    is in two splits.
 
-    The labels are `(N, K)` in {0, 1, NaN}: NaN is what the csv calls uncertain (-1), and what it leaves blank (not
-    mentioned in the report), if `blank` says so. Paths in the csv begin with the name of the data set's folder;
-    what follows is looked up below the root, and nothing outside it is opened.
+    The labels are `(N, K)` in {0, 1, NaN}. NaN marks observations that are uncertain (-1 in the csv) or, depending on
+    `blank`, not mentioned in the report. Paths in the csv begin with the name of the data set's
+    folder; the rest must lie below the root.
 
     Args:
-        root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).
-        image_shape: `[C, H, W]` of the images it yields; C is 1, or 3 to repeat the grey values.
+        root: the folder, in the working directory or below the data root (`$FIBERMODELS_DATA`, else `data`).
+        image_shape: `[C, H, W]` of the images; C is 1, or 3 to repeat the grey values.
         labels: the observations, in the order of the labels.
         blank: whether an observation that a report does not mention is `negative` (0) or `unlabelled` (NaN).
-        frontal: leave out lateral views.
+        frontal: whether to omit lateral views.
         batch_size: images per batch and process.
         workers: processes that decode; 0 decodes in the training process.
-        seed: of the validation split, the order of the images, and the flips.
-        flip: mirror half the training images, drawn anew for every epoch.
-        subset: at most so many images of each split; None takes all.
-        val_size: patients of the validation split, by number or share.
-        fit: how an image of other proportions becomes H x W: it is stretched, or its centre is cropped.
-        unreadable: what an image is that cannot be decoded: an `error`, or `skip` to let another one of its labels
-            stand in for it, with a warning.
-        cache: decode every image once and keep its bytes in memory.
+        seed: the seed of the validation split, the order of the images, and the flips.
+        flip: whether to mirror half of the training images, chosen anew in every epoch.
+        subset: largest number of images per split; None takes all.
+        val_size: number or share of the patients in the validation split.
+        fit: how an image with other proportions becomes H x W: `stretch`, or `crop` to keep the centre.
+        unreadable: `error` for an image that cannot be decoded, or `skip` to replace it by another image with the same
+            labels, with a warning.
+        cache: whether to decode every image once and keep its bytes in memory.
 
     Reference: Irvin et al., arXiv 1901.07031.
     """
@@ -116,15 +116,14 @@ class CheXpert(ImageData):
         return found.take(rows[held[patient[rows]] == (split == "val")])
 
     def _read(self, table: Path) -> Listing:
-        """What a csv lists.
+        """The images and labels of a csv file.
 
         Raises:
-            FileNotFoundError: it is not there.
-            ValueError: columns are missing, a value is none of the csv's, a path leads out of the root, or nothing is
-                left.
+            FileNotFoundError: the file does not exist.
+            ValueError: columns are missing, a value is unknown, a path leads out of the root, or no image is left.
         """
         if not table.is_file():
-            raise FileNotFoundError(f"CheXpert: no file '{table}'. Expected there:\n{self.layout}")
+            raise FileNotFoundError(f"CheXpert: there is no file '{table}'. Expected there:\n{self.layout}")
         files, labels = [], []
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -151,10 +150,10 @@ class CheXpert(ImageData):
 
 
 def below_root(path: str, where: str) -> str:
-    """A path from the data set's folder, of a csv's path that begins with that folder's name.
+    """The path relative to the data set's folder, from a csv's path that begins with the folder's name.
 
     Raises:
-        ValueError: a path that is empty, absolute, or that leads upwards.
+        ValueError: the path is empty or absolute, or leads upwards.
     """
     pure = PurePosixPath(path.strip())
     parts = pure.parts[1:] if pure.parts and pure.parts[0].startswith("CheXpert") else pure.parts
@@ -167,15 +166,15 @@ def patient_of(path: str) -> str:
     """The patient in a path such as `train/patient00001/study1/view1_frontal.jpg`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the path names no patient.
     """
     found = re.search(r"patient\d+", path)
     if found is None:
-        raise ValueError(f"'{path}' names no patient; expected a folder such as patient00001, to split by")
+        raise ValueError(f"'{path}' names no patient; expected a folder such as patient00001")
     return found.group()
 
 
 def _numbered(names: list[str]) -> list[int]:
-    """The place of each name among all, sorted."""
+    """The index of each name in the sorted list of different names."""
     number = {name: index for index, name in enumerate(sorted(set(names)))}
     return [number[name] for name in names]

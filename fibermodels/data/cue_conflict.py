@@ -1,4 +1,4 @@
-"""Cue conflict stimuli: the shape of one category in the texture of another."""
+"""Cue conflict stimuli: images with the shape of one category and the texture of another."""
 
 import re
 
@@ -35,12 +35,12 @@ CATEGORIES = list(_IMAGENET)
 
 
 def imagenet_classes(category: str) -> list[int]:
-    """The classes of ImageNet-1k that belong to a category: below it in WordNet, without the doubtful ones.
+    """The classes of ImageNet-1k that belong to a category: those below it in WordNet, without doubtful ones.
 
     Reference: Geirhos et al., arXiv 1808.08750, "16-class-ImageNet"; 207 classes, as the authors' code lists them.
 
     Raises:
-        ValueError: no such category.
+        ValueError: an unknown category.
     """
     if category not in _IMAGENET:
         raise ValueError(f"category: expected one of {CATEGORIES}, got '{category}'")
@@ -49,13 +49,12 @@ def imagenet_classes(category: str) -> list[int]:
 
 
 def category_probabilities(probabilities: Tensor) -> Tensor:
-    """Mean probabilities `(..., 16)` over the classes of each category, from those of ImageNet-1k `(..., 1000)`; the
-    category decided for is the largest.
+    """Mean probabilities `(..., 16)` over the classes of each category, from those of ImageNet-1k `(..., 1000)`.
 
     Reference: Geirhos et al., arXiv 1811.12231, section 2.
 
     Raises:
-        ValueError: not 1,000 classes.
+        ValueError: the number of classes is not 1,000.
     """
     if probabilities.shape[-1] != 1000:
         raise ValueError(f"probabilities: expected those of ImageNet's 1000 classes, got {probabilities.shape[-1]}")
@@ -65,21 +64,21 @@ def category_probabilities(probabilities: Tensor) -> Tensor:
 class CueConflict(ImageData, HasCategories):  # type: ignore[misc]
     """Cue conflict stimuli, `ROOT/SHAPE/SHAPE7-TEXTURE2.png`.
 
-    The labels are `(N, 2)`: shape and texture. The stimuli are for tests: every one of them is in `test`, and in
-    `train`, where a nearest neighbour is looked for; there is no `val` to choose anything by.
+    The labels are `(N, 2)`: shape and texture. The stimuli are a test set: all of them are in `test`, and also in
+    `train`, for nearest neighbours; there is no `val`.
 
     Args:
-        root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).
-        image_shape: `[C, H, W]` of the images it yields; C is 3, or 1 for grey ones.
-        conflicting: leave out stimuli whose shape and texture are one category: 1,200 of 1,280 remain.
+        root: the folder, in the working directory or below the data root (`$FIBERMODELS_DATA`, else `data`).
+        image_shape: `[C, H, W]` of the images; C is 3, or 1 for grey images.
+        conflicting: whether to omit stimuli with shape and texture of the same category: 1,200 of 1,280 remain.
         batch_size: images per batch and process.
-        workers: processes that decode; 0 decodes here.
-        seed: of the order of the images.
-        subset: at most so many images; None takes all.
-        fit: how an image of other proportions becomes H x W: its centre is cropped, or it is stretched.
-        unreadable: what an image is that cannot be decoded: an `error`, or `skip` to let another one of its labels
-            stand in for it, with a warning.
-        cache: decode every image once and keep its bytes in memory.
+        workers: processes that decode; 0 decodes in this process.
+        seed: the seed of the order of the images.
+        subset: largest number of images; None takes all.
+        fit: how an image with other proportions becomes H x W: `crop` to keep the centre, or `stretch`.
+        unreadable: `error` for an image that cannot be decoded, or `skip` to replace it by another image with the same
+            labels, with a warning.
+        cache: whether to decode every image once and keep its bytes in memory.
 
     Reference: Geirhos et al., arXiv 1811.12231.
     """
@@ -108,7 +107,7 @@ class CueConflict(ImageData, HasCategories):  # type: ignore[misc]
 
     def listing(self, split: Split) -> Listing:
         if split == "val":
-            raise ValueError("CueConflict: the stimuli are a test set; choose by the validation split of other images")
+            raise ValueError("CueConflict: split: expected 'train' or 'test', got 'val'; the stimuli are a test set")
         root = self.folder()
         files = find_images(root)
         if not files:

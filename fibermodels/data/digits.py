@@ -1,4 +1,4 @@
-"""Grey base digits: five real data sets in one shape, with the first pixel column free."""
+"""Grey digits from five data sets, with an empty first pixel column."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ BaseName = Literal["digits", "mnist", "emnist", "kmnist", "fashion_mnist"]
 Split = Literal["train", "val", "test"]
 
 VAL_SIZE = 5000
-"""Validation images, taken from the end of the shuffled training part of the larger sets."""
+"""The number of validation images, from the end of the shuffled training part of the larger sets."""
 
 _FILES = {
     "mnist": ("MNIST", "{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
@@ -25,19 +25,19 @@ _FILES = {
 
 
 def load_digits(base: BaseName, split: Split, root: str | None = None) -> Tensor:
-    """The grey images `(N, 1, H, W)`, float in [0, 1], first column background.
+    """The grey images `(N, 1, H, W)`, float in [0, 1], with background in the first column.
 
-    `digits` and `mnist` are 28 x 28; the others, whose strokes touch the border, are padded to
-    32 x 32. The split of the training part into train and validation is fixed.
+    `digits` and `mnist` are 28 x 28; the others have strokes at the border and are padded to 32 x 32. The split of the
+    training part into train and validation is fixed.
 
     Args:
-        base: which data set.
+        base: the data set.
         split: train, val or test.
         root: the data folder; None takes `$FIBERMODELS_DATA`, else `data`.
 
     Raises:
-        FileNotFoundError: the files are neither there nor to be downloaded; says which belong where.
-        ValueError: an unknown name, or files that are damaged.
+        FileNotFoundError: the files do not exist and cannot be downloaded; the message names them.
+        ValueError: an unknown name, or damaged files.
     """
     if base == "digits":
         return _sklearn_digits(split)
@@ -79,7 +79,7 @@ def _torchvision(base: str, train: bool, root: Path) -> Tensor:
             images = kind(str(root), train=train, download=True, **extra).data
         except (RuntimeError, OSError) as error:
             raise FileNotFoundError(
-                f"{base}: not found under '{root.resolve()}', and not to be downloaded from here.\n"
+                f"{base}: not found under '{root.resolve()}', and the download failed.\n"
                 f"Expected there, uncompressed: {name}/raw/{files}\n"
                 "Set FIBERMODELS_DATA (or --data.root) to the folder that holds them."
             ) from error
@@ -87,7 +87,7 @@ def _torchvision(base: str, train: bool, root: Path) -> Tensor:
 
 
 def _clear_first_column(digits: Tensor) -> Tensor:
-    """Moves the few digits (16 of MNIST's 70,000) that touch the first column right by one pixel."""
+    """Moves digits that touch the first column (16 of MNIST's 70,000) to the right by one pixel."""
     touching = digits[..., 0].flatten(1).amax(1) > 0
     digits[touching] = digits[touching].roll(1, dims=-1)
     return digits

@@ -1,4 +1,4 @@
-"""What the data modules of images on disk share: splits, their order, and how they are read."""
+"""The base of the data modules of images on disk: splits, their order, and reading."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -21,14 +21,14 @@ from fibermodels.noise import seeded
 class ImageData(LightningDataModule, Data, metaclass=Recorded):  # type: ignore[misc]  # `name` is never None
     """Train, validation and test images below a folder.
 
-    Each split has one order, drawn from the seed: the first `n` images of a split are a random sample of it,
-    whatever the order on disk, and a subset of `n` is contained in one of more.
+    The seed determines the order of each split: its first `n` images are a random sample that does not depend on the
+    order on disk, and a smaller subset is contained in every larger one.
 
-    The arguments are those of the classes that derive from it, which say what they mean.
+    The derived classes document the arguments.
     """
 
     layout: str
-    """What is expected below the root, for an error."""
+    """The expected files below the root, for error messages."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class ImageData(LightningDataModule, Data, metaclass=Recorded):  # type: ignore[
         """The files of a split, in the order of the set.
 
         Raises:
-            FileNotFoundError: they are not there; says which layout was expected.
-            ValueError: they are not what was expected.
+            FileNotFoundError: they do not exist; the message gives the expected layout.
+            ValueError: they have another layout.
         """
 
     def split(self, split: Split) -> ImageSet:
-        """One split, found on first use; only training images are flipped."""
+        """One split, which is listed on first use; only training images are flipped."""
         if split not in ("train", "val", "test"):
             raise ValueError(f"split: expected 'train', 'val' or 'test', got '{split}'")
         if split not in self._splits:
@@ -81,10 +81,10 @@ class ImageData(LightningDataModule, Data, metaclass=Recorded):  # type: ignore[
         return self._splits[split]
 
     def folder(self) -> Path:
-        """Where the root is: from here, or below the data root.
+        """The root, in the working directory or below the data root.
 
         Raises:
-            FileNotFoundError: nowhere, with the expected layout.
+            FileNotFoundError: it does not exist; the message gives the expected layout.
         """
         try:
             return locate(self.root)
@@ -95,14 +95,14 @@ class ImageData(LightningDataModule, Data, metaclass=Recorded):  # type: ignore[
             ) from error
 
     def order(self, count: int, part: str) -> Tensor:
-        """The order of so many files, drawn from the seed and the part's name."""
+        """A random order of `count` files, drawn from the seed and the part's name."""
         return torch.randperm(count, generator=seeded("images", self.seed, part))
 
     def divided(self, whole: Listing, split: Split, held: tuple[Split, ...]) -> Listing:
-        """One split of a listing that several share: each of `held` gets `val_size` of it, training the rest.
+        """One split of a listing: each split in `held` gets `val_size` of the files, and training the rest.
 
         Raises:
-            ValueError: a `val_size` that leaves nothing to one of them.
+            ValueError: a split would be empty.
         """
         rows, size = self.order(len(whole.files), "train"), 0
         if held:
@@ -123,10 +123,10 @@ class ImageData(LightningDataModule, Data, metaclass=Recorded):  # type: ignore[
 
 
 def held_out(size: int | float, count: int, parts: int, where: str) -> int:
-    """How many of `count` images a number or a share of them is, where `parts` parts of that size are taken.
+    """The size of a held-out part of `count` images, from a number or a share; there are `parts` such parts.
 
     Raises:
-        ValueError: not a number or share that leaves images on both sides.
+        ValueError: a part, or the rest, would be empty.
     """
     share = isinstance(size, float)
     number = round(size * count) if share else size

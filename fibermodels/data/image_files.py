@@ -1,4 +1,4 @@
-"""Image files: finding them below a folder, and decoding one to the shape that a model takes."""
+"""Finding image files below a folder, and decoding them to a given shape."""
 
 import os
 import struct
@@ -14,16 +14,16 @@ from torch import Tensor
 Fit = Literal["crop", "stretch"]
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-"""How the names of image files end, in lower case."""
+"""The endings of image files, in lower case."""
 
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What PIL raises for a file that is truncated, foreign, or larger than its decompression limit."""
+"""PIL's errors for files that are truncated, of another format, or larger than its decompression limit."""
 
 
 class UnreadableImage(ValueError):
-    """An image that cannot be decoded; names the file.
+    """An image cannot be decoded; the message names the file.
 
-    Of what a worker reports, a traceback, the last line is kept: that is the error.
+    If a worker reports the error as a traceback, only its last line is kept.
     """
 
     def __init__(self, text: str) -> None:
@@ -36,11 +36,11 @@ class ImageReader:
 
     Args:
         shape: `(C, H, W)`; grey where C is 1, else RGB.
-        fit: `crop` scales the image until it covers H x W and keeps the centre (for a square: the shorter
-            side to that size, as torchvision does); `stretch` scales both sides, whatever the image's own proportions.
+        fit: `crop` scales the image until it covers H x W and keeps the centre, as torchvision does for squares;
+            `stretch` scales both sides independently.
 
     Raises:
-        ValueError: on construction, for another kind of shape or fit.
+        ValueError: on construction, for another shape or fit.
     """
 
     shape: tuple[int, int, int]
@@ -53,11 +53,11 @@ class ImageReader:
             raise ValueError(f"fit: expected one of {list(get_args(Fit))}, got '{self.fit}'")
 
     def __call__(self, path: str | Path) -> Tensor:
-        """The image as bytes `(C, H, W)`, turned as its EXIF tag says, resampled by PIL's bicubic filter (which
-        averages over what it shrinks).
+        """The image as bytes `(C, H, W)`, rotated by its EXIF tag and resampled by PIL's bicubic filter, which
+        antialiases.
 
         Raises:
-            UnreadableImage: the file is missing, truncated, no image, or beyond PIL's decompression limit.
+            UnreadableImage: the file is missing, truncated, not an image, or larger than PIL's decompression limit.
         """
         try:
             with Image.open(path) as file:
@@ -74,7 +74,7 @@ class ImageReader:
             return image
         if self.fit == "stretch":
             return image.resize((width, height), Image.Resampling.BICUBIC)
-        if image.width * height > image.height * width:  # wider than it should be
+        if image.width * height > image.height * width:  # relatively wider than the target
             covering = image.width * height // image.height, height
         else:
             covering = width, image.height * width // image.width
@@ -84,14 +84,14 @@ class ImageReader:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """An image of 16 bits per pixel (radiographs in PNG) by its upper eight; PIL would clip it instead."""
+    """Reduces an image with 16 bits per pixel (radiographs in PNG) to its upper eight bits; PIL would clip it."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def find_images(folder: Path) -> list[str]:
-    """Image files below a folder, at any depth, by their paths from it, sorted; hidden ones left out."""
+    """Sorted relative paths of all image files below a folder, at any depth, without hidden ones."""
     found: list[str] = []
     for where, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
@@ -102,5 +102,5 @@ def find_images(folder: Path) -> list[str]:
 
 
 def is_hidden(name: str) -> bool:
-    """What archives and notebooks leave behind: `.DS_Store`, `__MACOSX`, `.ipynb_checkpoints`."""
+    """Whether a name is hidden, such as `.DS_Store`, `__MACOSX` and `.ipynb_checkpoints`."""
     return name.startswith((".", "__"))

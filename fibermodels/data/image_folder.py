@@ -14,24 +14,23 @@ from fibermodels.data.image_set import Listing, Unreadable
 class ImageFolder(ImageData):
     """Any folder of images, with or without classes.
 
-    Its layout is `ROOT/{train,test}`, perhaps with `ROOT/val`; or `ROOT` alone. The subfolders of a split are its
-    classes, and there are no labels where it has none. Without `val`, the validation images are taken from those of
-    `train` by the seed; without all three, both the validation and the test images are taken from those of `ROOT`.
+    The folders are `ROOT/{train,test}` and optionally `ROOT/val`, or `ROOT` only. The subfolders of a split are its
+    classes; without subfolders there are no labels. If `val` is missing, the seed selects the validation images from
+    `train`; if all three are missing, it selects validation and test images from `ROOT`.
 
     Args:
-        root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).
-        image_shape: `[C, H, W]` of the images it yields; C is 3, or 1 for grey ones.
+        root: the folder, in the working directory or below the data root (`$FIBERMODELS_DATA`, else `data`).
+        image_shape: `[C, H, W]` of the images; C is 3, or 1 for grey images.
         batch_size: images per batch and process.
         workers: processes that decode; 0 decodes in the training process.
-        seed: of the splits, the order of the images, and the flips.
-        flip: mirror half the training images, drawn anew for every epoch.
-        subset: at most so many images of each split; None takes all.
-        val_size: validation images, by number or share, where `val` is missing (and test images, where `test` is
-            missing as well).
-        fit: how an image of other proportions becomes H x W: its centre is cropped, or it is stretched.
-        unreadable: what an image is that cannot be decoded: an `error`, or `skip` to let another one of its labels
-            stand in for it, with a warning.
-        cache: decode every image once and keep its bytes in memory: for sets that fit, such as CIFAR.
+        seed: the seed of the splits, the order of the images, and the flips.
+        flip: whether to mirror half of the training images, chosen anew in every epoch.
+        subset: largest number of images per split; None takes all.
+        val_size: number or share of validation images if `val` is missing, and of test images if `test` is missing too.
+        fit: how an image with other proportions becomes H x W: `crop` to keep the centre, or `stretch`.
+        unreadable: `error` for an image that cannot be decoded, or `skip` to replace it by another image with the same
+            labels, with a warning.
+        cache: whether to decode every image once and keep its bytes in memory, for small sets such as CIFAR.
     """
 
     layout = "  train/CLASS/*.jpg, test/CLASS/*.jpg, and perhaps val/CLASS/*.jpg; or CLASS/*.jpg; or *.jpg"
@@ -58,7 +57,7 @@ class ImageFolder(ImageData):
         if not given:
             return self.divided(find_labelled(root), split, ("test", "val"))
         if "train" not in given or (split == "test" and split not in given):
-            raise FileNotFoundError(f"ImageFolder: '{root}' has {given} alone. Expected there:\n{self.layout}")
+            raise FileNotFoundError(f"ImageFolder: '{root}' has only {given}. Expected there:\n{self.layout}")
         if split == "train" or split not in given:
             return self.divided(find_labelled(root / "train"), split, () if "val" in given else ("val",))
         part = find_labelled(root / split, class_folders(root / "train"))
@@ -66,20 +65,20 @@ class ImageFolder(ImageData):
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The names of the subfolders, sorted: the classes."""
+    """The classes: the sorted names of the subfolders."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def find_labelled(folder: Path, classes: list[str] | None = None) -> Listing:
-    """The images below a folder, labelled by its subfolders; without labels where it has none.
+    """The images below a folder, labelled by its subfolders; without subfolders there are no labels.
 
     Args:
-        folder: where to look.
-        classes: what the subfolders may be called, in the order of the labels; None takes what is there, sorted.
+        folder: the folder.
+        classes: the allowed names of subfolders, in the order of the labels; None takes all subfolders, sorted.
 
     Raises:
-        FileNotFoundError: no image below the folder, or below one of its subfolders.
-        ValueError: a subfolder that is none of the classes, or images beside subfolders.
+        FileNotFoundError: there is no image below the folder, or below one of its subfolders.
+        ValueError: a subfolder is not a class, or the folder has both images and subfolders.
     """
     files = find_images(folder)
     if not files:

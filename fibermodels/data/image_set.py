@@ -1,4 +1,4 @@
-"""A split of images on disk, decoded when they are asked for."""
+"""A split of images on disk, which are decoded on demand."""
 
 import os
 import warnings
@@ -20,23 +20,23 @@ from fibermodels.noise import seeded
 Unreadable = Literal["error", "skip"]
 
 CHUNK = 64
-"""Images that one worker decodes at a time, where a whole set is read."""
+"""Images that one worker decodes at a time when a whole set is read."""
 
 
 class Listing(NamedTuple):
-    """Which files a split consists of, and what is known of them."""
+    """The files of a split, with labels and classes."""
 
     root: Path
     files: list[str]
-    """Paths from `root`."""
+    """Paths relative to `root`."""
     labels: Tensor | None
-    """`(N,)` long, or `(N, K)` float in {0, 1, NaN} where NaN is unlabelled or uncertain."""
+    """`(N,)` long, or `(N, K)` float in {0, 1, NaN}, with NaN for unlabelled or uncertain."""
     classes: list[str]
     confined: bool = False
-    """Whether the paths come from elsewhere than the folder itself, and must not lead out of it."""
+    """Whether the paths come from a file, so that they must be checked not to lead out of the folder."""
 
     def take(self, rows: Tensor) -> Self:
-        """The listing of some rows, in their order."""
+        """The listing of the given rows, in this order."""
         labels = None if self.labels is None else self.labels[rows]
         return self._replace(files=[self.files[row] for row in rows.tolist()], labels=labels)
 
@@ -44,22 +44,22 @@ class Listing(NamedTuple):
 class ImageSet(Dataset[dict[str, Tensor]], Images):
     """Images of a listing, decoded on demand, in a fixed order.
 
-    What is random is a function of the seed, the split's name, the epoch and the image's index, so it does
-    not depend on batches, workers or processes.
+    The flips depend only on the seed, the split's name, the epoch and the image's index, and not on batches, workers or
+    processes.
 
     Args:
         listing: the files, in the order of the set.
-        reader: decodes one.
-        seed: of the flips.
-        name: tells splits apart.
-        flip: half the images are mirrored, drawn anew for every epoch.
-        unreadable: what a file is that cannot be decoded: an `error`; or `skip`, and the next readable image of the
-            same labels stands in for it, with a warning that names the file. So the set keeps its length.
-        workers: processes that decode where many images are read at once; 0 decodes here.
-        cache: decode all images now, and keep their bytes in memory.
+        reader: decodes one file.
+        seed: the seed of the flips.
+        name: the split's name.
+        flip: whether to mirror half of the images, chosen anew in every epoch.
+        unreadable: `error` for a file that cannot be decoded, or `skip` to replace it by the next readable image with
+            the same labels, with a warning that names the file. The length of the set does not change.
+        workers: processes that decode when many images are read at once; 0 decodes in this process.
+        cache: whether to decode all images now and keep their bytes in memory.
 
     Raises:
-        UnreadableImage: with `cache`, for a file that cannot be decoded.
+        UnreadableImage: with `cache`, a file cannot be decoded.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ImageSet(Dataset[dict[str, Tensor]], Images):
         self._bounds = listing.root.resolve() if listing.confined else None
         self.reader, self.seed, self.name = reader, seed, name
         self.flip, self.unreadable, self.workers = flip, unreadable, workers
-        # One array, not a list of strings: reading a list counts references, which copies it into every worker.
+        # An array, because reading a list changes reference counts, so every worker would get a copy of its memory.
         self._files = np.array([os.fsencode(file) for file in listing.files])
         self._bytes: Tensor | None = None
         if cache:
@@ -105,7 +105,7 @@ class ImageSet(Dataset[dict[str, Tensor]], Images):
         return {"x": x} if self._labels is None else {"x": x, "y": self._labels[rows]}
 
     def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
-        """All images of the current epoch, in order, in batches of `size`: `{"x"}`, and `"y"` where labelled."""
+        """All images of the current epoch, in order, in batches of `size`: `{"x"}`, and `"y"` if there are labels."""
         return self._stream(torch.arange(len(self)), size)
 
     def images(self, indices: Tensor | slice = slice(None)) -> Tensor:
@@ -115,14 +115,14 @@ class ImageSet(Dataset[dict[str, Tensor]], Images):
         return torch.cat(parts) if parts else torch.empty(0, *self.reader.shape)
 
     def labels(self) -> Tensor | None:
-        """Labels of all images, in order; None where there are none."""
+        """Labels of all images, in order; None if there are none."""
         return self._labels
 
     def file(self, index: int) -> Path:
-        """Where an image is.
+        """The path of an image.
 
         Raises:
-            ValueError: outside the root, where a link leads out of it that must not.
+            ValueError: the listing is confined, and a link leads out of the root.
         """
         path = self.root / os.fsdecode(self._files[index])
         if self._bounds is not None and not path.resolve().is_relative_to(self._bounds):
@@ -130,7 +130,7 @@ class ImageSet(Dataset[dict[str, Tensor]], Images):
         return path
 
     def pixels(self, indices: list[int]) -> Tensor:
-        """Bytes `(B, C, H, W)`, never flipped."""
+        """Bytes `(B, C, H, W)`, without flips."""
         if self._bytes is not None:
             return self._bytes[indices]
         return torch.stack([self._decoded(index) for index in indices])
@@ -148,17 +148,17 @@ class ImageSet(Dataset[dict[str, Tensor]], Images):
             return self.reader(self.file(index))
         except UnreadableImage as error:
             if self.unreadable == "error":
-                raise UnreadableImage(f"{error} (--data.unreadable skip goes on without it)") from error
+                raise UnreadableImage(f"{error} (--data.unreadable skip continues without it)") from error
             warnings.warn(f"skipped: {error}", stacklevel=2)
         for other in self._alike(index):
             try:
                 return self.reader(self.file(other))
             except UnreadableImage:
-                continue  # it is named when its own turn comes
+                continue  # a warning names it when it is read itself
         raise UnreadableImage(f"'{self.file(index)}' and all other images of its labels cannot be read")
 
     def _alike(self, index: int) -> Iterator[int]:
-        """The other images with the same labels, from `index` on and round again."""
+        """The other images with the same labels, first those after `index`, then those before it."""
         labels = torch.zeros(len(self), 1) if self._labels is None else self._labels.view(len(self), -1)
         same = (labels.nan_to_num(-1) == labels[index].nan_to_num(-1)).all(1).nonzero()[:, 0]
         yield from same[same > index].tolist()
@@ -166,7 +166,7 @@ class ImageSet(Dataset[dict[str, Tensor]], Images):
 
 
 class _Bytes(Dataset[Tensor]):
-    """The bytes of a set's images, for workers that decode."""
+    """The images of a set as bytes, for workers."""
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images

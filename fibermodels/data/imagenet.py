@@ -1,4 +1,4 @@
-"""ImageNet as it is unpacked: a folder for each class."""
+"""ImageNet in its original layout, with a folder for each class."""
 
 from pathlib import Path
 
@@ -10,28 +10,27 @@ from fibermodels.data.image_set import Listing, Unreadable
 
 
 class ImageNet(ImageData):
-    """ImageNet as it is unpacked, `ROOT/{train,val}/WNID/*.JPEG`.
+    """ImageNet in its original layout, `ROOT/{train,val}/WNID/*.JPEG`.
 
-    Its official validation images are the test split here; the validation split is taken from the training images
-    by the seed.
+    Its official validation images are the test split; the seed selects the validation split from the training images.
 
-    Labels count the WordNet ids in their order: with all 1,000 of them, the usual indices. Without `train`, the
-    test split can be had alone. Classes are named by `ROOT/LOC_synset_mapping.txt` (a line: an id, then names)
-    where that is, else, with 1,000 of them, as torchvision names them, else by their ids.
+    Labels are indices of the sorted WordNet ids, that is the usual ones with all 1,000 classes. The test split needs no
+    `train`. The names of classes come from `ROOT/LOC_synset_mapping.txt` (each line has an id and names) if it exists,
+    else from torchvision for 1,000 classes, else from the ids.
 
     Args:
-        root: the folder, from here or below the data root (`$FIBERMODELS_DATA`, else `data`).
-        image_shape: `[C, H, W]` of the images it yields; C is 3, or 1 for grey ones.
+        root: the folder, in the working directory or below the data root (`$FIBERMODELS_DATA`, else `data`).
+        image_shape: `[C, H, W]` of the images; C is 3, or 1 for grey images.
         batch_size: images per batch and process.
         workers: processes that decode; 0 decodes in the training process.
-        seed: of the validation split, the order of the images, and the flips.
-        flip: mirror half the training images, drawn anew for every epoch.
-        subset: at most so many images of each split; None takes all.
-        val_size: validation images, by number or share.
-        fit: how an image of other proportions becomes H x W: its centre is cropped, or it is stretched.
-        unreadable: what an image is that cannot be decoded: an `error`, or `skip` to let another one of its labels
-            stand in for it, with a warning.
-        cache: decode every image once and keep its bytes in memory.
+        seed: the seed of the validation split, the order of the images, and the flips.
+        flip: whether to mirror half of the training images, chosen anew in every epoch.
+        subset: largest number of images per split; None takes all.
+        val_size: number or share of validation images.
+        fit: how an image with other proportions becomes H x W: `crop` to keep the centre, or `stretch`.
+        unreadable: `error` for an image that cannot be decoded, or `skip` to replace it by another image with the same
+            labels, with a warning.
+        cache: whether to decode every image once and keep its bytes in memory.
     """
 
     layout = "  train/WNID/*.JPEG and val/WNID/*.JPEG, where WNID is a WordNet id such as n01440764"
@@ -69,10 +68,10 @@ class ImageNet(ImageData):
 
 
 def class_names(root: Path, ids: list[str]) -> list[str]:
-    """What the classes are called, one name for each id.
+    """The names of the classes, one for each id.
 
     Raises:
-        ValueError: a list of names that lacks one of the ids.
+        ValueError: the list of names lacks an id.
     """
     listed = root / "LOC_synset_mapping.txt"
     if listed.is_file():

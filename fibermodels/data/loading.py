@@ -1,4 +1,4 @@
-"""Batches from data sets, the same again after an interruption."""
+"""Batches of data sets, which continue exactly after an interruption."""
 
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Protocol
@@ -10,20 +10,20 @@ from torch.utils.data.distributed import DistributedSampler
 
 
 class EpochDataset(Sized, Protocol):
-    """A data set that draws its randomness once per epoch and is read batch by batch."""
+    """A data set that draws its random choices once per epoch and is read in batches."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws the randomness of an epoch, from the seed and the epoch's number alone."""
+        """Draws the random choices of an epoch, from the seed and the number of the epoch only."""
 
     def __getitems__(self, indices: list[int]) -> Any:
         """A whole batch."""
 
 
 class EpochSampler(DistributedSampler[Any]):
-    """The order of an epoch is a function of the seed and the epoch's number, and so are the data.
+    """The order of an epoch and its data depend only on the seed and the number of the epoch.
 
-    A run that resumes at an epoch therefore sees what an uninterrupted one sees. Under DDP each
-    process gets every `world`-th index: together, the batch of a single process.
+    A resumed run therefore gets the same batches as an uninterrupted one. Under DDP, each process gets every `world`-th
+    index, so the batches of all processes together are those of a single process.
     """
 
     def __init__(self, dataset: EpochDataset, seed: int = 0, shuffle: bool = True) -> None:
@@ -31,7 +31,7 @@ class EpochSampler(DistributedSampler[Any]):
         world, rank = (dist.get_world_size(), dist.get_rank()) if ranked else (1, 0)
         super().__init__(dataset, world, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
         self.draws_anew = shuffle
-        self.start = 0  # indices of the next pass that are left out
+        self.start = 0  # number of indices that the next pass skips
 
     def __iter__(self) -> Iterator[Any]:
         start, self.start = self.start, 0
@@ -44,16 +44,16 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """Knows its place in an epoch: a run that died in the middle goes on with the batch it had come to.
+    """A loader that saves its position in the epoch, so an interrupted run resumes at the next batch.
 
-    Nothing is read before the first batch is asked for: Lightning makes the iterator of a resumed run before
-    it says which epoch it is, and workers would begin with another.
+    Lightning creates the iterator of a resumed run before it sets the epoch. Nothing is therefore read until the first
+    batch is requested; otherwise workers would read another epoch.
     """
 
     given = 0
-    """Batches of the epoch that were given out."""
+    """Batches of the epoch that were returned."""
     left_out = 0
-    """Batches that the next pass begins after."""
+    """Batches that the next pass skips."""
 
     def __iter__(self) -> Any:
         return self._batches()
@@ -67,7 +67,7 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The place in the epoch, for Lightning's checkpoints."""
+        """The position in the epoch, for Lightning's checkpoints."""
         return {"batches": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -75,12 +75,12 @@ class ResumableLoader(DataLoader[Any]):
 
 
 def loader(sampler: EpochSampler, batch_size: int, workers: int = 0) -> DataLoader[Any]:
-    """Batches of a data set; incomplete ones are dropped where the order is random.
+    """Batches of a data set; an incomplete last batch is dropped if the order is random.
 
     Args:
         sampler: the order.
         batch_size: images per batch and process.
-        workers: processes that read ahead, anew in every epoch; 0 reads here.
+        workers: processes that read ahead; they start in every epoch. 0 reads in this process.
     """
     drop_last = sampler.draws_anew and len(sampler) >= batch_size
     return ResumableLoader(
@@ -95,7 +95,7 @@ def loader(sampler: EpochSampler, batch_size: int, workers: int = 0) -> DataLoad
 
 
 def stream(dataset: Any, batches: list[list[int]], workers: int = 0) -> Iterator[Any]:
-    """Batches of a data set by their indices, in order, read ahead by so many processes."""
+    """Batches of a data set by their indices, in order; `workers` processes read ahead."""
     read: Iterable[Any] = (dataset.__getitems__(rows) for rows in batches)
     if workers and len(batches) > 1:
         read = DataLoader(dataset, batch_sampler=batches, num_workers=workers, collate_fn=_as_it_is)

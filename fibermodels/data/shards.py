@@ -1,10 +1,10 @@
-"""Latents and representations of a large data set, computed once and kept in files that are memory-mapped.
+"""Latents and representations of a large data set, computed once and stored in memory-mapped files.
 
     <folder>/index.json               rows, draws, rows of a shard
     <folder>/shard-00000.safetensors  mean, std and h of its rows
 
-Each draw begins with a new shard. A shard is written whole or not at all, and a finished shard is not written again,
-so an interrupted encoding can go on. Process `r` of `w` writes the shards `r, r + w, ...`.
+Each draw begins with a new shard. No shard is half written, and finished shards are kept, so an interrupted encoding
+can continue. Process `r` of `w` writes the shards `r, r + w, ...`.
 """
 
 import copy
@@ -27,20 +27,20 @@ from fibermodels.core import LatentSpace
 from fibermodels.noise import seeded
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Images to the posterior's mean and standard deviation, and representations."""
+"""A function that maps images to the posterior's mean and standard deviation, and representations."""
 
 BATCH = 256
 """Images encoded in one call."""
 
 
 class Shards:
-    """Where the shards of a data set lie, and which rows are in which.
+    """The shards of a data set.
 
     Args:
-        folder: of the shards.
-        count: images of the data set.
-        draws: how often each is encoded.
-        rows: of a shard; the last of a draw may have fewer.
+        folder: the folder of the shards.
+        count: number of images in the data set.
+        draws: how often each image is encoded.
+        rows: images per shard; the last shard of a draw may have fewer.
     """
 
     def __init__(self, folder: Path, count: int, draws: int, rows: int) -> None:
@@ -53,19 +53,19 @@ class Shards:
         return self.folder / f"shard-{number:05d}.safetensors"
 
     def missing(self) -> list[int]:
-        """Shards that are not written yet."""
+        """The numbers of shards that are not written yet."""
         return [number for number in range(self.draws * self.per_draw) if not self.file(number).is_file()]
 
     def write(
         self, images: Any, encode: Encoder, rank: int = 0, world: int = 1, half: bool = False, workers: int = 0
     ) -> None:
-        """Encodes those of this process's shards that are missing, with one shard in memory at a time.
+        """Encodes this process's missing shards; only one shard is in memory at a time.
 
         Args:
             images: a data set with `set_epoch` and `__getitems__`; draw `k` is its epoch `k`.
-            encode: of images.
-            rank, world: this process takes every `world`-th shard from `rank` on.
-            half: store 16 bits of each number.
+            encode: maps images to moments and representations.
+            rank, world: this process takes every `world`-th shard, starting with shard `rank`.
+            half: whether to store 16 bits of each number.
             workers: processes that read the images.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,18 +90,18 @@ class Shards:
 class ShardedDraws(Dataset[dict[str, Tensor]]):
     """Latents `z ~ q(z | x, h)` and representations `h` from shards; epoch `e` uses draw `e mod K`.
 
-    The noise of a row depends on the seed, the epoch and the row alone, not on the process that reads it. Only the
-    rows that are asked for are read from disk.
+    The noise of a row depends on the seed, the epoch and the row only, and not on the process that reads it. Only
+    requested rows are read from disk.
 
     Args:
-        shards: written before.
-        latents: the space they belong to.
-        seed: of the posterior's noise.
+        shards: the shards, which must exist.
+        latents: the latent space.
+        seed: the seed of the posterior's noise.
     """
 
     def __init__(self, shards: Shards, latents: LatentSpace, seed: int) -> None:
         own = type(latents).posterior_sample is not LatentSpace.posterior_sample
-        self.latents = copy.deepcopy(latents).cpu() if own else latents  # which may move to an accelerator
+        self.latents = copy.deepcopy(latents).cpu() if own else latents  # the original may move to a GPU
         self.shards, self.seed, self.epoch = shards, seed, 0
         self.opened: dict[int, dict[str, Tensor]] = {}
 
@@ -110,7 +110,7 @@ class ShardedDraws(Dataset[dict[str, Tensor]]):
         return {**self.__dict__, "opened": {}}
 
     def set_epoch(self, epoch: int) -> None:
-        """Which draw is read, with which noise."""
+        """Selects the draw and the noise of an epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -136,13 +136,13 @@ class ShardedDraws(Dataset[dict[str, Tensor]]):
         part, row = divmod(index, self.shards.rows)
         number = self.epoch % self.shards.draws * self.shards.per_draw + part
         if number not in self.opened:
-            with safe_open(self.shards.file(number), "pt") as file:  # tensors that are views of a mapped file
+            with safe_open(self.shards.file(number), "pt") as file:  # tensors are views of a mapped file
                 self.opened[number] = {name: file.get_tensor(name) for name in ("mean", "std", "h")}
         return {name: value[row] for name, value in self.opened[number].items()}
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file under another name and renames it, so that it is never half written."""
     unfinished = path.with_suffix(f".{os.getpid()}")
     write(unfinished)
     unfinished.replace(path)

@@ -1,4 +1,4 @@
-"""From files to what is evaluated: a model with its subject and data, and the networks that judge it."""
+"""Builds a model with its subject and data, and the judges, from files."""
 
 from pathlib import Path
 from typing import Any
@@ -13,22 +13,22 @@ from fibermodels.trainable import TrainableFiberModel
 
 
 def guard_imports() -> None:
-    """Files may name classes of ours, and of what `$FIBERMODELS_IMPORTS` allows."""
+    """Restricts the classes in files to this project and the packages in `$FIBERMODELS_IMPORTS`."""
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
 
 
 def build(checkpoint: str | None, model: str | None, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Model, subject, data and what is known of the run, from a checkpoint or a YAML file with overrides.
+    """Model, subject, data and facts about the run, from a checkpoint or a YAML file with overrides.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file that does not say what is expected.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file does not describe a model with its data.
     """
     return _from_checkpoint(checkpoint, changes(overrides)) if checkpoint else _from_yaml(str(model), overrides)
 
 
 def model_parser() -> ArgumentParser:
-    """What a `--model` file says: name, subject, data, model."""
+    """The parser of a `--model` file, with the keys name, subject, data and model."""
     from lightning.pytorch import LightningDataModule
 
     own = ArgumentParser(prog="evaluate.py --model", exit_on_error=False)
@@ -37,7 +37,7 @@ def model_parser() -> ArgumentParser:
     own.add_subclass_arguments(Subject, "subject", required=True)
     own.add_subclass_arguments(LightningDataModule, "data", required=True)
     own.add_subclass_arguments(FiberModel, "model", required=True)
-    for depth in range(4):  # wrappers around wrappers: each that takes a subject or a law gets the same one
+    for depth in range(4):  # nested wrappers: all get the same subject and law
         target = "model" + depth * ".init_args.model" + ".init_args"
         own.link_arguments("subject", f"{target}.subject", apply_on="instantiate")
         own.link_arguments("data", f"{target}.law", apply_on="instantiate")
@@ -45,11 +45,11 @@ def model_parser() -> ArgumentParser:
 
 
 def judges(classifier: str | None, others: dict[str, str], features: dict[str, str], thresholds: list[float]) -> Judges:
-    """The networks that YAML files say (`class_path`, `init_args`, as a model's `subject`).
+    """The judges that YAML files describe (`class_path`, `init_args`, as for a `subject`).
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file that describes no subject, or one that is not fit to judge.
+        FileNotFoundError: a file does not exist.
+        ValueError: a file describes no subject, or its outputs do not fit.
     """
     return Judges(
         _network("classifier", classifier) if classifier else None,
@@ -72,16 +72,16 @@ def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any,
 
     run = load(path, changed)
     if not isinstance(run.model, FiberModel):
-        raise ValueError(f"'{path}' holds a {type(run.model).__name__}, which samples no fibers")
+        raise ValueError(f"--checkpoint: expected a FiberModel in '{path}', got a {type(run.model).__name__}")
     if run.data is None:
-        raise ValueError(f"'{path}' does not say on which data it was trained")
+        raise ValueError(f"--checkpoint: '{path}' does not name the data on which it was trained")
     about = {
         "name": Path(path).resolve().parents[1].name,
         "fiber_weight": float(run.training.fiber.weight),
         "training_seconds": round(run.training.seconds, 1),
         **as_metrics(changed),
     }
-    model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # no teacher
+    model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # without a teacher
     return model.eval(), run.subject, run.data, about
 
 

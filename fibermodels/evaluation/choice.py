@@ -1,4 +1,4 @@
-"""What an evaluation draws, and where."""
+"""The samples that an evaluation draws, and the place where it draws them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from pathlib import Path
 from typing import Literal
 
 Work = Callable[[int], None]
-"""What the process of a rank does; it is sent there, so it is a function of a module, or a `partial` of one."""
+"""The work of the process with a given rank. It is pickled, so it is a module's function or a `partial` of one."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is drawn.
+    """The samples to draw.
 
     Raises:
-        ValueError: numbers below 1.
+        ValueError: a number is below 1.
     """
 
     num_targets: int
-    """Images whose fibers are sampled: the first ones of the split."""
+    """The number of targets: the first images of the split."""
     samples_per_target: int
     seed: int = 0
-    """Of the samples."""
+    """The seed of the samples."""
     split: Literal["test", "val"] = "test"
     batch_size: int | None = None
-    """Targets at a time; None takes 100 for a model of many network calls, whose progress bar should move, else 500."""
+    """Targets per batch; None takes 100 for models with many network calls, else 500."""
 
     def __post_init__(self) -> None:
         for name in ("num_targets", "samples_per_target", "batch_size"):
@@ -35,12 +35,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Where:
-    """Where it is drawn."""
+    """The device and the processes that draw the samples."""
 
     device: str = "cpu"
     unfinished: Path | None = None
-    """Folder for the batches of a long evaluation until all are drawn; an interrupted one goes on from there."""
+    """Folder for finished batches, from which an interrupted evaluation continues."""
     processes: int = 1
-    """How many share the batches."""
+    """The number of processes that share the batches."""
     work: Work | None = None
-    """Draws the share of a process of another rank into `unfinished`."""
+    """Draws another process's batches into `unfinished`."""

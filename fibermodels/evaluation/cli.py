@@ -38,27 +38,27 @@ def parser() -> ArgumentParser:
         type=dict[str, float],
         default={},
         metavar="{NAME: NUMBER}",
-        help="what sets the result apart from others of its curve, --knobs.NAME NUMBER for each",
+        help="settings that distinguish the result from others of its curve, --knobs.NAME NUMBER for each",
     )
-    own.add_argument("--num_targets", type=int, default=1000, help="images to sample the fibers of")
-    own.add_argument("--split", type=Literal["test", "val"], default="test", help="of the images; val to choose by")
+    own.add_argument("--num_targets", type=int, default=1000, help="number of images whose fibers are sampled")
+    own.add_argument("--split", type=Literal["test", "val"], default="test", help="split; val to choose settings")
     own.add_argument("--samples_per_target", type=int, default=10, help="samples of each fiber")
-    own.add_argument("--seed", type=int, default=0, help="of the samples")
+    own.add_argument("--seed", type=int, default=0, help="seed of the samples")
     own.add_argument("--device", type=str, default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     own.add_argument(
-        "--batch_size", type=int | None, default=None, help="targets at a time; default: 500, of long samplers 100"
+        "--batch_size", type=int | None, default=None, help="targets per batch; default: 500, for long samplers 100"
     )
     own.add_argument(
         "--processes",
         type=int,
         default=1,
-        help="share the batches: with --device cuda a GPU each, else the CPU's cores",
+        help="processes that share the batches: with --device cuda one GPU each, else the CPU's cores",
     )
     own.add_argument(
         "--classifier",
         type=str | None,
         default=None,
-        help="the subject's own classifier, a Subject that returns logits: top1_match, and accuracy where labels exist",
+        help="the subject's own classifier, a Subject that returns logits: top1_match, and accuracy if labels exist",
     )
     own.add_argument(
         "--judges",
@@ -72,13 +72,13 @@ def parser() -> ArgumentParser:
         type=dict[str, str],
         default={},
         metavar="{NAME: FILE.yaml}",
-        help="networks in whose features images are compared, --features.NAME FILE.yaml for each: fid_NAME, ...",
+        help="networks for distances in their features, --features.NAME FILE.yaml for each: fid_NAME, ...",
     )
     own.add_argument(
         "--thresholds",
         type=list[float] | None,
         default=None,
-        help="probabilities from which a classifier of several labels decides for one: one for each, or one for all; "
+        help="thresholds of the probabilities of a classifier with several labels: one for each, or one for all; "
         "default: the classifier's own, else 0.5",
     )
     own.add_argument("--overwrite", type=bool, default=False, help="replace an earlier result")
@@ -86,7 +86,7 @@ def parser() -> ArgumentParser:
 
 
 def main() -> None:
-    """Runs `evaluate.py`. Errors that a user can mend are one message and exit status 2."""
+    """Runs `evaluate.py`. Errors of the user give one message and exit status 2."""
     guard_imports()
     arguments, overrides = split_overrides(sys.argv[1:])
     options = parser().parse_args(arguments)
@@ -96,12 +96,12 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"interrupted: no result in '{options.out}' yet; the same command goes on", file=sys.stderr)
+        print(f"interrupted: no result in '{options.out}' yet; repeat the command to continue", file=sys.stderr)
         sys.exit(130)
 
 
 OVERRIDES = ("model", "subject", "data")
-"""Keys of a `--model` file that may be given on the command line: `--model.KEY VALUE`, `--subject FILE.yaml`, ..."""
+"""Keys of a `--model` file that the command line may change: `--model.KEY VALUE`, `--subject FILE.yaml`, ..."""
 
 
 def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -117,16 +117,16 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def run(options: Namespace, overrides: list[str]) -> None:
-    """Scores or compares, and prints where the result is."""
+    """Scores or compares, and prints the path of the result."""
     chosen = [key for key in ("checkpoint", "model", "compare") if options[key]]
     if len(chosen) != 1:
-        raise ValueError(f"give one of --checkpoint, --model and --compare; got {chosen or 'none'}")
+        raise ValueError(f"expected one of --checkpoint, --model and --compare, got {chosen or 'none'}")
     if overrides and options.compare:
-        raise ValueError(f"{overrides[0]}: such options go with a --model file or a --checkpoint")
+        raise ValueError(f"{overrides[0]}: expected only with --model or --checkpoint, got it with --compare")
     out = Path(options.out)
     mark = "comparison.csv" if options.compare else "metrics.json"
     if (out / mark).exists() and not options.overwrite:
-        raise FileExistsError(f"'{out / mark}' exists: choose another --out, or say --overwrite true")
+        raise FileExistsError(f"'{out / mark}' exists: choose another --out, or give --overwrite true")
     if options.compare:
         _compare(options.compare, out, options.across_subjects)
         return
@@ -160,7 +160,7 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
 
 
 def _share(source: Any, choice: Choice, device: str, kept: Path, processes: int, rank: int) -> None:
-    """What another process of the evaluation does: builds the same, and draws its share."""
+    """The work of another process: it builds the same objects and draws its batches."""
     from fibermodels.evaluation import building
     from fibermodels.evaluation.processes import device_of
     from fibermodels.evaluation.scoring import plan
@@ -187,7 +187,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from fibermodels.evaluation.figures import cells
 
     titles, lines = cells(rows)
-    if len(lines) == 1:  # a list reads better than a single line of many columns
+    if len(lines) == 1:  # a list is more readable than one row with many columns
         titles, lines = [titles[0], lines[0][0]], [list(pair) for pair in zip(titles[1:], lines[0][1:], strict=True)]
     table = Table(*titles)
     for line in lines:

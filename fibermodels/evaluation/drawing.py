@@ -1,7 +1,6 @@
-"""Draws samples once, batch by batch, in one process or in several that share the batches.
+"""Draws samples in batches, in one process or in several that share the batches.
 
-The random numbers of a batch follow from the seed and its place alone, so it does not matter which process draws it,
-nor which batches were drawn before.
+The random numbers of a batch depend only on the seed and the batch's index, so any process can draw any batch.
 """
 
 import time
@@ -17,20 +16,20 @@ from fibermodels.noise import seeded, skip_targets
 
 
 class Drawing:
-    """The samples of some targets, as batches that can be drawn in any order.
+    """The samples of some targets, in batches that can be drawn in any order.
 
     Args:
         model: any FiberModel; one that `Remembers` the training set must have it already.
         subject: the network whose fibers are sampled.
         x: target images `(B, C, H, W)`.
-        samples_per_target: n.
-        seed: of the samples; a target's samples do not depend on `batch_size`.
-        batch_size: targets at a time.
-        device: where to compute; the samples come back to the CPU.
-        partial: keeps every batch as soon as it is drawn, and has those of other processes or an interrupted call.
+        samples_per_target: samples per target.
+        seed: the seed of the samples; a target's samples do not depend on `batch_size`.
+        batch_size: targets per batch.
+        device: the device of the computation; samples are returned on the CPU.
+        partial: stores finished batches, and returns those of other processes or of an interrupted call.
 
     Raises:
-        ValueError: targets that are no images of the subject's.
+        ValueError: the targets are not images for the subject.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Drawing:
         return type(self.model).__name__
 
     def __getitem__(self, index: int) -> Batch:
-        """The batch of this index: kept before, or drawn now."""
+        """The batch with this index, from `partial` if it is stored there; otherwise it is drawn."""
         batch = self.partial.load(index) if self.partial else None
         if batch is None:
             batch = self._draw(index)
@@ -83,7 +82,7 @@ class Drawing:
         return Batch(h.cpu(), x_hat.cpu(), h_hat.cpu(), seconds, report)
 
     def _check(self, images: Tensor, slot: int, start: int) -> None:
-        """Refuses samples that are no images, and names the first of them."""
+        """Raises an error that names the first sample that is not an image."""
         try:
             check_images(images, self.subject.image_shape, f"samples of {self}, slot {slot}")
         except ValueError:
@@ -92,17 +91,17 @@ class Drawing:
             raise
 
     def share(self, rank: int, processes: int) -> None:
-        """Draws and keeps every `processes`-th batch, from number `rank` on; the first process shows its progress."""
+        """Draws and stores every `processes`-th batch from batch `rank` on; the first process shows progress."""
         own = range(rank, len(self), processes)
         for index in own if rank else track(own, f"sampling {self}, with {processes - 1} more"):
             self[index]
 
     def undone(self) -> list[int]:
-        """The batches that are not kept yet."""
+        """The indices of batches that are not stored yet."""
         return [index for index in range(len(self)) if not (self.partial and self.partial.holds(index))]
 
     def gather(self) -> tuple[FiberSamples, float, dict[str, float]]:
-        """All samples, the seconds that sampling took, and the report of a model that `Reports`."""
+        """All samples, the seconds of sampling, and the report of a model that `Reports`."""
         batches = [self[index] for index in track(range(len(self)), f"sampling {self}")]
         samples = FiberSamples(
             self.x,

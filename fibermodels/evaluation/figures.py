@@ -1,4 +1,4 @@
-"""Pictures and tables of results; nothing here samples or scores."""
+"""Figures and tables of results."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -45,17 +45,17 @@ COLUMNS = {
 """The table's columns: the metric's name and its heading."""
 
 JUDGED = ("top1_match", "top5_match", "decision_match", "fid", "sfid", "kid")
-"""Columns that come again for each judge, under its name: `top1_match_NAME`, `fid_NAME`."""
+"""Columns that are repeated for each judge with its name: `top1_match_NAME`, `fid_NAME`."""
 
 FLOORED = ("fid", "sfid", "kid")
-"""Those of them that have a floor beside them."""
+"""Columns of judges that have a floor."""
 
 LAW_UNKNOWN = ("cosine", "cosine_per_location", "num_targets")
-"""Columns of data whose law is unknown; where it is known, others say more."""
+"""Columns that are shown only if the law of the data is unknown."""
 
 
 def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows: int = 8) -> None:
-    """Targets in the first row, their samples below, a white line between: one column per target."""
+    """Writes a picture with one column per target: the target in the first row, and its samples below a white line."""
     x, x_hat = samples.x[:targets], samples.x_hat[:rows, :targets]
     cells = torch.cat((x[None], x_hat)).flatten(0, 1)
     grid = make_grid(cells, nrow=len(x), padding=1, pad_value=1.0)
@@ -65,7 +65,7 @@ def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows
 
 
 def columns(rows: Sequence[Row]) -> dict[str, str]:
-    """The columns that some row fills, with their headings."""
+    """The columns that at least one row fills, with their headings."""
     found = set().union(*rows)
     hidden = set() if several_subjects(rows) else {"subject_name"}
     if "colour_kl" in found:
@@ -85,32 +85,32 @@ def columns(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def judges(metric: str, keys: Iterable[str]) -> list[str]:
-    """The names under which judges scored a metric, of the names of results."""
+    """The names of judges that scored a metric, from the keys of results."""
     endings = ("_floor", "_std", "_targets")
     own = (key.removeprefix(f"{metric}_") for key in keys if key.startswith(f"{metric}_"))
     return sorted(name for name in own if not f"_{name}".endswith(endings))
 
 
 def several_subjects(rows: Sequence[Row]) -> bool:
-    """Whether the results are of different subjects: of other weights, or other layers of the same network."""
+    """Whether the results have different subjects, that is different weights or layers."""
     weights = {row.get("subject") for row in rows}
     names = {row["subject_name"] for row in rows if "subject_name" in row}
     return len(weights) > 1 or len(names) > 1
 
 
 def subject_of(row: Row) -> str:
-    """The subject of a result: in words, and the first digits of what identifies its weights."""
+    """The subject of a result: its name and the first digits of its fingerprint."""
     return f"{row.get('subject_name', '')} {str(row.get('subject'))[:4]}".strip()
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines of the table, as text; a metric that does not apply stays empty."""
+    """Headings and rows of the table, as text; a metric that does not apply is empty."""
     used = columns(rows)
     return list(used.values()), [[_cell(row, key) for key in used] for row in rows]
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """The same as a Markdown table."""
+    """The table in Markdown."""
     titles, lines = cells(rows)
     parts = [titles, ["---"] * len(titles), *lines]
     return "".join("| " + " | ".join(part) + " |\n" for part in parts)
@@ -150,24 +150,24 @@ def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
 
 
 SYMBOLS = {"lambda": "λ", "gamma": "γ", "scale": "ζ", "steps": "k ="}
-"""How a knob is called in figures."""
+"""Labels of settings in figures."""
 
 
 def curve(row: Row) -> str:
-    """The curve that a result belongs to: it is of its own unless its metrics name another `series`."""
+    """The curve of a result in figures: the `series` in its metrics, else its own name."""
     return str(row.get("series", row.get("name", row["family"])))
 
 
 def knobs(row: Row) -> dict[str, float]:
-    """What sets a result apart from others of its curve: its metrics `knob_*`, else lambda."""
+    """The settings that distinguish a result from others of its curve: its metrics `knob_*`, else lambda."""
     own = {key.removeprefix("knob_"): float(value) for key, value in row.items() if key.startswith("knob_")}
     return own or {"lambda": float(row["fiber_weight"])}
 
 
 def _plot(rows: Sequence[Row], path: Path) -> None:
-    """Fidelity against consistency, and against cost: one point per result, one line for all strengths of a model.
+    """Plots fidelity against consistency and against cost: one point per result, one line per curve.
 
-    Representations of different subjects have no common unit; fidelity is then what is left of the cosine to 1.
+    Representations of different subjects have no common unit; fidelity is then `1 - cosine`.
     """
     import matplotlib
 
@@ -177,13 +177,13 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
     across = several_subjects(rows)
     other = _consistency(rows)
     floors = [float(row[f"{other}_floor"]) for row in rows if f"{other}_floor" in row]
-    excess = bool(floors) and max(floors) > 1.1 * min(floors)  # sample sizes differ, and with them the floors
+    excess = bool(floors) and max(floors) > 1.1 * min(floors)  # sample sizes differ, so floors differ
     curves = list(dict.fromkeys(_curve(row, across) for row in rows))
-    size = (16, max(6.5, 0.21 * len(curves)))  # the legend has a line for each
+    size = (16, max(6.5, 0.21 * len(curves)))  # one line of the legend for each
     figure, (plane, cost) = plt.subplots(1, 2, figsize=size, layout="constrained", sharex=True)
     small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
     palette = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
-    side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # neighbours' labels keep out of each other's way
+    side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # labels of neighbours must not overlap
     for i, (label, marker) in enumerate(zip(curves, "o*sDv^<>PXhd" * 9, strict=False)):
         own = [row for row in rows if _curve(row, across) == label and other in row]
         style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": palette[i % 20]}
@@ -214,7 +214,7 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
 
 
 def _consistency(rows: Sequence[Row]) -> str:
-    """The metric of consistency that most rows have: of the colours' law, else the published FID, else another's."""
+    """The metric of consistency in figures: the KL of colours, else the published FID, else another FID."""
     found = set().union(*rows)
     others = [f"fid_{name}" for name in judges("fid", found)]
     known = [key for key in ("colour_kl", "fid") if key in found]
@@ -230,7 +230,7 @@ def _distance(row: Row, across: bool) -> float:
 
 
 def _height(row: Row, metric: str, excess: bool) -> float:
-    """The metric, or by how much it exceeds what exact samples score; at least a thousandth, for the logarithm."""
+    """The metric, or its excess over the floor; at least 0.001, because the axis is logarithmic."""
     value = float(row[metric])
     return max(value - float(row.get(f"{metric}_floor", 0)), 1e-3) if excess else value
 
@@ -240,7 +240,7 @@ def _seconds(row: Row) -> float:
 
 
 def strength(row: Row) -> float:
-    """The first knob's value: the place of a result on its curve."""
+    """The value of the first setting: the position of a result on its curve."""
     return next(iter(knobs(row).values()))
 
 

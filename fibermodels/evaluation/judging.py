@@ -1,4 +1,4 @@
-"""What networks beside the subject say of samples."""
+"""Scores of samples by networks other than the subject."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from fibermodels.metrics.shape_texture import Categories
 from fibermodels.subjects import Classifier
 
 RESERVED = ("floor", "std", "targets", "truth")
-"""Last words of results' names, which no judge's name may have."""
+"""Endings of results' names that a judge's name must not have."""
 
 
 class Images(Protocol):
@@ -26,26 +26,25 @@ class Images(Protocol):
         """Images `(B, C, H, W)` in [0, 1]."""
 
     def labels(self) -> Tensor | None:
-        """Classes `(N,)`, several labels `(N, K)` in {0, 1, NaN}, or shape and texture `(N, 2)`; None without any."""
+        """Classes `(N,)`, labels `(N, K)` in {0, 1, NaN}, shape and texture `(N, 2)`, or None."""
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Networks that look at samples.
+    """Networks that score samples.
 
     Raises:
-        ValueError: a name that would hide another result, or a network that does not return what is asked of it.
+        ValueError: a name could hide another result, or the outputs of a network do not fit.
     """
 
     classifier: Subject | None = None
     """The subject's own classifier: `top1_match`, `top1_accuracy`, ..."""
     others: Mapping[str, Subject] = field(default_factory=dict)
-    """Classifiers that the model was not made for: `top1_match_NAME`, ..."""
+    """Other classifiers: `top1_match_NAME`, ..."""
     features: Mapping[str, Subject] = field(default_factory=dict)
-    """Networks whose features images are compared in: `fid_NAME`, ..."""
+    """Networks for distances in their features: `fid_NAME`, ..."""
     thresholds: tuple[float, ...] | None = None
-    """Probabilities from which a label is decided for, where an image has several; None: the classifier's own, else
-    one half."""
+    """Thresholds of probabilities if an image has several labels; None takes the classifier's own, else one half."""
 
     def __post_init__(self) -> None:
         for name in (*self.others, *self.features):
@@ -78,14 +77,14 @@ class Judges:
         batch_size: int = 100,
         categories: Categories | None = None,
     ) -> dict[str, float]:
-        """Figures by name; NaN where one does not apply.
+        """Scores by name; NaN if one does not apply.
 
         Args:
-            samples: of the first targets of a split.
-            targets: the split; where it has as many images again, these set the floor of distances between sets.
-            device: where to compute.
-            batch_size: images at a time.
-            categories: the classes that make up each category of the labels; None where they are the same.
+            samples: samples of the first targets of a split.
+            targets: the split; if it has enough further images, as many of them give the floors.
+            device: the device of the computation.
+            batch_size: images per call of a network.
+            categories: the classes of each category of the labels; None if classes and categories are the same.
         """
         count, labels = len(samples.x), targets.labels()
         own = labels[:count] if labels is not None else None
@@ -102,13 +101,13 @@ class Judges:
 
 
 def thresholds_of(network: Subject) -> tuple[float, ...]:
-    """Those that a fine-tuned classifier was calibrated to, else one half."""
+    """The thresholds of a fine-tuned classifier, else one half."""
     return tuple(network.threshold.tolist()) if isinstance(network, Classifier) else (0.5,)
 
 
 def is_published(network: Subject) -> bool:
-    """Whether these are the features of the published Frechet distance, as far as torchvision has them: the pooled
-    features of its trained Inception v3. Its transform crops the centre, where others stretch images to 299 x 299."""
+    """Whether these are the features of the FID in torchvision's version: the pooled features of its trained Inception
+    v3. Its transform crops the centre; other implementations stretch images to 299 x 299."""
     own = {"model": "inception_v3", "layer": "pooled", "units": None}
     given = type(network).__name__ == "Torchvision" and network.arguments.get("weights") is not None
     return given and all(network.arguments.get(key) == value for key, value in own.items())

@@ -1,4 +1,4 @@
-"""Arguments of a model that an evaluation changes: a sampler's steps, say, or the scale of its guidance."""
+"""Arguments of a model that an evaluation changes, such as a sampler's steps."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import yaml
 
 
 def changes(overrides: list[str]) -> dict[str, Any]:
-    """Arguments and values of `--model.ARGUMENT VALUE` and `--model.ARGUMENT=VALUE`, the values as YAML reads them.
+    """Arguments and YAML values of `--model.ARGUMENT VALUE` and `--model.ARGUMENT=VALUE`.
 
     Raises:
-        ValueError: an argument without a value; one that is not the model's.
+        ValueError: an argument has no value, or is not one of the model.
     """
     for word in overrides:
         if word.startswith("--") and not word.startswith("--model."):
-            raise ValueError(f"{word}: a checkpoint brings its own; only its --model.ARGUMENT can be changed")
+            raise ValueError(f"{word}: expected only --model.ARGUMENT VALUE with --checkpoint")
     words = [part for word in overrides for part in (word.split("=", 1) if word.startswith("--model.") else [word])]
     names, values = words[::2], words[1::2]
     if len(names) != len(values):
@@ -22,7 +22,7 @@ def changes(overrides: list[str]) -> dict[str, Any]:
 
 
 def of_model(overrides: list[str]) -> list[str]:
-    """Those words of the overrides that change the model."""
+    """The words of the overrides that change the model."""
     own, words = [], iter(overrides)
     for word in words:
         pair = [word] if "=" in word else [word, *[value for value in [next(words, None)] if value is not None]]

@@ -1,9 +1,7 @@
-"""Samples of an evaluation that is not finished: an interrupted one goes on where it was, and processes that share
-the work find each other's batches.
+"""Finished batches of an evaluation, so that it can resume after an interruption and several processes can share it.
 
-Each batch is a file, `OUT/partial/NNNN.safetensors`, with its samples, what they took and what the model said of
-them. The files belong to one model, with these weights, and to one choice of targets and seed; those of any other are
-not read.
+Each batch is a file `OUT/partial/NNNN.safetensors` with its samples, their time and the model's report. A file stores a
+key of the model, its weights, the targets and the seed, and files with another key are not read.
 """
 
 import hashlib
@@ -23,7 +21,7 @@ from fibermodels.core import FiberModel
 
 @dataclass(frozen=True)
 class Batch:
-    """What was drawn for some targets."""
+    """The samples of some targets."""
 
     h: Tensor
     """Representations of the targets `(B, *feature_shape)`."""
@@ -32,18 +30,18 @@ class Batch:
     h_hat: Tensor
     """Their representations `(n, B, *feature_shape)`."""
     seconds: float
-    """What sampling took."""
+    """The time of sampling."""
     report: dict[str, float]
-    """What the model said of these samples; empty for one that reports nothing."""
+    """The model's report on these samples; empty if it has none."""
 
 
 class Partial:
     """The finished batches of one evaluation.
 
     Args:
-        folder: where they are kept.
-        model: what is evaluated.
-        choice: all else on which the samples depend: subject, targets, samples of each, seed, size of a batch.
+        folder: the folder of the files.
+        model: the model.
+        choice: everything else that determines the samples: subject, targets, samples per target, seed, batch size.
     """
 
     def __init__(self, folder: Path, model: FiberModel, *choice: int | str) -> None:
@@ -52,7 +50,7 @@ class Partial:
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def holds(self, index: int) -> bool:
-        """Whether the batch of this index is there, whole and of this evaluation."""
+        """Whether the batch with this index is stored completely and belongs to this evaluation."""
         try:
             with safe_open(self._path(index), "pt") as file:
                 return (file.metadata() or {}).get("key") == self.key
@@ -60,7 +58,7 @@ class Partial:
             return False
 
     def load(self, index: int) -> Batch | None:
-        """The batch of this index if it is there, whole and of this evaluation."""
+        """The batch with this index, or None if `holds` is false."""
         if not self.holds(index):
             return None
         with safe_open(self._path(index), "pt") as file:
@@ -68,7 +66,7 @@ class Partial:
         return Batch(**found, seconds=float(about["seconds"]), report=json.loads(about["report"]))
 
     def keep(self, index: int, batch: Batch) -> None:
-        """Writes a batch, whole or not at all."""
+        """Writes a batch under another name and renames it, so that it is never half written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {"h": batch.h, "x_hat": batch.x_hat, "h_hat": batch.h_hat}
         about = {"key": self.key, "seconds": str(batch.seconds), "report": json.dumps(batch.report)}
@@ -77,7 +75,7 @@ class Partial:
         unfinished.replace(self._path(index))
 
     def remove(self) -> None:
-        """Removes the files: the result has it all."""
+        """Removes the files."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, index: int) -> Path:

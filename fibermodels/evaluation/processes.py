@@ -1,7 +1,7 @@
-"""Processes that share the batches of an evaluation: one for each GPU, or some on the cores of a CPU.
+"""Processes that share the batches of an evaluation: one for each GPU, or several on the cores of a CPU.
 
-Each builds model and data for itself and leaves its batches in the evaluation's folder (`evaluation.partial`), from
-which the first process gathers them; nothing else passes between them.
+Each process builds model and data itself and stores its batches in the evaluation's folder (`evaluation.partial`), from
+which the first process collects them. There is no other communication.
 """
 
 import signal
@@ -17,7 +17,7 @@ from fibermodels.evaluation.choice import Work
 
 
 def device_of(device: str, rank: int) -> str:
-    """Where the process of a rank computes: each has a GPU of its own, as far as there are enough."""
+    """The device of the process with a given rank: processes get different GPUs if there are enough."""
     if device != "cuda" or not torch.cuda.is_available():
         return device
     return f"cuda:{rank % torch.cuda.device_count()}"
@@ -25,10 +25,10 @@ def device_of(device: str, rank: int) -> str:
 
 @contextmanager
 def helped(work: Work, processes: int) -> Iterator[None]:
-    """Runs `work(rank)` in processes of ranks 1 to `processes - 1` beside the body, which is rank 0.
+    """Runs `work(rank)` in processes of ranks 1 to `processes - 1` while the body runs as rank 0.
 
-    It leaves when all are done. What a process that failed has not done is left to the caller, with a warning. An
-    error in the body, Ctrl-C among them, ends the processes.
+    The context ends when all processes are done. If a process fails, a warning is issued, and the caller must do its
+    remaining work. An error in the body, including Ctrl-C, ends the processes.
     """
     threads = torch.get_num_threads()
     own = max(1, threads // processes)

@@ -1,7 +1,7 @@
-"""A result on disk: what was drawn, what it is worth, and where it comes from.
+"""A result on disk.
 
-`DIR/samples.safetensors` holds the samples, `DIR/samples.png` shows targets beside them,
-`DIR/metrics.json` has the scores; they can be computed again from the samples without the model.
+`DIR/samples.safetensors` contains the samples, `DIR/samples.png` shows them below their targets, and `DIR/metrics.json`
+contains the scores, which can be recomputed from the samples without the model.
 """
 
 import json
@@ -19,8 +19,8 @@ Metrics = Row
 
 
 def commit() -> str:
-    """The commit of the code, with `+` where files differ from it, results and pages made of them aside;
-    `unknown` outside a checkout."""
+    """The commit of the code, with `+` if files other than results and pages were changed; `unknown` outside a
+    checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
@@ -47,17 +47,16 @@ def load_samples(folder: str | Path) -> FiberSamples:
 
 
 def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -> list[Row]:
-    """The metrics of result folders, references first, every curve in the order of its lambdas.
+    """The metrics of result folders, references first, each curve in the order of its lambdas.
 
     Args:
         folders: the results.
-        across_subjects: they may be of different subjects, whose rows then stand together; each says its own, since
-            distances between representations compare within a subject alone.
+        across_subjects: whether results of several subjects are allowed. Their rows are grouped by subject, because
+            distances between representations can only be compared within one subject.
 
     Raises:
-        FileNotFoundError: a folder without `metrics.json`.
-        ValueError: unreadable metrics, or results of different subjects or data: their figures do
-            not compare.
+        FileNotFoundError: a folder has no `metrics.json`.
+        ValueError: metrics cannot be read, or results have different data or subjects and cannot be compared.
     """
     rows: list[Row] = []
     for folder in map(Path, folders):
@@ -72,11 +71,11 @@ def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -
         rows.append(row)
     found = sorted({str(row.get("dataset")) for row in rows})
     if len(found) > 1:
-        raise ValueError(f"these results have different datasets, {found}: their figures do not compare")
+        raise ValueError(f"--compare: expected results on the same data, got {found}")
     if several_subjects(rows) and not across_subjects:
         raise ValueError(
-            f"these results have different subjects, {sorted({subject_of(row) for row in rows})}: their figures do not "
-            "compare (--across_subjects true compares what does)"
+            f"--compare: expected results of one subject, got {sorted({subject_of(row) for row in rows})}; "
+            "--across_subjects true allows several"
         )
     subjects = sorted({subject_of(row) for row in rows}) if across_subjects else []
 

@@ -1,4 +1,4 @@
-"""Draw samples once, and score them."""
+"""Draws samples once, and scores them."""
 
 import json
 import warnings
@@ -46,7 +46,7 @@ FIDELITY: tuple[Metric, ...] = (
 """Metrics that apply to any model on any data."""
 
 LONG = 100
-"""Network calls per sample from which an evaluation is long: it draws small batches and keeps each of them."""
+"""From this number of network calls per sample on, an evaluation draws small batches and stores each of them."""
 
 
 def evaluate(
@@ -64,13 +64,13 @@ def evaluate(
         model: any FiberModel.
         subject: the network whose fibers are sampled.
         data: where the targets come from.
-        choice: what is drawn.
-        where: on which device and in how many processes.
-        judges: networks that look at the samples beside the subject.
-        about: what the caller knows of the run (`name`, `fiber_weight`); it joins the metrics.
+        choice: the samples to draw.
+        where: the device and the processes.
+        judges: networks other than the subject that score the samples.
+        about: further entries of the metrics (`name`, `fiber_weight`).
 
     Raises:
-        ValueError: more targets than images, more processes than batches, or samples that are no images.
+        ValueError: there are more targets than images, more processes than batches, or samples that are not images.
     """
     kept = where.unfinished if model.network_calls >= LONG or where.processes > 1 else None
     drawing = plan(model, subject, data, choice, where.device, kept)
@@ -112,39 +112,40 @@ def score(samples: FiberSamples, data: Data | None = None, seed: int = 0) -> Met
     """Every metric that applies.
 
     Args:
-        samples: what to score.
-        data: where the targets come from; where its law is known, the metrics of consistency join, each beside its
-            floor: the score of as many exact samples of the same targets.
-        seed: of the samples; exact ones have the next.
+        samples: the samples to score.
+        data: the data of the targets. If its law is known, the result includes metrics of consistency and their floors,
+            the scores of as many exact samples of the same targets.
+        seed: the seed of the samples; exact samples have the next seed.
     """
     values = {metric.__name__: metric(samples) for metric in FIDELITY}
     if isinstance(data, HasLaw):
         x_hat = data.members(samples.x, len(samples.x_hat), seeded("samples", seed + 1))
-        h_hat = samples.h.expand(len(x_hat), *samples.h.shape)  # exact samples have their target's representation
+        h_hat = samples.h.expand(len(x_hat), *samples.h.shape)  # exact samples have the representation of their target
         values |= data.law_scores(samples, FiberSamples(samples.x, samples.h, x_hat, h_hat))
     return rounded(values)
 
 
 def rounded(values: dict[str, float]) -> Metrics:
-    """As they are written down, without those that are NaN: they do not apply."""
+    """Scores rounded to six digits, without NaN."""
     return {name: round(value, 6) for name, value in values.items() if value == value}
 
 
 def plan(
     model: FiberModel, subject: Subject, data: Data, choice: Choice, device: str = "cpu", kept: Path | None = None
 ) -> Drawing:
-    """The drawing of samples for the first images of a split: all that is left is to draw them.
+    """The `Drawing` of samples for the first images of a split, before anything is drawn.
 
     Args:
-        kept: folder for finished batches; None keeps none.
+        kept: folder for finished batches; None stores none.
 
     Raises:
-        ValueError: more targets than the split has, or images that the subject does not take.
+        ValueError: the split has fewer images than targets, or the images do not fit the subject.
     """
     targets = data.split(choice.split)
     if choice.num_targets > len(targets):
         raise ValueError(
-            f"num_targets: the {choice.split} split has {len(targets)} images, {choice.num_targets} were asked for"
+            f"num_targets: expected at most the {len(targets)} images of the {choice.split} split, got "
+            f"{choice.num_targets}"
         )
     remember(model, subject, data, device)
     usual = 100 if model.network_calls >= LONG else 500
@@ -157,27 +158,27 @@ def plan(
 
 
 def _share(drawing: Drawing, where: Where) -> None:
-    """Lets other processes draw their share, where there are several."""
+    """Lets other processes draw their batches, if there are several."""
     if where.processes == 1 or not where.work:
         return
     if where.processes > len(drawing):
         raise ValueError(
-            f"processes: {where.processes} share {len(drawing)} batches of {drawing.batch_size} targets; at most one "
-            "process for each batch: give fewer, or a smaller --batch_size"
+            f"processes: expected at most the number of batches, {len(drawing)} of {drawing.batch_size} targets, got "
+            f"{where.processes}; give fewer, or a smaller --batch_size"
         )
     with helped(where.work, where.processes):
         drawing.share(0, where.processes)
     if left := drawing.undone():
         warnings.warn(
-            f"{len(left)} of {len(drawing)} batches are drawn by the first process alone: the others built another "
-            "model, as they do where weights start at random, or failed",
+            f"{len(left)} of {len(drawing)} batches are drawn by the first process alone: the others failed, or built "
+            "another model because its weights start at random",
             stacklevel=3,
         )
 
 
 @torch.no_grad()
 def remember(model: FiberModel, subject: Subject, data: Data, device: str = "cpu") -> None:
-    """Gives every part of a model that `Remembers` the training set, read batch by batch on `device`."""
+    """Gives the training set to every part of a model that `Remembers`; representations are computed on `device`."""
     own = [module for module in model.modules() if isinstance(module, Remembers)]
     if not own:
         return
@@ -196,7 +197,7 @@ def own_parameters(model: FiberModel) -> int:
 
 
 def subject_name(subject: Subject) -> str:
-    """The subject in words: its class, and the arguments that say which network and which layer of it."""
+    """The name of a subject: its class, with its network and layer."""
     given: dict[str, Any] = subject.arguments
     words = [str(given[key]).rpartition(".")[2] for key in ("network", "model") if isinstance(given.get(key), str)]
     words += [f"{key}={value}" for key, value in (given.get("network_args") or {}).items()]
@@ -206,7 +207,7 @@ def subject_name(subject: Subject) -> str:
 
 
 def device_name(device: str) -> str:
-    """The device in words."""
+    """The name of a device."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({torch.get_num_threads()} threads)"

@@ -1,6 +1,6 @@
 """The latent space of latent diffusion: a diffusers `AutoencoderKL` in a local folder.
 
-Its encoder gives a Gaussian over maps `l`. Diffusion models see them shifted and scaled to about unit variance,
+Its encoder returns a Gaussian over maps `l`. Diffusion models use shifted maps, scaled to about unit variance,
 
     z = scale (l - shift),    x = D(z / scale + shift).
 
@@ -22,8 +22,8 @@ from fibermodels.latents.folders import load_part, local_folder, read_json
 class AutoencoderKL(MapLatents, FromFiles):
     """A pretrained variational autoencoder, frozen; it ignores `h`.
 
-    An autoencoder of colour images also takes grey images (`C = 1`): it sees the grey in every channel, and the
-    channels of what it decodes are averaged.
+    An autoencoder of colour images also takes grey images (`C = 1`): it repeats their channel, and averages the
+    channels of decoded images.
 
     Args:
         path: a folder of `save_pretrained` with `config.json`, or the folder of a pipeline that has one in `vae`.
@@ -31,8 +31,8 @@ class AutoencoderKL(MapLatents, FromFiles):
         batch: how many images one call of the network encodes or decodes, at least 1.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: missing or damaged weights, or images whose size or channels do not fit.
+        FileNotFoundError: the folder does not exist.
+        ValueError: weights are missing or damaged, or the images' size or channels do not fit.
     """
 
     shift: Tensor
@@ -44,10 +44,12 @@ class AutoencoderKL(MapLatents, FromFiles):
         folder = folder / "vae" if (folder / "vae").is_dir() else folder
         config = read_json("AutoencoderKL", folder / "config.json")
         if config.get("_class_name") != "AutoencoderKL":
-            raise ValueError(f"AutoencoderKL: '{folder}' holds a {config.get('_class_name')}")
+            raise ValueError(
+                f"AutoencoderKL: path: expected its folder, got '{folder}' of a {config.get('_class_name')}"
+            )
         check_number("AutoencoderKL", "batch", batch, least=1)
         self.network, self.batch = load_part("AutoencoderKL", _class(), folder, low_cpu_mem_usage=False), batch
-        settings = self.network.config  # with the defaults that the file leaves out
+        settings = self.network.config  # includes defaults that the file omits
         self.colours, factor = settings["in_channels"], 2 ** (len(settings["block_out_channels"]) - 1)
         size = settings["sample_size"]
         sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
@@ -66,7 +68,7 @@ class AutoencoderKL(MapLatents, FromFiles):
         self.register_buffer("scale", (settings["scaling_factor"] / std).reshape(-1, 1, 1))
 
     def train(self, mode: bool = True) -> Self:
-        """It is frozen: always in evaluation mode."""
+        """It always stays in evaluation mode, because it is frozen."""
         return super().train(False)
 
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:

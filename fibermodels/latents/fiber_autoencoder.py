@@ -1,6 +1,6 @@
-"""A latent space made for the fiber: `h` carries what differs between fibers, `z` what differs along a fiber.
+"""A latent space for fibers: `h` determines the fiber, and `z` the position on it.
 
-The latent space limits every density model over it: where `phi(D(z, h))` misses `h`, no density over `z` can correct
+The latent space limits every density model over it: if `phi(D(z, h))` differs from `h`, no density over `z` can correct
 this. Here `h` determines a few grey maps. A channel `k` of the image is a mixture of them, whose weights depend on the
 channel's own part `z_k` of the latent, through one network for all channels:
 
@@ -33,24 +33,24 @@ from fibermodels.nn import FlatCondition, ResidualMLP
 
 
 class FiberAutoencoder(Variational):
-    """Few latent dimensions for what varies along a fiber, and a decoder whose images stay on it.
+    """A latent space with few dimensions for the position on a fiber, and a decoder whose images stay on the fiber.
 
     Args:
         image_shape: `(C, H, W)`.
-        feature_shape: of one representation.
+        feature_shape: the shape of one representation.
         channel_dim: latent dimensions of each channel, at least 1.
         width: width of the encoder and of the style network.
         blocks: residual blocks of the encoder and of the style network.
         patterns: size of the encoder's dictionary, at least 1.
         maps: grey maps that `h` determines.
-        map_width: width of the network that makes them.
-        map_blocks: its residual blocks.
+        map_width: width of the network that computes these maps.
+        map_blocks: residual blocks of this network.
         scale: mean absolute deviation of a pixel from its reconstruction in the likelihood, positive. The colour of
             `n` pixels is then known up to `scale / n`, and this sets the precision of the latents.
-        tau: standard deviation of a dimension of the representation about the target, positive; None leaves the
-            last term out of the loss.
-        noise: standard deviation of what is added to the representations of that term, at least 0.
-        subject: judges images in training; it is not part of the weights.
+        tau: standard deviation of a dimension of the representation about the target, positive; None omits the last
+            term of the loss.
+        noise: standard deviation of the noise on the representations in this term, at least 0.
+        subject: the subject of the last term; it is not part of the weights.
         weights: a safetensors file of a trained space; None starts at random.
 
     Raises:
@@ -113,7 +113,7 @@ class FiberAutoencoder(Variational):
         if self.tau is None:
             return {}
         if self.subject is None:
-            raise ValueError(f"FiberAutoencoder: tau {self.tau} needs a subject to train with")
+            raise ValueError(f"FiberAutoencoder: subject: expected one to train with tau {self.tau}, got None")
         h = _given(h)
         near = h + self.noise * torch.randn_like(h)
         offset, mix = self._style(z.detach().roll(1, 0))
@@ -131,5 +131,5 @@ class FiberAutoencoder(Variational):
 
 def _given(h: Tensor | None) -> Tensor:
     if h is None:
-        raise ValueError("FiberAutoencoder: expected representations h, got None; give a subject")
+        raise ValueError("FiberAutoencoder: h: expected representations, got None; give a subject")
     return h

@@ -9,35 +9,35 @@ import torch
 from fibermodels.config import locate
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""The types of number in which a network may compute, by name."""
+"""The number types in which a network may compute, by name."""
 
 
 def local_folder(owner: str, path: str) -> Path:
-    """The folder at `path`, from here or below the data root.
+    """The folder at `path`, in the working directory or below the data root.
 
     Raises:
-        FileNotFoundError: no such folder. The name of a repository on a hub is not a folder.
+        FileNotFoundError: the folder does not exist; names on a hub are not accepted.
     """
     try:
         found = locate(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{owner}: {error}; nothing is fetched from a hub: download '{path}' and give the local folder"
+            f"{owner}: {error}; nothing is downloaded from a hub: download '{path}' and give the local folder"
         ) from error
     if not found.is_dir():
-        raise FileNotFoundError(f"{owner}: '{found}' is a file: expected a folder as save_pretrained writes it")
+        raise FileNotFoundError(f"{owner}: path: expected a folder of save_pretrained, got the file '{found}'")
     return found
 
 
 def read_json(owner: str, path: Path) -> dict[str, Any]:
-    """A configuration file.
+    """The content of a configuration file.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON, or not an object.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not JSON, or not an object.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{owner}: no file '{path}'")
+        raise FileNotFoundError(f"{owner}: there is no file '{path}'")
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
@@ -50,16 +50,16 @@ def read_json(owner: str, path: Path) -> dict[str, Any]:
 def load_part(owner: str, cls: Any, folder: Path, **options: Any) -> Any:
     """A network `cls` with the weights in its folder, frozen and in evaluation mode.
 
-    It reads safetensors files only, because other formats can run code, and refuses a file that lacks a weight.
+    It reads safetensors files only, because other formats can run code, and requires all weights.
 
     Args:
-        owner: the name with which errors begin.
+        owner: the first word of error messages.
         cls: a class of diffusers or transformers.
-        folder: it contains `config.json` and the weights.
+        folder: the folder with `config.json` and the weights.
         options: further arguments of `from_pretrained`.
 
     Raises:
-        ValueError: missing or damaged weights, or those of another network.
+        ValueError: the weights are missing, damaged, or those of another network.
     """
     own = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:

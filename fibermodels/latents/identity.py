@@ -1,4 +1,4 @@
-"""The images themselves as latent space, for models that learn a density over pixels."""
+"""The pixels as latent space, for densities over images."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ class Identity(MapLatents):
 
     Args:
         image_shape: `(C, H, W)`.
-        scale: what white becomes, positive; latents of a diffusion should have about unit variance.
+        scale: the value of white, positive; latents of a diffusion model should have about unit variance.
     """
 
     trivial = True

@@ -1,7 +1,7 @@
-"""A variational autoencoder that knows nothing of the subject: the usual latent space.
+"""A variational autoencoder that does not use the subject: the usual latent space.
 
-What its images lose of `h` is lost for every density model over it. A fiber loss can reduce this error only by a
-change of the distribution; see `fiber_autoencoder.py`.
+If decoded images lose information about `h`, no density over this space can recover it, and a fiber loss lowers the
+distance only by a change of the distribution; see `fiber_autoencoder.py`.
 
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
@@ -15,8 +15,8 @@ from fibermodels.nn import ResidualMLP
 
 
 class VAE(Variational):
-    """All channels share a dictionary of patterns in the encoder, and another one in the decoder. How much of a
-    pattern a channel shows is a product of two numbers, because colour multiplies shape.
+    """A VAE whose channels share a dictionary of patterns in the encoder, and another one in the decoder. The weight of
+    a pattern in a channel is a product of two numbers, because colour multiplies shape.
 
     Args:
         image_shape: `(C, H, W)`.

@@ -1,9 +1,9 @@
-"""What the variational latent spaces share: the encoder, the dictionary of patterns, and the bound.
+"""The base of variational latent spaces: the encoder, the dictionary of patterns, and the variational bound.
 
     loss = KL(q(z|x,h) || N(0, I)) - log p(x | D(z,h))
 
-The encoder sees every channel of an image through one dictionary of spatial patterns. Dimensions of `z` that the
-decoder does not need stay at the prior.
+The encoder projects every channel of an image onto one dictionary of spatial patterns. Dimensions of `z` that the
+decoder does not need keep the distribution of the prior.
 
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
@@ -24,7 +24,7 @@ from fibermodels.trainable import Trainable
 
 
 class Variational(LatentSpace, Trainable, ABC):
-    """Latents whose every dimension is standard normal.
+    """A latent space in which each dimension of the latents is standard normal.
 
     Args:
         image_shape: `(C, H, W)`.
@@ -51,14 +51,14 @@ class Variational(LatentSpace, Trainable, ABC):
         """Means and raw log-deviations `(B, dim)`.
 
         Args:
-            patterns: how much of each pattern each channel shows, `(B, C, patterns)`.
-            shape: the same for the image as a whole, whatever the colours of the channels, `(B, patterns)`.
-            h: representations, or None where there is no subject.
+            patterns: the weight of each pattern in each channel, `(B, C, patterns)`.
+            shape: the weight in the whole image, independent of the channels' colours, `(B, patterns)`.
+            h: representations, or None if there is no subject.
         """
 
     @abstractmethod
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
-        """Images before they are clipped: training needs a gradient on both sides of the range."""
+        """Images before clipping, because training needs gradients outside the range, too."""
 
     @abstractmethod
     def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Variational(LatentSpace, Trainable, ABC):
 
     @torch.no_grad()
     def product(self, batches: Iterable[dict[str, Tensor]]) -> Self:
-        """A copy of this space without the subject that judged it, with latents that are standard normal on `batches`.
+        """A copy of this space without the subject of its loss, with latents that are standard normal on `batches`.
 
         It measures posterior samples, not means, because the mean of an unused dimension hardly varies.
         """
@@ -113,10 +113,10 @@ class Variational(LatentSpace, Trainable, ABC):
 
 
 DRAWS = 8
-"""How many posterior samples of each image are measured."""
+"""The number of posterior samples of each image that are measured."""
 
 JUDGE = ("weights", "subject")
-"""Arguments that a finished space has no use for."""
+"""Arguments that a trained space does not need."""
 
 
 def gaussian_nll(value: Tensor, mean: Tensor, scale: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Metrics: pure functions of `FiberSamples`, each returning one float.
 
-Those that need a network beside the subject are in `classifiers` and `features`; what these compute is in
-`agreement`, `shape_texture`, `frechet` and `kid`.
+Metrics that need another network than the subject are in `classifiers` and `features`; `agreement`, `shape_texture`,
+`frechet` and `kid` contain their formulas.
 """
 
 from fibermodels.metrics.diversity import pairwise_distance

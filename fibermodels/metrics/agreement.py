@@ -1,7 +1,7 @@
-"""Agreement: does a classifier say of the samples what it says of their targets?
+"""Agreement: does a classifier give the same output for samples and targets?
 
-Functions of `FiberSamples` whose representations are a classifier's logits `(B, K)`: those of a subject that returns
-logits, or of another network (`judges.seen_by`). Every one averages over all pairs of a target and its sample.
+The representations of `FiberSamples` are here logits `(B, K)` of a classifier: the subject or another network
+(`judges.seen_by`). Every metric averages over all pairs of a target and its sample.
 
 Reference: FeatInv (Neukirch et al., 2025), tables 1 and 2: the target's most likely class is the truth.
 """
@@ -13,7 +13,7 @@ from fibermodels.core import FiberSamples
 
 
 def top_accuracy(logits: Tensor, labels: Tensor, k: int = 1) -> float:
-    """Share of `logits` `(..., B, K)` whose `k` largest hold the label `(B,)`; NaN unless there are more classes."""
+    """Share of `logits` `(..., B, K)` whose `k` largest contain the label `(B,)`; NaN for `K <= k` classes."""
     if k >= logits.shape[-1]:
         return float("nan")
     largest = logits.topk(k, dim=-1).indices
@@ -21,7 +21,7 @@ def top_accuracy(logits: Tensor, labels: Tensor, k: int = 1) -> float:
 
 
 def top1_match(samples: FiberSamples) -> float:
-    """Share of samples whose most likely class is that of their target."""
+    """Share of samples with the same most likely class as their target."""
     return top_accuracy(samples.h_hat, samples.h.argmax(-1), 1)
 
 
@@ -41,10 +41,10 @@ def probability_difference_sigmoid(samples: FiberSamples) -> float:
 
 
 def decisions(logits: Tensor, thresholds: Tensor) -> Tensor:
-    """What a classifier of several labels decides, `sigmoid(logits) >= thresholds`, one threshold for each or for all.
+    """The decisions of a classifier with several labels, `sigmoid(logits) >= thresholds`.
 
     Raises:
-        ValueError: another number of thresholds.
+        ValueError: there is neither one threshold nor one for each label.
     """
     if thresholds.numel() not in (1, logits.shape[-1]):
         raise ValueError(
@@ -55,28 +55,28 @@ def decisions(logits: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def decision_match(samples: FiberSamples, thresholds: Tensor) -> float:
-    """Share of decisions on samples, over all labels, that are those on their targets."""
+    """Share of decisions on samples, over all labels, that agree with those on their targets."""
     return (decisions(samples.h_hat, thresholds) == decisions(samples.h, thresholds)).double().mean().item()
 
 
 def decision_accuracy(logits: Tensor, labels: Tensor, thresholds: Tensor) -> float:
-    """Share of decisions on `logits` `(..., B, K)` that are right; labels `(B, K)` that are NaN do not count."""
+    """Share of correct decisions on `logits` `(..., B, K)`; labels `(B, K)` that are NaN do not count."""
     right = decisions(logits, thresholds) == (labels > 0.5)
     known = (~labels.isnan()).expand_as(right)
     return right[known].double().mean().item() if known.any() else float("nan")
 
 
 def check_labels(logits: Tensor, labels: Tensor, what: str) -> None:
-    """Refuses labels that are not of the classifier's classes.
+    """Checks that labels fit the classifier's outputs.
 
     Raises:
-        ValueError: naming both.
+        ValueError: the number of labels or a class exceeds that of the outputs.
     """
     outputs = logits.shape[-1]
     if labels.ndim == 2 and labels.shape[1] != outputs:
-        raise ValueError(f"{what}: the data has {labels.shape[1]} labels per image, the classifier {outputs} outputs")
+        raise ValueError(f"{what}: expected {labels.shape[1]} outputs, one for each label of the data, got {outputs}")
     if labels.ndim == 1 and int(torch.max(labels)) >= outputs:
         raise ValueError(
-            f"{what}: the data's labels go up to {int(torch.max(labels))}, the classifier has {outputs} outputs: "
-            "expected one of the data's classes, in their order"
+            f"{what}: expected outputs for the data's classes, in their order, got {outputs} outputs for labels up to "
+            f"{int(torch.max(labels))}"
         )

@@ -1,4 +1,4 @@
-"""What classifiers say of samples, beside what they say of their targets."""
+"""Scores of classifiers on samples, compared with their targets."""
 
 import torch
 from torch import Tensor
@@ -10,17 +10,17 @@ from fibermodels.metrics.shape_texture import Categories, cue_preference, decide
 
 
 class ClassifierJudge:
-    """Whether a classifier says of samples what it says of their targets.
+    """Compares the outputs of a classifier for samples and for their targets.
 
     Args:
-        network: returns logits `(B, K)`.
-        name: of the results, which end with `_NAME`; none for the subject's own classifier.
-        thresholds: of decisions, in probability, where an image has several labels: one for each, or one for all.
-        device: where to compute.
-        batch_size: images at a time.
+        network: a network that returns logits `(B, K)`.
+        name: the ending `_NAME` of the results; None for the subject's own classifier.
+        thresholds: probabilities for decisions if an image has several labels: one for each, or one for all.
+        device: the device of the computation.
+        batch_size: images per call of the network.
 
     Raises:
-        ValueError: a network that returns anything but logits.
+        ValueError: the network does not return logits.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class ClassifierJudge:
     def __call__(
         self, samples: FiberSamples, labels: Tensor | None = None, categories: Categories | None = None
     ) -> dict[str, float]:
-        """Figures by name; NaN where one does not apply.
+        """Scores by name; NaN if one does not apply.
 
         Args:
             samples: targets and samples.
-            labels: what is known of the targets: classes `(B,)`; several labels `(B, K)` in {0, 1, NaN}, floating
-                point; or shape and texture `(B, 2)`, integers.
-            categories: the classes that make up each of the data's categories; None where they are the same.
+            labels: of the targets: classes `(B,)`; several labels `(B, K)` in {0, 1, NaN}, floating point; or shape and
+                texture `(B, 2)`, integers.
+            categories: the classes of each of the data's categories; None if classes and categories are the same.
         """
         seen = seen_by(self.network, samples, self.device, self.batch_size)
         if labels is None or labels.ndim == 1:

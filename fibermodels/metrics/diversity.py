@@ -1,4 +1,4 @@
-"""Diversity: do the samples of one target differ as the data on its fiber do?"""
+"""Diversity: do the samples of one target differ as much as the data on its fiber?"""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from fibermodels.core import FiberSamples
 def pairwise_distance(samples: FiberSamples) -> float:
     """RMS pixel distance between two samples of the same target, averaged over pairs and targets.
 
-    Read it beside that of exact samples: less is collapse, more is noise. NaN for a single sample.
+    Compare it with the value of exact samples: a smaller value means mode collapse, a larger value noise. NaN for a
+    single sample.
     """
     n = len(samples.x_hat)
     if n < 2:
@@ -23,11 +24,11 @@ def pairwise_distance(samples: FiberSamples) -> float:
 
 
 class Spread:
-    """How the samples of a target differ in a network's features, slot after slot.
+    """The mean distance of a target's samples in a network's features, from one slot after another.
 
     `d(f, g)` is the squared difference of features that are normalised along their channels, summed over channels and
     averaged over locations: LPIPS (Zhang et al., arXiv 1801.03924) on one layer, without learned weights, in [0, 4].
-    Its mean over all pairs of `n` samples follows from their sum, so no features are kept:
+    Its mean over all pairs of `n` samples follows from their sum, so no features are stored:
     `sum_{i<j} |f_i - f_j|^2 = n sum_i |f_i|^2 - |sum_i f_i|^2`.
     """
 
@@ -36,7 +37,7 @@ class Spread:
         self.sum = self.squares = torch.zeros(())
 
     def update(self, features: Tensor) -> None:
-        """Takes in one sample of each target: maps `(B, C, h, w)`, or vectors `(B, C)` as maps of one location."""
+        """Adds the features of one sample of each target: maps `(B, C, h, w)` or vectors `(B, C)`."""
         own = torch.nn.functional.normalize(features.double().reshape(*features.shape[:2], -1), dim=1)
         self.count += 1
         self.sum = self.sum + own

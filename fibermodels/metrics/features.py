@@ -1,4 +1,4 @@
-"""How near samples are to real images in the features of a network: streamed, no features are kept."""
+"""Distances between samples and real images in the features of a network, without storing all features."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,18 +13,18 @@ from fibermodels.metrics.judges import Asked
 from fibermodels.metrics.kid import kernel_distance
 
 BLOCK = 1000
-"""Images from which one estimate of the kernel distance is made; larger sets give the mean of several."""
+"""Images per estimate of the kernel distance; larger sets give the mean of several estimates."""
 
 
 class _Law:
-    """What is kept of a stream of features: their moments, and the vectors of one block."""
+    """Moments of a stream of features, and the vectors of its last block."""
 
     def __init__(self) -> None:
         self.vectors, self.maps = Moments(), Moments()
         self.block: list[Tensor] = []
 
     def update(self, features: Tensor) -> None:
-        """Takes in features `(B, D)`, or maps `(B, C, h, w)`, whose means over locations are the vectors."""
+        """Adds features `(B, D)`, or maps `(B, C, h, w)` with their means over locations as vectors."""
         if features.ndim == 4:
             self.maps.update(first_channels(features))
         vectors = features.flatten(2).mean(2) if features.ndim == 4 else features.flatten(1)
@@ -32,27 +32,27 @@ class _Law:
         self.block.append(vectors)
 
     def pop_block(self) -> Tensor:
-        """The vectors since the last block."""
+        """Returns and forgets the vectors since the last block."""
         vectors, self.block = torch.cat(self.block), []
         return vectors
 
 
 class FeatureJudge:
-    """How near samples are to real images in the features of a network, and how they differ from each other there.
+    """Distances of samples to real images, and to each other, in the features of a network.
 
-    Every slot, one sample of each target, is compared with the targets; the figures are means over slots, so both sets
-    have as many images as there are targets. `fid` and `kid` see vectors: maps are averaged over their locations;
-    `sfid` sees maps as they are.
+    Every slot (one sample of each target) is compared with the targets, and the scores are means over slots, so both
+    sets have as many images as there are targets. `fid` and `kid` use vectors, and average maps over their locations;
+    `sfid` uses whole maps.
 
     Args:
-        network: returns vectors `(B, D)` or maps `(B, C, h, w)`.
-        name: of the features, with which the results' names end.
-        standard: the features are those of the published FID, and the results are plainly called `fid` and `kid`.
-        device: where to compute.
-        batch_size: images at a time.
+        network: a network that returns vectors `(B, D)` or maps `(B, C, h, w)`.
+        name: the ending `_NAME` of the results.
+        standard: whether the features are those of the published FID; the results are then called `fid` and `kid`.
+        device: the device of the computation.
+        batch_size: images per call of the network.
 
     Raises:
-        ValueError: a network that returns neither.
+        ValueError: the network returns neither vectors nor maps.
     """
 
     def __init__(
@@ -74,12 +74,11 @@ class FeatureJudge:
         self.network, self.device, self.batch_size = network, device, batch_size
 
     def __call__(self, samples: FiberSamples, others: Callable[[slice], Tensor] | None = None) -> dict[str, float]:
-        """Figures by name.
+        """Scores by name.
 
         Args:
             samples: targets and samples.
-            others: real images that are not among the targets, by their place in as long a row: their distance to
-                the targets is the floor.
+            others: returns a slice of as many other real images; their distance to the targets is the floor.
         """
         n, count = samples.x_hat.shape[:2]
         asked = Asked(self.network, self.device, self.batch_size)

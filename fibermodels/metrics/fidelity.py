@@ -1,6 +1,6 @@
 """Fidelity: are the samples on the fiber?
 
-With `D` dimensions of the representation, `h` of a target and `h_hat` of its sample; every metric
+`h` is the representation of a target, `h_hat` that of its sample, and `D` their number of dimensions. Every metric
 averages over all pairs of a target and one of its samples.
 """
 
@@ -16,24 +16,24 @@ def _pairs(samples: FiberSamples) -> Tensor:
 
 
 def fiber_rms(samples: FiberSamples) -> float:
-    """`||h_hat - h||_2 / sqrt(D)`; 0 is on the fiber (arXiv 2603.21782, eq. 3, as its code computes it)."""
+    """`||h_hat - h||_2 / sqrt(D)`, 0 on the fiber (arXiv 2603.21782, eq. 3, as its code computes it)."""
     return _pairs(samples).mean().item()
 
 
 def fiber_rms_std(samples: FiberSamples) -> float:
-    """Standard deviation of the same over all pairs: the spread between targets included."""
+    """Standard deviation of `||h_hat - h||_2 / sqrt(D)` over all pairs of all targets."""
     return _pairs(samples).std(correction=0).item()
 
 
 def fiber_l2_squared(samples: FiberSamples) -> float:
-    """`||h_hat - h||_2^2`, summed over dimensions (the unit of the same paper's ImageNet tables)."""
+    """`||h_hat - h||_2^2`, as in the ImageNet tables of arXiv 2603.21782."""
     return torch.stack([(slot - samples.h).flatten(1).square().sum(-1) for slot in samples.h_hat]).mean().item()
 
 
 def fiber_rms_shuffled(samples: FiberSamples) -> float:
     """`fiber_rms` of the same samples against the next target's representation.
 
-    Where it is no larger than `fiber_rms`, the model ignores its condition. NaN for a single target.
+    If it is not larger than `fiber_rms`, the model ignores its condition. NaN for a single target.
     """
     if len(samples.h) < 2:
         return float("nan")
@@ -49,8 +49,8 @@ def cosine(samples: FiberSamples) -> float:
 def cosine_per_location(samples: FiberSamples) -> float:
     """The cosine along the channels of maps `(B, C, h, w)`, averaged over locations, in [-1, 1]; 1 is best.
 
-    Where `cosine` is that of the whole map, this lets every location count the same: it is the similarity of FeatInv's
-    tables. NaN for representations that are no maps.
+    It gives every location the same weight, as in FeatInv's tables; `cosine` compares whole maps. NaN for
+    representations that are not maps.
     """
     if samples.h.ndim != 4:
         return float("nan")
@@ -61,7 +61,7 @@ def cosine_per_location(samples: FiberSamples) -> float:
 def mean_reciprocal_rank(samples: FiberSamples) -> float:
     """1 / rank of the sample's own target among all targets by distance to `h_hat`, in (0, 1].
 
-    1 means that every sample is nearer to its own target than to any other.
+    It is 1 if every sample is nearer to its own target than to any other.
     """
     targets = samples.h.flatten(1)
     rows = max(32, min(1000, ELEMENTS // targets.shape[1]))
@@ -69,7 +69,7 @@ def mean_reciprocal_rank(samples: FiberSamples) -> float:
     for slot in samples.h_hat:
         for start in range(0, len(slot), rows):
             part = slot[start : start + rows].flatten(1)
-            own = (part - targets[start : start + rows]).norm(dim=1)  # exact where cdist has rounded
+            own = (part - targets[start : start + rows]).norm(dim=1)  # more exact than cdist
             nearer = torch.zeros(len(part))
             for low in range(0, len(targets), rows):
                 distance = torch.cdist(part, targets[low : low + rows])
@@ -81,4 +81,4 @@ def mean_reciprocal_rank(samples: FiberSamples) -> float:
 
 
 ELEMENTS = 2**24
-"""Numbers in a block of representations whose distances are computed at once."""
+"""The size of a block of representations whose distances are computed at once."""

@@ -1,8 +1,8 @@
-"""The Frechet distance between two sets of images, in the features of some network.
+"""The Frechet distance between two sets of images in the features of a network.
 
-Both sets of features are taken for Gaussian. Only their means and covariances are needed, so features are streamed
-and never kept. Finite sets do not score 0, and the fewer images the higher the score (it is biased in their number):
-compare scores of equal numbers, and read each beside its floor, the score of as many other real images.
+Both sets of features are treated as Gaussian, so only their means and covariances are stored. The estimate is biased:
+finite sets do not score 0, and fewer images score higher. Compare only scores of equal numbers of images, and compare
+each with its floor, the score of as many other real images.
 
 Reference: Heusel et al., NeurIPS 2017 (FID, with Inception's pooled features); Nash et al., arXiv 2103.03841 (sFID).
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 SPATIAL_DIMENSIONS = 2048
-"""At most so many numbers of a feature map enter the spatial distance (2023 of Inception's in the reference)."""
+"""The largest number of entries of a feature map in the spatial distance (2023 of Inception's in the reference)."""
 
 
 class Moments:
@@ -23,10 +23,10 @@ class Moments:
         self._root: Tensor | None = None
 
     def update(self, features: Tensor) -> None:
-        """Takes in features `(B, D)`.
+        """Adds features `(B, D)`.
 
-        The scatter about the mean is merged batch by batch (Chan, Golub & LeVeque, 1979), which keeps its digits
-        where the mean is large beside the spread.
+        The scatter about the mean is merged batch by batch (Chan, Golub & LeVeque, 1979), which is precise even if the
+        mean is large compared with the spread.
         """
         own = features.detach().double()
         mean, count = own.mean(0), len(own)
@@ -44,7 +44,7 @@ class Moments:
         """The unbiased covariance `(D, D)`.
 
         Raises:
-            ValueError: fewer than two vectors so far.
+            ValueError: there are fewer than two vectors.
         """
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 vectors, got {self.count}")
@@ -52,7 +52,7 @@ class Moments:
 
     @property
     def root(self) -> Tensor:
-        """The symmetric root of the covariance, computed once."""
+        """The symmetric square root of the covariance."""
         if self._root is None:
             values, vectors = torch.linalg.eigh(self.covariance)
             self._root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
@@ -62,8 +62,8 @@ class Moments:
 def frechet_distance(first: Moments, second: Moments) -> float:
     """`|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^(1/2) S2 S1^(1/2))^(1/2))`, at least 0.
 
-    The trace of the root comes from two symmetric eigendecompositions, which are stable where the covariances
-    are singular, as they are of fewer vectors than dimensions.
+    The trace of the root comes from two symmetric eigendecompositions, which are stable for singular covariances, such
+    as those of fewer vectors than dimensions.
     """
     middle = torch.linalg.eigvalsh(first.root @ second.covariance @ first.root).clamp(min=0)
     spread = first.covariance.trace() + second.covariance.trace() - 2 * middle.sqrt().sum()
@@ -72,7 +72,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 def first_channels(maps: Tensor) -> Tensor:
-    """What the spatial distance sees of feature maps `(B, C, h, w)`: the first channels, flattened, as many as fit
-    into `SPATIAL_DIMENSIONS` (at least one)."""
+    """The part of feature maps `(B, C, h, w)` that the spatial distance uses: the first channels, flattened, as many as
+    fit into `SPATIAL_DIMENSIONS` (at least one)."""
     channels = max(1, SPATIAL_DIMENSIONS // maps[0, 0].numel())
     return maps[:, :channels].flatten(1)

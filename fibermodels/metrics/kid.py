@@ -1,6 +1,6 @@
 """The kernel distance between two sets of features: the squared maximum mean discrepancy of a cubic kernel.
 
-Its estimate is unbiased, so it is 0 on average for equal laws, and may be negative, however few images there are.
+Its estimate is unbiased for any number of images: it is 0 on average for equal distributions, and can be negative.
 
 Reference: Binkowski et al., arXiv 1801.01401 (KID); Gretton et al., JMLR 13 (2012), eq. 3 and 4.
 """
@@ -19,12 +19,12 @@ def kernel_distance(x: Tensor, y: Tensor, paired: bool = False) -> float:
 
     Args:
         x: features `(M, D)`.
-        y: features `(N, D)`; each set independent draws of its law.
-        paired: `y[i]` was made from `x[i]` and depends on it, so `k(x[i], y[i])` is left out (Gretton et al., eq. 4);
-            with it, samples that resemble their targets would score below those of the right law that do not.
+        y: features `(N, D)`; each set contains independent draws of its distribution.
+        paired: whether `y[i]` depends on `x[i]`; `k(x[i], y[i])` is then omitted (Gretton et al., eq. 4), because it
+            would favour samples that resemble their targets.
 
     Raises:
-        ValueError: fewer than two vectors in a set, or pairs of different numbers.
+        ValueError: a set has fewer than two vectors, or paired sets have different sizes.
     """
     if min(len(x), len(y)) < 2 or (paired and len(x) != len(y)):
         raise ValueError(f"kernel_distance: expected at least 2 vectors each, in equal numbers if paired; got "

@@ -12,7 +12,7 @@ from fibermodels.core import HasLogProb, LatentSpace
 def nll_bits_per_dim(model: HasLogProb, latents: LatentSpace, x: Tensor, h: Tensor) -> float:
     """`-log2 p(z | h) / D` of the latents `z = encode(x, h)` of real images, in bits.
 
-    Comparable between models over one latent space, and between no others.
+    Compare it only between models over the same latent space.
     """
     parts = [
         model.log_prob(latents.encode(images, targets), targets)

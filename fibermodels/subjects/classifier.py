@@ -1,4 +1,4 @@
-"""A fine-tuned network as a subject: an encoder, a head, and calibrated logits."""
+"""A fine-tuned classifier as a subject."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from fibermodels.nn import ResidualMLP
 
 
 def head(features: int, classes: int, blocks: int, width: int | None) -> nn.Module:
-    """A linear layer for 0 blocks, else a residual perceptron: `(B, features)` to `(B, classes)`."""
+    """A map from `(B, features)` to `(B, classes)`: a linear layer for 0 blocks, else a residual perceptron."""
     if not blocks:
         return nn.Linear(features, classes)
     return ResidualMLP(features, classes, width or features, blocks, hidden=4 * (width or features))
@@ -18,11 +18,11 @@ def check_encoder(encoder: Subject, classes: list[str]) -> int:
     """The number of features.
 
     Raises:
-        ValueError: an encoder that gives no vector, or classes that are no names.
+        ValueError: the encoder does not return vectors, or the class names are missing or not unique.
     """
     if len(encoder.feature_shape) != 1:
         raise ValueError(
-            f"encoder: a classifier reads a vector, this encoder gives {list(encoder.feature_shape)}; "
+            f"encoder: expected one that returns vectors, got representations {list(encoder.feature_shape)}; "
             "give it layer: pooled"
         )
     if not classes or len(set(classes)) != len(classes):
@@ -31,21 +31,21 @@ def check_encoder(encoder: Subject, classes: list[str]) -> int:
 
 
 class Classifier(Subject):
-    """Calibrated logits `head(encoder(x)) / T`, one per class; what `FinetunedClassifier` becomes.
+    """Calibrated logits `head(encoder(x)) / T`, one per class: the product of `FinetunedClassifier`.
 
-    `sigmoid` of them, or `softmax` with `exclusive`, are probabilities. To look at the fine-tuned network elsewhere,
-    give `Timm` the exported file as its weights and name the layer.
+    Probabilities are their `sigmoid`, or their `softmax` with `exclusive`. To use another layer of the fine-tuned
+    network, give the exported file to `Timm` as its weights.
 
     Args:
-        encoder: images to vectors `(B, D)`.
+        encoder: maps images to vectors `(B, D)`.
         classes: names, in the order of the logits.
-        blocks: residual blocks before the last linear layer of the head; 0 for none.
-        width: of those blocks; None takes the encoder's features.
-        exclusive: an image has one class, not any number of them.
-        weights: a safetensors file that `export.py` wrote; None keeps the encoder's and a random head.
+        blocks: residual blocks before the last linear layer of the head.
+        width: width of these blocks; None takes the number of the encoder's features.
+        exclusive: whether an image has exactly one class.
+        weights: a safetensors file that `export.py` wrote; None keeps the encoder's weights and a random head.
 
     Raises:
-        FileNotFoundError, ValueError: as `Component.load_weights`, and for an encoder that gives maps.
+        FileNotFoundError, ValueError: as `Component.load_weights`; the encoder does not return vectors.
     """
 
     temperature: Tensor
@@ -74,12 +74,13 @@ class Classifier(Subject):
         return logits / self.temperature
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """`(B, K)`."""
+        """Probabilities of the classes `(B, K)`."""
         logits = self(images)
         return logits.softmax(1) if self.exclusive else logits.sigmoid()
 
     def decide(self, images: Tensor) -> Tensor:
-        """Yes or no per class, `(B, K)`: the most probable class alone, or each that reaches its threshold."""
+        """A decision per class, `(B, K)`: the most probable class with `exclusive`, else all that reach their
+        threshold."""
         p = self.probabilities(images)
         if self.exclusive:
             return nn.functional.one_hot(p.argmax(1), p.shape[1]).bool()

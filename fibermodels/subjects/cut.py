@@ -1,4 +1,4 @@
-"""A network of one's own, cut at any of its layers."""
+"""The user's own network, read at any of its layers."""
 
 from typing import Any
 
@@ -13,29 +13,29 @@ from fibermodels.subjects.weights import fit_state, read_state
 
 
 class Cut(Networked):
-    """Any `nn.Module` from images to anything, read at one of its modules.
+    """Any `nn.Module` that takes images, read at one of its modules.
 
-    The class is named by its import path, so that a YAML file can name it and a checkpoint can build it again. Its
-    package must be among the allowed ones: `FIBERMODELS_IMPORTS=my_package python train.py ...`.
+    YAML files and checkpoints name the class by its import path. Its package must be allowed:
+    `FIBERMODELS_IMPORTS=my_package python train.py ...`.
 
     Args:
         network: import path of the network's class, such as `my_package.nets.ResNet20`.
-        layer: a module's name, or `spatial` (the last output that is a map), `pooled` (what the last linear layer is
-            given) or `logits` (the network's output).
+        layer: a module's name, or `spatial` (the last output that is a map), `pooled` (the input of the last linear
+            layer) or `logits` (the network's output).
         image_shape: `[C, H, W]` of the images.
-        mean, std: of the network's input, per channel, for images in [0, 1].
-        network_args: arguments of the class, plain types.
-        weights: a safetensors or torch file of the network's state, from here or below the data root; None starts at
-            random.
-        input_size: `[height, width]` the network takes; None takes images as they are.
-        interpolation: of that resize, `bicubic` or `bilinear`.
-        prefix_tokens: tokens before those of the image, where the layer gives tokens; they are dropped.
-        channels_last: the layer gives maps as `(B, h, w, C)`.
+        mean, std: statistics of the network's input per channel, for images in [0, 1].
+        network_args: arguments of the class, in plain types.
+        weights: a safetensors or torch file of the network's state, in the working directory or below the data root;
+            None starts at random.
+        input_size: `[height, width]` of the network's input; None does not resize.
+        interpolation: `bicubic` or `bilinear`, for the resize.
+        prefix_tokens: number of tokens before those of the image (if the layer returns tokens); they are dropped.
+        channels_last: whether the layer returns maps as `(B, h, w, C)`.
         units: channels of the map, or entries of the vector, in this order; None takes all.
 
     Raises:
-        FileNotFoundError: no weights there.
-        ValueError: a class that is not to be imported or is no `nn.Module`, weights that do not fit, no such layer.
+        FileNotFoundError: the file of weights does not exist.
+        ValueError: the class is not allowed or not an `nn.Module`, weights do not fit, or the layer does not exist.
     """
 
     def __init__(

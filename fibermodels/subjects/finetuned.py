@@ -1,6 +1,6 @@
-"""Training a classifier on labelled images, so that it can become a subject: head alone or the whole network.
+"""Training of a classifier that becomes a subject: the whole network or only a head.
 
-Reference: arXiv 2603.21782, whose chest X-ray classifiers are trained this way.
+Reference: arXiv 2603.21782, which trains chest X-ray classifiers in this way.
 """
 
 import math
@@ -23,24 +23,24 @@ from fibermodels.trainable import Supervised
 
 
 class FinetunedClassifier(Supervised):
-    """An encoder with a new head, trained on labels, then calibrated: its product is a `Classifier`.
+    """An encoder with a new head that is trained on labels and then calibrated; its product is a `Classifier`.
 
-    Labels are `(B, K)` in {0, 1, NaN} under a masked asymmetric loss, or classes `(B,)` under cross entropy with
-    `exclusive`. Being a subject, the encoder stays in evaluation mode: no dropout, no new batch statistics.
+    Labels are `(B, K)` in {0, 1, NaN} with a masked asymmetric loss, or classes `(B,)` with cross entropy if
+    `exclusive`. The encoder is a subject and stays in evaluation mode, without dropout and new batch statistics.
 
     Args:
-        encoder: images to vectors `(B, D)`, such as `Timm(layer="pooled", num_classes=0)`.
+        encoder: maps images to vectors `(B, D)`, such as `Timm(layer="pooled", num_classes=0)`.
         classes: names, in the order of the labels.
-        train_encoder: fine-tune the encoder, too; False trains the head on frozen features.
-        blocks: residual blocks before the last linear layer of the head; 0 for none.
-        width: of those blocks; None takes the encoder's features.
-        exclusive: an image has one class, not any number of them.
-        gamma_pos, gamma_neg, margin: of the asymmetric loss.
-        rotate: training images are turned by up to so many degrees, either way; what comes in is black.
-        flip: chance that a training image is mirrored.
+        train_encoder: whether to fine-tune the encoder; False trains the head on frozen features.
+        blocks: residual blocks before the last linear layer of the head.
+        width: width of these blocks; None takes the number of the encoder's features.
+        exclusive: whether an image has exactly one class.
+        gamma_pos, gamma_neg, margin: as in `asymmetric_loss`.
+        rotate: largest rotation of training images, in degrees; the corners become black.
+        flip: probability that a training image is mirrored.
 
     Raises:
-        ValueError: an encoder that gives maps, or options out of range.
+        ValueError: the encoder does not return vectors, or an option is out of range.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FinetunedClassifier(Supervised):
                 f"gamma_pos, gamma_neg, margin: expected 0 or more, margin below 1, got {gamma_pos, gamma_neg, margin}"
             )
         if not 0 <= rotate <= 180 or not 0 <= flip <= 1:
-            raise ValueError(f"rotate, flip: expected degrees up to 180 and a chance, got {rotate} and {flip}")
+            raise ValueError(f"rotate, flip: expected degrees in [0, 180] and a probability, got {rotate} and {flip}")
         self.encoder = encoder.requires_grad_(train_encoder)
         self.head = head(features, len(classes), blocks, width)
         self.image_shape, self.classes, self.exclusive = encoder.image_shape, list(classes), exclusive
@@ -84,7 +84,7 @@ class FinetunedClassifier(Supervised):
         return {"asymmetric": asymmetric_loss(logits, y, self.gamma_pos, self.gamma_neg, self.margin)}
 
     def split_scores(self, predictions: Tensor, y: Tensor) -> dict[str, float]:
-        """AUROC of every class that has examples of both kinds, and their mean; or the accuracy."""
+        """The AUROC of each class with positive and negative examples, and their mean; the accuracy if `exclusive`."""
         if self.exclusive:
             return {"accuracy": float((predictions.argmax(1) == y).double().mean())}
         areas = {
@@ -96,18 +96,18 @@ class FinetunedClassifier(Supervised):
 
     @torch.no_grad()
     def product(self, batches: Iterable[dict[str, Tensor]]) -> Classifier:
-        """The frozen subject, with temperatures and thresholds fitted on labelled batches it was not trained on.
+        """The frozen subject, with temperatures and thresholds that are fitted on labelled batches.
 
-        A class has a temperature of its own under yes-or-no labels; exclusive classes share one.
+        Exclusive classes share one temperature; otherwise each class has its own.
 
         Raises:
-            ValueError: no batches, or some without labels.
+            ValueError: there are no batches, or a batch has no labels.
         """
         found = [(self.predict(batch["x"]), self._checked(batch["x"], batch.get("y"))) for batch in batches]
         if not found:
-            raise ValueError("FinetunedClassifier: calibration needs images")
+            raise ValueError("FinetunedClassifier: batches: expected images to calibrate on, got none")
         logits, y = (torch.cat(parts) for parts in zip(*found, strict=True))
-        bare = build(describe(self.encoder), weights=False)  # its weights are this one's from here on
+        bare = build(describe(self.encoder), weights=False)  # its weights are copied below
         classifier = Classifier(bare, self.classes, self.blocks, self.width, self.exclusive)
         classifier.encoder.load_state_dict(self.encoder.state_dict())
         classifier.head.load_state_dict(self.head.state_dict())
@@ -130,8 +130,8 @@ class FinetunedClassifier(Supervised):
 
 
 def augmented(images: Tensor, rotate: float, flip: float) -> Tensor:
-    """Images turned by a uniform angle in `[-rotate, rotate]` degrees about their middle and mirrored by chance, each
-    by its own draw; bilinear, with black from outside."""
+    """Images, each rotated about its centre by a uniform angle in `[-rotate, rotate]` degrees and mirrored with
+    probability `flip`; bilinear, with black outside."""
     if not rotate and not flip:
         return images
     height, width = images.shape[-2:]

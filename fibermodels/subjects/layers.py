@@ -1,7 +1,7 @@
-"""Where a network is read: at one of its modules, found by name, or at one of three places that most have.
+"""Reading a network at one of its modules, by name, or at one of three standard places.
 
-A forward hook takes the layer's output and ends the forward pass there. Maps come out as `(B, C, h, w)`, however
-the network lays them out, tokens included; what has no grid comes out as vectors `(B, D)`.
+A forward hook takes the layer's output and ends the forward pass. Maps and tokens are returned as maps `(B, C, h, w)`,
+and outputs without a grid as vectors `(B, D)`.
 """
 
 import difflib
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 PLACES = ("spatial", "pooled", "logits")
-"""The last map, the vector that the classifier sees, the network's output."""
+"""The last map, the input of the classifier, the network's output."""
 
 Reading = Callable[[nn.Module, Tensor], Tensor]
-"""A network and its input to a representation."""
+"""A function that maps a network and its input to a representation."""
 
 
 class _Reached(Exception):
-    """Ends a forward pass: nothing behind the layer is needed."""
+    """Raised by the hook to end the forward pass, because later layers are not needed."""
 
 
 def find_layer(network: nn.Module, layer: str, source: str) -> nn.Module:
@@ -30,10 +30,10 @@ def find_layer(network: nn.Module, layer: str, source: str) -> nn.Module:
     Args:
         network: the network.
         layer: a name of `named_modules()`.
-        source: an expression that makes the network, for the error message.
+        source: an expression that builds the network, for the error message.
 
     Raises:
-        ValueError: no such module; says the closest names and how to list all.
+        ValueError: there is no such module; the message names similar ones and how to list all.
     """
     modules = dict(network.named_modules())
     if layer in modules and layer:
@@ -41,7 +41,7 @@ def find_layer(network: nn.Module, layer: str, source: str) -> nn.Module:
     names = [name for name in modules if name]
     near = difflib.get_close_matches(layer, [*PLACES, *names], n=5, cutoff=0.5)
     raise ValueError(
-        f"layer: no '{layer}' in {type(network).__name__}; "
+        f"layer: there is no '{layer}' in {type(network).__name__}; "
         + (f"did you mean {near}? " if near else "")
         + f"Expected one of {list(PLACES)} or of {len(names)} modules, listed by "
         f"`print(*dict({source}.named_modules()), sep='\\n')`"
@@ -49,7 +49,7 @@ def find_layer(network: nn.Module, layer: str, source: str) -> nn.Module:
 
 
 def token_grid(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
-    """The grid of so many tokens with the aspect of an image, None where there is none."""
+    """Height and width of a grid of `tokens` with the aspect ratio of `size`; None if there is no such grid."""
     height = round(math.sqrt(tokens * size[0] / size[1]))
     if height < 1 or tokens % height or tokens // height * size[0] != height * size[1]:
         return None
@@ -61,19 +61,19 @@ def as_representation(output: Any, size: tuple[int, int], prefix_tokens: int, ch
 
     Args:
         output: a tensor, or a tuple that begins with one: `(B, D)`, tokens `(B, N, C)` or a map.
-        size: height and width of the network's input: the grid of tokens has its aspect.
+        size: height and width of the network's input; the grid of tokens has the same aspect ratio.
         prefix_tokens: tokens before those of the grid (class token, registers), which are dropped.
-        channels_last: a map comes as `(B, h, w, C)`.
-        what: names the layer in errors.
+        channels_last: whether a map is `(B, h, w, C)`.
+        what: the layer's name for errors.
 
     Raises:
-        ValueError: neither a vector nor a map, or tokens that fill no grid.
+        ValueError: the output is neither a vector nor a map, or tokens form no grid.
     """
     if isinstance(output, (tuple, list)) and output:
         output = output[0]
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"{what} gives {shape}; expected (B, D), tokens (B, N, C) or a map")
+        raise ValueError(f"{what}: expected an output (B, D), tokens (B, N, C) or a map, got {shape}")
     if output.ndim == 2:
         return output
     if output.ndim == 4:
@@ -83,22 +83,22 @@ def as_representation(output: Any, size: tuple[int, int], prefix_tokens: int, ch
     grid = token_grid(number - prefix_tokens, size)
     if grid is None:
         fits = [p for p in range(min(17, number)) if token_grid(number - p, size)]
-        hint = f"; {fits[0]} would leave a grid" if fits else ""
+        hint = f"; prefix_tokens {fits[0]} would give one" if fits else ""
         raise ValueError(
-            f"{what} gives {number} tokens, of which prefix_tokens {prefix_tokens} leave no grid for {size[0]} x "
-            f"{size[1]} pixels{hint}"
+            f"{what}: {number} tokens without prefix_tokens {prefix_tokens} form no grid for {size[0]} x {size[1]} "
+            f"pixels{hint}"
         )
     return output[:, prefix_tokens:].transpose(1, 2).unflatten(2, grid)
 
 
 @dataclass(frozen=True)
 class AtLayer:
-    """Reads a network at one module: its output, or what it is given.
+    """Reads the output or the input of one module.
 
     Args:
-        layer: the module's name; empty is the whole network.
-        calls: how often the module runs; its last output counts.
-        given: read the module's input instead of its output.
+        layer: the module's name; the empty name is the whole network.
+        calls: how often the module runs; its last call is read.
+        given: whether to read the module's input instead of its output.
         prefix_tokens, channels_last: as in `as_representation`.
     """
 
@@ -130,8 +130,8 @@ class AtLayer:
 
 @torch.no_grad()
 def trace(network: nn.Module, inputs: Tensor) -> list[tuple[str, tuple[int, ...]]]:
-    """Every module that runs, in the order in which they finish, with the shape of its output; `()` where that is
-    no tensor."""
+    """The names of all modules that run, in the order in which they finish, with the shapes of their outputs; `()` for
+    an output that is not a tensor."""
     steps: list[tuple[str, tuple[int, ...]]] = []
 
     def note(name: str, output: Any) -> None:
@@ -153,20 +153,20 @@ def trace(network: nn.Module, inputs: Tensor) -> list[tuple[str, tuple[int, ...]
 def at_layer(
     network: nn.Module, layer: str, example: Tensor, source: str, prefix_tokens: int = 0, channels_last: bool = False
 ) -> AtLayer:
-    """The reading of a network without an interface of its own.
+    """The reading of a layer of any network.
 
-    `logits` is the network's output; `pooled` what its last linear layer is given; `spatial` the last output that
-    is a map of more than one pixel, or a grid of tokens.
+    `logits` is the network's output, `pooled` the input of its last linear layer, and `spatial` the last output that is
+    a map with more than one pixel or a grid of tokens.
 
     Args:
-        network: in evaluation mode.
+        network: the network, in evaluation mode.
         layer: one of `PLACES` or a module's name.
         example: an input, `(1, C, H, W)`.
         source: as in `find_layer`.
         prefix_tokens, channels_last: as in `as_representation`.
 
     Raises:
-        ValueError: no such layer, one that never runs, or a network without such a place.
+        ValueError: the layer does not exist or never runs.
     """
     if layer == "logits":
         return AtLayer("", prefix_tokens=prefix_tokens, channels_last=channels_last)
@@ -178,17 +178,17 @@ def at_layer(
         linear = [name for name in calls if isinstance(network.get_submodule(name), nn.Linear)]
         if not linear:
             raise ValueError(
-                f"layer: {type(network).__name__} has no linear layer, so 'pooled' means nothing; name one"
+                f"layer: {type(network).__name__} has no linear layer, so it has no 'pooled'; give a module's name"
             )
         return AtLayer(linear[-1], calls.count(linear[-1]), given=True)
     if layer == "spatial":
         size = (example.shape[-2], example.shape[-1])
         maps = [name for name, shape in steps if _is_map(shape, size, prefix_tokens)]
         if not maps:
-            raise ValueError(f"layer: no module of {type(network).__name__} gives a map, so 'spatial' means nothing")
+            raise ValueError(f"layer: no module of {type(network).__name__} returns a map, so it has no 'spatial'")
         layer = maps[-1]
     elif layer not in calls:
-        raise ValueError(f"layer: '{layer}' does not run when {type(network).__name__} sees an image")
+        raise ValueError(f"layer: '{layer}' does not run in a forward pass of {type(network).__name__}")
     return AtLayer(layer, calls.count(layer), False, prefix_tokens, channels_last)
 
 

@@ -1,7 +1,6 @@
-"""Several yes-or-no labels per image, some of them unknown: loss, ranking, calibration and thresholds.
+"""Several binary labels per image, some of them unknown: loss, ranking, calibration and thresholds.
 
-Everywhere, logits are `(N, K)` and labels `(N, K)` floats, 0, 1 or NaN where a label is uncertain or absent; what is
-NaN does not count.
+Logits are `(N, K)`; labels are floats `(N, K)`, 0 or 1. Labels that are NaN are unknown and do not count.
 """
 
 from collections.abc import Callable
@@ -10,10 +9,10 @@ import torch
 from torch import Tensor
 
 TEMPERATURES = (0.5, 2.0)
-"""Between these a temperature is sought."""
+"""The range of temperatures."""
 
 CANDIDATES = 200
-"""Thresholds that are tried, evenly in (0, 1)."""
+"""The number of candidates for a threshold, evenly spaced in (0, 1)."""
 
 
 def asymmetric_loss(
@@ -21,8 +20,8 @@ def asymmetric_loss(
 ) -> Tensor:
     """`-1/K sum_k [ y (1-p)^gamma_pos log p + (1-y) q^gamma_neg log(1-q) ]` with `q = max(p - margin, 0)`, `(N,)`.
 
-    Easy negatives, of which medical labels are full, weigh little. An unknown label contributes 0, so each known one
-    has the same weight in every image. With both gammas and the margin at 0 it is binary cross entropy.
+    Easy negatives, which are frequent in medical labels, have little weight. An unknown label contributes 0, so a known
+    label has the same weight in every image. With both gammas and the margin at 0, it is binary cross entropy.
 
     Reference: Ridnik et al., "Asymmetric Loss For Multi-Label Classification", arXiv 2009.14119, eqs. 4 to 7.
     """
@@ -40,8 +39,8 @@ def asymmetric_loss(
 
 
 def auroc(scores: Tensor, labels: Tensor) -> Tensor:
-    """Area under the receiver operating characteristic of each label, `(K,)`: the chance that a positive image is
-    ranked above a negative one, ties half. NaN where one of the two is missing."""
+    """Area under the receiver operating characteristic of each label, `(K,)`: the probability that a positive image is
+    ranked above a negative one; ties count half. NaN if a label has no positive or no negative image."""
     areas = []
     for score, label in zip(scores.double().unbind(1), labels.unbind(1), strict=True):
         positive, negative = score[label == 1], score[label == 0].sort().values
@@ -52,9 +51,9 @@ def auroc(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def fitted_temperatures(logits: Tensor, labels: Tensor, iterations: int = 50) -> Tensor:
-    """For each label the `T` in [0.5, 2] that minimises the cross entropy of `sigmoid(logits / T)`, `(K,)`.
+    """For each label, the `T` in [0.5, 2] that minimises the cross entropy of `sigmoid(logits / T)`, `(K,)`.
 
-    L-BFGS on `u` with `T = 0.5 * 4^sigmoid(u)`, from `T = 1`; labels without examples keep 1.
+    It uses L-BFGS on `u` with `T = 0.5 * 4^sigmoid(u)`, from `T = 1`; labels without examples keep 1.
     """
     known = ~labels.isnan()
     y = torch.where(known, labels, 0.0).double()
@@ -97,9 +96,9 @@ def _fitted(objective: Callable[[Tensor], Tensor], number: int, iterations: int)
 
 
 def f1_thresholds(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """For each label the threshold whose decisions `p >= threshold` have the highest F1, of 200 candidates, `(K,)`.
+    """For each label, the threshold whose decisions `p >= threshold` have the highest F1, of 200 candidates, `(K,)`.
 
-    The middle one of equally good candidates; labels without a positive example keep 0.5.
+    Of equally good candidates it takes the middle one; labels without a positive example keep 0.5.
     """
     candidates = (torch.arange(CANDIDATES, device=probabilities.device) + 0.5) / CANDIDATES
     thresholds = []

@@ -1,4 +1,4 @@
-"""What all subjects made of somebody's network share: preprocess, read, choose."""
+"""The base of all subjects that read a layer of a given network."""
 
 from abc import ABC
 
@@ -11,16 +11,16 @@ from fibermodels.subjects.preprocess import Preprocess
 
 
 class Networked(Subject, ABC):
-    """`phi(x) = read(network, preprocess(x))`, some of its channels or all.
+    """`phi(x) = read(network, preprocess(x))`, all channels or some.
 
     Args:
-        network: with the weights it keeps.
-        preprocess: from the images of the data to the network's input.
-        reading: what is read from the network.
+        network: the network with its weights.
+        preprocess: maps images of the data to the network's input.
+        reading: maps the network and its input to a representation.
         units: channels of the map, or entries of the vector, in this order; None takes all.
 
     Raises:
-        ValueError: units that are not there.
+        ValueError: `units` is empty or has numbers out of range.
     """
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, reading: Reading, units: list[int] | None) -> None:

@@ -1,6 +1,6 @@
-"""From images of the data's size to what a network was trained on: resize, centre crop, normalise.
+"""Resize, centre crop and normalisation, as in the evaluation transforms of torchvision and timm.
 
-The steps of torchvision's and timm's evaluation transforms, on tensors and differentiable in the images.
+They work on tensors and are differentiable in the images.
 """
 
 from typing import Literal
@@ -12,10 +12,10 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 
 def resized(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """Images `(B, C, *size)`, low-passed before they shrink, as Pillow resizes.
+    """Images `(B, C, *size)`, resized with antialiasing as in Pillow.
 
-    Bicubic weights overshoot at edges; what leaves [0, 1] is cut off, as Pillow does after it has resized the rows and
-    again after the columns.
+    Bicubic weights overshoot at edges, so values are clipped to [0, 1] after the rows and again after the columns, as
+    in Pillow.
     """
     for target in ((images.shape[-2], size[1]), size):
         if tuple(images.shape[-2:]) != target:
@@ -25,27 +25,27 @@ def resized(images: Tensor, size: tuple[int, int], interpolation: Interpolation)
 
 
 def centre_cropped(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle `(B, C, *size)`; half a pixel too many is rounded as torchvision rounds it."""
+    """The central part `(B, C, *size)`; half pixels are rounded as in torchvision."""
     (height, width), (h, w) = images.shape[-2:], size
     top, left = round((height - h) / 2), round((width - w) / 2)
     return images[..., top : top + h, left : left + w]
 
 
 class Preprocess(nn.Module):
-    """Images `(B, *image_shape)` in [0, 1] to a network's input `(B, channels, *crop)`.
+    """Maps images `(B, *image_shape)` in [0, 1] to a network's input `(B, channels, *crop)`.
 
-    `(crop(resize(x)) - mean) / std`; an image with one channel is repeated for a network that takes more.
+    It computes `(crop(resize(x)) - mean) / std`, and repeats the channel of grey images if the network takes more.
 
     Args:
         image_shape: `(C, H, W)` of the images.
-        mean, std: of each channel of the network's input.
-        shorter: length of the shorter side after the resize, which keeps the aspect; None keeps the size.
-        size: height and width after a resize that does not keep the aspect, instead of `shorter`.
-        crop: height and width of the middle that is kept; None keeps all.
+        mean, std: statistics of each channel of the network's input.
+        shorter: length of the shorter side after a resize that keeps the aspect ratio; None keeps the size.
+        size: height and width after a resize that may change the aspect ratio, instead of `shorter`.
+        crop: height and width of the centre crop; None does not crop.
         interpolation: `bilinear` or `bicubic`.
 
     Raises:
-        ValueError: a crop larger than the resized image, or channels that do not fit.
+        ValueError: the crop is larger than the resized image, or the channels do not fit.
     """
 
     mean: Tensor
@@ -72,14 +72,14 @@ class Preprocess(nn.Module):
             )
         if interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"interpolation: expected bilinear or bicubic, got '{interpolation}'")
-        if shorter is not None:  # the longer side is cut off as torchvision cuts it off
+        if shorter is not None:  # the longer side is rounded down, as in torchvision
             long, short = max(height, width), min(height, width)
             other = int(shorter * long / short)
             size = (shorter, other) if height <= width else (other, shorter)
         self.size = size or (height, width)
         self.crop = crop or self.size
         if self.crop[0] > self.size[0] or self.crop[1] > self.size[1]:
-            raise ValueError(f"the network takes {list(self.crop)} pixels, more than the {list(self.size)} of a resize")
+            raise ValueError(f"crop: expected at most the resized image's {list(self.size)}, got {list(self.crop)}")
         self.image_shape, self.interpolation = (channels, height, width), interpolation
         self.input_shape = (len(mean), *self.crop)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

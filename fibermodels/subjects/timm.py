@@ -1,4 +1,4 @@
-"""Any network of timm, cut anywhere. timm brings the preprocessing; its interface gives maps in one layout."""
+"""Any network of timm, read at any layer, with timm's own preprocessing."""
 
 import difflib
 import math
@@ -14,42 +14,42 @@ from fibermodels.subjects.preprocess import Preprocess
 from fibermodels.subjects.weights import read_state
 
 PRETRAINED = "pretrained"
-"""What `weights` says to have them from the hub, or from its cache."""
+"""The value of `weights` that loads them from the hub or its cache."""
 
 FREE = ("apache-2.0", "mit", "bsd", "cc-by-4.0", "cc0")
-"""What the names of licences begin with that ask for nothing but a notice."""
+"""Prefixes of the names of licences that require only a notice."""
 
 
 class Timm(Networked):
-    """A network of timm (pytorch-image-models), with the preprocessing of its own evaluation.
+    """A network of timm (pytorch-image-models), with its own preprocessing for evaluation.
 
-    Weights have licences of their own: a warning says so where one restricts what you may do, as Meta's DINOv3
-    licence does for `*dinov3*` and CC BY-NC for `convnextv2_*`.
+    Pretrained weights have their own licences. A warning names restrictive ones, such as Meta's DINOv3 licence for
+    `*dinov3*` and CC BY-NC for `convnextv2_*`.
 
     Args:
         model: a name of `timm.list_models()`, or one with a tag of `timm.list_pretrained()`, such as
-            `vit_base_patch14_dinov2.lvd142m`: the tag chooses weights and preprocessing.
-        layer: `spatial` (the last map, normalised as the network's head expects it, tokens reshaped), `pooled` (the
-            vector before the classifier), `logits`, or the name of a module.
-        image_shape: `[C, H, W]` of the images; one channel is repeated. The network's own input size is another matter.
+            `vit_base_patch14_dinov2.lvd142m`: the tag selects weights and preprocessing.
+        layer: `spatial` (the last map with the final normalisation, tokens arranged as a map), `pooled` (the vector
+            before the classifier), `logits`, or the name of a module.
+        image_shape: `[C, H, W]` of the images; one channel is repeated. Images are resized to the network's input.
         weights: None starts at random; `pretrained` takes timm's from the hub or its cache; else a safetensors or torch
-            file, from here or below the data root: timm's, OpenCLIP's with a tower of timm, or what `export.py` wrote
-            of a fine-tuned classifier.
+            file, in the working directory or below the data root: timm's, OpenCLIP's with a tower of timm, or a
+            fine-tuned classifier's that `export.py` wrote.
         units: channels of the map, or entries of the vector, in this order; None takes all.
-        num_classes: outputs of the classifier; 0 has none and drops the one in a file. None is the network's own.
-        input_size: pixels per side that the network takes; None is its own. Transformers then resample their position
+        num_classes: outputs of the classifier; 0 removes the classifier. None keeps the network's own.
+        input_size: pixels per side of the network's input; None takes its own. Transformers resample their position
             embedding.
-        crop_pct: share of the resized image that the centre crop keeps; None is the network's own.
-        mean, std: None is the network's own.
-        channels_last: whether a named module gives maps as `(B, h, w, C)`; None says as the network's stages do.
+        crop_pct: share of the resized image that the centre crop keeps; None takes the network's own.
+        mean, std: statistics of the input; None takes the network's own.
+        channels_last: whether a named module returns maps as `(B, h, w, C)`; None follows the network's stages.
 
     Raises:
-        FileNotFoundError: no weights there, or none to be had from the hub.
-        ValueError: an unknown model, layer or unit, weights that do not fit.
+        FileNotFoundError: the weights do not exist, or the hub cannot be reached.
+        ValueError: an unknown model, layer or unit, or weights that do not fit.
     """
 
     licence: str
-    """Of the pretrained weights, as timm states it; empty where it does not."""
+    """The licence of the pretrained weights according to timm; empty if unknown."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Timm(Networked):
         if weights is not None and not licence.startswith(FREE):
             warnings.warn(
                 f"Timm: the pretrained weights of {model} have the licence '{licence or 'unknown'}': read it before "
-                "you use or publish what comes of them",
+                "you use them or publish results",
                 stacklevel=2,
             )
         preprocess = _preprocess(network, image_shape, input_size, crop_pct, mean, std)
@@ -102,8 +102,8 @@ def _network(model: str, weights: str | None, num_classes: int | None, input_siz
         network = timm.create_model(model, pretrained=True, **options)
     except OSError as error:
         raise FileNotFoundError(
-            f"weights: the hub gives none for '{model}' ({str(error).splitlines()[0]}); download them where there is "
-            "a network and give the file: weights: FILE.safetensors"
+            f"weights: the hub gives none for '{model}' ({str(error).splitlines()[0]}); download them on a connected "
+            "machine and give the file: weights: FILE.safetensors"
         ) from error
     except RuntimeError as error:
         reason = " ".join(line.strip()[:200] for line in str(error).splitlines()[:3])
@@ -118,7 +118,7 @@ def _config(model: str) -> dict[str, Any]:
     """timm's description of the pretrained network.
 
     Raises:
-        ValueError: no such network, or no such tag; names close ones.
+        ValueError: an unknown network or tag; the message names similar ones.
     """
     import timm
 
@@ -145,7 +145,7 @@ def _preprocess(
     mean: list[float] | None,
     std: list[float] | None,
 ) -> Preprocess:
-    """What `timm.data.create_transform(**timm.data.resolve_data_config(...))` does."""
+    """The same preprocessing as `timm.data.create_transform(**timm.data.resolve_data_config(...))`."""
     from timm.data import resolve_data_config
 
     config = resolve_data_config({}, model=network)
@@ -175,7 +175,7 @@ def _reading(network: nn.Module, model: str, layer: str, example: Tensor, channe
         return _pooled
     if layer == "logits":
         if not network.num_classes:
-            raise ValueError(f"layer: {model} has no classifier, so no 'logits'; say 'pooled', or give num_classes")
+            raise ValueError(f"layer: {model} has no classifier, so no 'logits'; give layer: pooled, or num_classes")
         return _logits
     module = find_layer(network, layer, f"timm.create_model('{model}')")
     if channels_last is None:
@@ -185,7 +185,7 @@ def _reading(network: nn.Module, model: str, layer: str, example: Tensor, channe
 
 
 def _attribute(network: nn.Module, name: str, default: Any) -> Any:
-    """What timm notes on a network of one kind and leaves out on others."""
+    """An attribute that only some of timm's networks have."""
     return vars(network).get(name, default)
 
 

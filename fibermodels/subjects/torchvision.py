@@ -1,4 +1,4 @@
-"""Any classifier of torchvision, cut anywhere, with the preprocessing that belongs to its weights."""
+"""Any classifier of torchvision, read at any layer, with the preprocessing of its weights."""
 
 import difflib
 from typing import Any
@@ -15,23 +15,23 @@ from fibermodels.subjects.weights import fit_state, read_state
 class Torchvision(Networked):
     """A classifier of `torchvision.models`, with the transforms of its weights.
 
-    Inception is always built as its pretrained weights want it: it changes ImageNet's statistics to its own inside.
+    Inception is always built as for its pretrained weights: it converts ImageNet's statistics to its own internally.
 
     Args:
         model: a name of `torchvision.models.list_models(module=torchvision.models)`.
-        layer: `spatial` (the last map), `pooled` (what the last linear layer is given), `logits`, or the name of a
+        layer: `spatial` (the last map), `pooled` (the input of the last linear layer), `logits`, or the name of a
             module.
-        image_shape: `[C, H, W]` of the images; one channel is repeated. The network's own input size is another matter.
+        image_shape: `[C, H, W]` of the images; one channel is repeated. Images are resized to the network's input.
         weights: None starts at random; `pretrained` downloads torchvision's or finds them in its cache; else a torch or
-            safetensors file, from here or below the data root.
+            safetensors file, in the working directory or below the data root.
         units: channels of the map, or entries of the vector, in this order; None takes all.
-        tag: which of the pretrained weights, such as `IMAGENET1K_V2`: it chooses the preprocessing, too, whatever
-            the weights are. None takes torchvision's default.
-        num_classes: outputs of the classifier, if not those of ImageNet.
+        tag: the pretrained weights, such as `IMAGENET1K_V2`. It also selects the preprocessing, for any `weights`. None
+            takes torchvision's default.
+        num_classes: outputs of the classifier, if they are not those of ImageNet.
 
     Raises:
-        FileNotFoundError: no weights there, or none to be downloaded.
-        ValueError: an unknown model, tag, layer or unit, weights that do not fit.
+        FileNotFoundError: the weights do not exist, or cannot be downloaded.
+        ValueError: an unknown model, tag, layer or unit, or weights that do not fit.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Torchvision(Networked):
 
 
 def _weights(model: str, tag: str | None) -> Any:
-    """The member of the enumeration of a model's weights.
+    """The member of torchvision's enumeration of a model's weights.
 
     Raises:
-        ValueError: no such classifier, or no such tag; names close ones.
+        ValueError: an unknown classifier or tag; the message names similar ones.
     """
     from torchvision import models
 
@@ -86,8 +86,8 @@ def _network(model: str, chosen: Any, weights: str | None, num_classes: int | No
             state = chosen.get_state_dict(progress=False, check_hash=True)
         except OSError as error:
             raise FileNotFoundError(
-                f"weights: nothing to be had from {chosen.url} ({error}); download it where there is a network and "
-                "give the file: weights: FILE.pth"
+                f"weights: cannot download {chosen.url} ({error}); download it on a connected machine and give the "
+                "file: weights: FILE.pth"
             ) from error
         fit_state(network, state, weights, "; give no num_classes with pretrained weights")
     elif weights is not None:
@@ -96,7 +96,7 @@ def _network(model: str, chosen: Any, weights: str | None, num_classes: int | No
 
 
 def _preprocess(chosen: Any, image_shape: list[int]) -> Preprocess:
-    """What `weights.transforms()` does."""
+    """The same preprocessing as `weights.transforms()`."""
     transform = chosen.transforms()
     (shorter,), (crop,) = transform.resize_size, transform.crop_size
     return Preprocess(

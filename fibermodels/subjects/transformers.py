@@ -1,7 +1,6 @@
-"""Vision encoders of the transformers library, from a folder on disk: `pip install fibermodels[transformers]`.
+"""Vision encoders of the transformers library, from a local folder: `pip install fibermodels[transformers]`.
 
-DINOv2, DINOv3, CLIP, SigLIP and their like, and the vision tower of a vision-language model, the language model left
-out.
+Examples are DINOv2, DINOv3, CLIP, SigLIP, and the vision tower of a vision-language model.
 """
 
 import inspect
@@ -21,20 +20,20 @@ class Transformers(Networked):
     """A vision encoder of transformers, or the vision tower of a larger model.
 
     Args:
-        source: a folder that `save_pretrained` wrote or the hub's files were put into, from here or below the data
-            root; or a configuration with its `model_type`, for random weights.
-        layer: `spatial` (the last tokens as a map, after the merger where there is one), `pooled` (the encoder's own
-            pooled vector, or the mean of a merger's tokens), or the name of a module of the encoder.
+        source: a folder of `save_pretrained` or with the files of a hub, in the working directory or below the data
+            root; or a configuration with `model_type`, for random weights.
+        layer: `spatial` (the last tokens as a map, after the merger if there is one), `pooled` (the encoder's pooled
+            vector, or the mean of the merger's tokens), or the name of a module of the encoder.
         image_shape: `[C, H, W]` of the images; one channel is repeated.
         weights: None starts at random; `pretrained` takes those in the folder.
         units: channels of the map, or entries of the vector, in this order; None takes all.
-        input_size: pixels per side that the encoder takes; None is what the folder's image processor says.
-        mean, std: None is what the folder's image processor says; a configuration alone says nothing.
+        input_size: pixels per side of the encoder's input; None takes that of the folder's image processor.
+        mean, std: statistics of the input; None takes those of the folder's image processor.
 
     Raises:
-        FileNotFoundError: no such folder, or no weights in it.
+        FileNotFoundError: the folder does not exist, or has no weights.
         ImportError: transformers is not installed.
-        ValueError: a folder without a vision encoder, statistics that nobody gave, an unknown layer or unit.
+        ValueError: the folder has no vision encoder, `mean` and `std` are missing, or an unknown layer or unit.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class Transformers(Networked):
 
 
 class _Plain(nn.Module):
-    """Tokens or a map, and a vector, of an encoder of images."""
+    """Tokens or a map, and the pooled vector, of an image encoder."""
 
     def __init__(self, tower: Any, size: tuple[int, ...]) -> None:
         super().__init__()
@@ -76,7 +75,7 @@ class _Plain(nn.Module):
 class _Patchified(nn.Module):
     """Tokens after the merger, and their mean, of Qwen's towers, which take a list of patches.
 
-    A patch is seen `temporal_patch_size` times, as the frames of a still; patches that are merged lie side by side.
+    Each patch is repeated `temporal_patch_size` times, as in a still video; patches that are merged follow one another.
     """
 
     def __init__(self, tower: Any) -> None:
@@ -99,7 +98,7 @@ class _Patchified(nn.Module):
 
 @dataclass(frozen=True)
 class _Output:
-    """Reads what an encoder gives: its map, or its vector."""
+    """Reads the map or the pooled vector of an encoder."""
 
     pooled: bool
     prefix_tokens: int
@@ -126,7 +125,7 @@ def _tower(source: str | dict[str, Any], weights: str | None) -> Any:
     if isinstance(source, dict):
         options = dict(source)
         if "model_type" not in options or weights is not None:
-            raise ValueError("source: a configuration needs a model_type, and gives random weights alone")
+            raise ValueError("source: expected a configuration with model_type, and weights: null with it")
         config = library.AutoConfig.for_model(**options)
     else:
         config = library.AutoConfig.from_pretrained(locate(source), local_files_only=True)
@@ -134,7 +133,7 @@ def _tower(source: str | dict[str, Any], weights: str | None) -> Any:
         try:
             whole = library.AutoModel.from_pretrained(locate(source), local_files_only=True, dtype=torch.float32)
         except OSError as error:
-            raise FileNotFoundError(f"weights: none in '{source}': {str(error).splitlines()[0]}") from error
+            raise FileNotFoundError(f"weights: there are none in '{source}': {str(error).splitlines()[0]}") from error
     else:
         with torch.device("meta"):
             whole = library.AutoModel.from_config(config)
@@ -159,7 +158,7 @@ def _preprocess(
     mean: list[float] | None,
     std: list[float] | None,
 ) -> Preprocess:
-    """What the folder's image processor does, with what the arguments say instead."""
+    """The preprocessing of the folder's image processor; arguments that are given replace its values."""
     processor = None
     if isinstance(source, str) and any(
         (locate(source) / f"{n}_config.json").is_file() for n in ("preprocessor", "processor")
@@ -167,7 +166,7 @@ def _preprocess(
         processor = _library().AutoImageProcessor.from_pretrained(locate(source), local_files_only=True)
         mean, std = mean or list(processor.image_mean), std or list(processor.image_std)
     if mean is None or std is None:
-        raise ValueError("mean, std: give them, for there is no preprocessor_config.json that says what they are")
+        raise ValueError("mean, std: expected both, because there is no preprocessor_config.json with their values")
     interpolation: Interpolation = "bilinear" if processor is not None and int(processor.resample) == 2 else "bicubic"
     merge = vars(config).get("spatial_merge_size")
     if merge is not None:
@@ -185,7 +184,7 @@ def _preprocess(
 
 
 def _smart_size(processor: Any, image_shape: list[int], factor: int, input_size: int | None) -> tuple[int, int]:
-    """The nearest sides that are multiples of merged patches, as Qwen's processor chooses them."""
+    """The nearest height and width that are multiples of merged patches, as in Qwen's processor."""
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     if input_size is not None:
@@ -211,6 +210,6 @@ def _reading(network: Any, layer: str, example: Tensor) -> Reading:
     if layer == "logits":
         raise ValueError(f"layer: an encoder has no 'logits'; expected one of {list(PLACES[:2])} or a module's name")
     if isinstance(network, _Patchified):
-        raise ValueError(f"layer: a tower of patches is read at {list(PLACES[:2])}, got '{layer}'")
+        raise ValueError(f"layer: expected one of {list(PLACES[:2])} for a tower of patches, got '{layer}'")
     find_layer(network.tower, layer, "Transformers(...).network.tower")
     return at_layer(network, f"tower.{layer}", example, "Transformers(...).network", prefix)

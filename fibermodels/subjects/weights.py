@@ -1,4 +1,4 @@
-"""Weights that somebody else saved, for a network that somebody else wrote."""
+"""Weights of third-party networks, from safetensors or torch files."""
 
 import pickle
 from pathlib import Path
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from fibermodels.config import locate
 
 EXPORTED = "encoder.network."
-"""What the names of a network begin with in the file of a fine-tuned classifier (`export.py`)."""
+"""The prefix of a network's weights in the file of a fine-tuned classifier (`export.py`)."""
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The state in a `.safetensors` file or in a torch file, which is read without unpickling code.
+    """The state in a `.safetensors` file or in a torch file, which is read with `weights_only=True`.
 
-    The path is looked up from here, else below the data root. A state under the key `state_dict` or `model` is
-    found, and so is the network inside an exported `Classifier`.
+    `locate` finds the path. The state may be under the key `state_dict` or `model`, or be that of the network inside an
+    exported `Classifier`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: neither format, or a file that holds more than tensors.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file has another format, or does not contain tensors by name.
     """
     found = locate(path)
     try:
@@ -45,11 +45,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def fit_state(network: nn.Module, state: dict[str, Tensor], path: str | Path, hint: str = "") -> None:
-    """Loads a state of exactly the network's names and shapes; a normalisation's count of batches, which only its
-    training reads, may be missing.
+    """Loads a state with exactly the network's names and shapes; only `num_batches_tracked`, which inference does not
+    need, may be missing.
 
     Raises:
-        ValueError: says what is missing, what is too much and what has another shape, three of each, and `hint`.
+        ValueError: the state does not fit; the message lists up to three names of each kind, and ends with `hint`.
     """
     own = network.state_dict()
     state = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")} | state

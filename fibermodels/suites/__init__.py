@@ -1,4 +1,4 @@
-"""Known fibers: data whose law is known, with the subject that belongs to it."""
+"""Suites: data with known fibers, and the subjects that belong to them."""
 
 from typing import TYPE_CHECKING, Any
 

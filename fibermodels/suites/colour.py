@@ -1,4 +1,4 @@
-"""The colour law: grey digits in random colours, and back.
+"""The colour law: it colours grey digits at random, and recovers them.
 
 For a grey digit `m` in [0, 1] and a background `c` per channel, drawn from
 
@@ -8,9 +8,8 @@ independently over channels, the coloured image is
 
     x = clip((1 - m) c + m f(c), 0, 1),    f(c) = (c + 0.5) mod 1.
 
-A subject that first undoes the colours cannot tell two colourings of one digit apart: these are
-its fiber, and `p(c)` is the distribution on it. All images are `(..., 3, H, W)` in [0, 1], all
-colours `(..., 3)`.
+A subject that first removes the colours cannot distinguish two colourings of a digit: these form its fiber, and `p(c)`
+is the distribution on it. All images are `(..., 3, H, W)` in [0, 1], all colours `(..., 3)`.
 
 Reference: arXiv 2603.21782, eqs. 13 to 15.
 """
@@ -39,14 +38,14 @@ def density(colour: Tensor) -> Tensor:
 
 
 def foreground(background: Tensor) -> Tensor:
-    """`f(c) = (c + 0.5) mod 1`: the digit's colour on a background."""
+    """`f(c) = (c + 0.5) mod 1`: the colour of a digit on a background `c`."""
     return (background + 0.5) % 1
 
 
 def colourise(digits: Tensor, backgrounds: Tensor, foregrounds: Tensor | None = None) -> Tensor:
-    """Grey digits `(..., 1, H, W)` in colours `(..., 3)`: images `(..., 3, H, W)` in [0, 1].
+    """Images `(..., 3, H, W)` in [0, 1] from grey digits `(..., 1, H, W)` and colours `(..., 3)`.
 
-    `foregrounds` other than `f(backgrounds)` leave the law: such images are out of distribution.
+    Images with `foregrounds` other than `f(backgrounds)` are out of distribution.
     """
     if foregrounds is None:
         foregrounds = foreground(backgrounds)
@@ -55,14 +54,14 @@ def colourise(digits: Tensor, backgrounds: Tensor, foregrounds: Tensor | None = 
 
 
 def estimate_backgrounds(images: Tensor) -> Tensor:
-    """The background `(..., 3)`: the mean of the first pixel column, where no digit reaches."""
+    """The background `(..., 3)`: the mean of the first pixel column, which contains no digit."""
     return images[..., 0].mean(-1)
 
 
 def decolorise(images: Tensor) -> Tensor:
-    """The digit's intensity as each channel shows it, `|x - c| / |f(c) - c|`, `(..., 3, H, W)`.
+    """The digit's intensity in each channel, `|x - c| / |f(c) - c|`, `(..., 3, H, W)`.
 
-    Differentiable almost everywhere; the denominator is 1/2 for every `c` in [0, 1].
+    It is differentiable almost everywhere; the denominator is 1/2 for every `c` in [0, 1].
     """
     c = estimate_backgrounds(images)[..., None, None]
     return (images - c).abs() / (foreground(c) - c).abs()

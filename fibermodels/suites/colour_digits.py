@@ -1,4 +1,4 @@
-"""Digits in random colours: the data set whose fibers are known exactly."""
+"""Digits in random colours: a data set with exactly known fibers."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -20,16 +20,16 @@ Variant = Literal["correlated", "uncorrelated"]
 
 
 class ColouredDigits(Dataset[dict[str, Tensor]], Images):
-    """Grey digits with a colour for each, drawn anew for every epoch.
+    """Grey digits in random colours, which are new in every epoch.
 
-    A colour is a function of the seed, the split, the epoch and the digit's index, so it does not
-    depend on batches, workers or processes.
+    The colours depend only on the seed, the split, the epoch and the digit's index, and not on batches, workers or
+    processes.
 
     Args:
         digits: grey images `(N, 1, H, W)`.
-        seed: everything random follows from it and `name`.
-        name: tells splits apart.
-        variant: `correlated` is the law; `uncorrelated` draws the foreground independently.
+        seed: the seed of the colours.
+        name: the split's name; splits have different colours.
+        variant: `correlated` follows the law; `uncorrelated` draws the foreground independently.
     """
 
     def __init__(self, digits: Tensor, seed: int, name: str, variant: Variant = "correlated") -> None:
@@ -65,15 +65,15 @@ class ColouredDigits(Dataset[dict[str, Tensor]], Images):
 class ColourDigits(LightningDataModule, Data, HasLaw, metaclass=Recorded):  # type: ignore[misc]  # `name` is never None
     """Train, validation and test images of coloured digits.
 
-    A fiber is all colourings of one digit, and its factors are the three background colours, which are independent of
-    one another and of the digit.
+    A fiber consists of all colourings of one digit. Its factors are the three background colours, which are independent
+    of one another and of the digit.
 
     Args:
         base: the grey digits.
         root: the data folder; None takes `$FIBERMODELS_DATA`, else `data`.
         batch_size: images per batch and process.
-        variant: `correlated` is the law; `uncorrelated` an out-of-distribution prior's data.
-        seed: of the colours and of the order of the training images.
+        variant: `correlated` follows the law; `uncorrelated` is the data of out-of-distribution priors.
+        seed: the seed of the colours and of the order of the training images.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ColourDigits(LightningDataModule, Data, HasLaw, metaclass=Recorded):  # ty
         return self._splits[split]
 
     def members(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-        # The median over the channels is exact even where the law's tail clipped one of them.
+        # The median over the channels is exact even if the law's tail clipped one of them.
         digits = colour.decolorise(x).median(-3, keepdim=True).values.clamp(0, 1)
         rows = [colour.sample_backgrounds(n, own) for own in target_generators(len(x), generator)]
         return colour.colourise(digits, torch.stack(rows, 1).to(x.device))
@@ -122,7 +122,7 @@ class ColourDigits(LightningDataModule, Data, HasLaw, metaclass=Recorded):  # ty
         }
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Shuffled batches `{"x": (B, 3, H, W)}`, in new colours each epoch."""
+        """Shuffled batches `{"x": (B, 3, H, W)}`, in new colours in each epoch."""
         return loader(EpochSampler(self.split("train"), self.seed), self.batch_size)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:

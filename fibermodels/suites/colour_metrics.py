@@ -1,9 +1,8 @@
-"""Consistency: are the samples distributed as the data on the fiber?
+"""Consistency: do the samples have the distribution of the data on the fiber?
 
-On colour digits the law is known and the same on every fiber, so the colours of all targets are
-pooled: a slot is one sample of each target. The background is estimated from a sample's first
-column; a metric is computed per slot and channel, and averaged. Finite samples do not score 0: read
-each beside its floor, the same metric of as many exact samples.
+The colour law is the same on every fiber, so the colours of all targets are pooled. A slot is one sample of each
+target. The background is estimated from a sample's first column; a metric is computed per slot and channel, and
+averaged. Finite samples do not score 0, so compare each metric with its floor, the value of as many exact samples.
 
 Reference: arXiv 2603.21782, section 4.1, and its public code (100 bins on [0, 1]).
 """
@@ -42,8 +41,8 @@ def colour_w1(samples: FiberSamples) -> float:
 def contrast_error(samples: FiberSamples) -> float:
     """`|max_p m_hat_k(p) - max_p m_k(p)|` over pixels p, averaged over channels k: 0 is best.
 
-    `m_k` is the intensity that channel k shows (`colour.decolorise`) of the target, `m_hat_k` of its
-    sample. A subject that averages the channels lets them trade contrast; this does not.
+    `m_k` is the intensity (`colour.decolorise`) of the target in channel k, and `m_hat_k` that of its sample. A subject
+    that averages the channels does not notice if one channel gains contrast and another loses it; this metric does.
     """
     own = colour.decolorise(samples.x).flatten(-2).amax(-1)
     errors = [(colour.decolorise(slot).flatten(-2).amax(-1) - own).abs().mean().item() for slot in samples.x_hat]
@@ -53,11 +52,11 @@ def contrast_error(samples: FiberSamples) -> float:
 def pixel_error(samples: FiberSamples) -> float:
     """Root mean square over pixels and channels of `x_hat - colourise(m, c_hat)`, averaged over pairs: 0 is best.
 
-    `m` is the target's digit and `c_hat` the sample's own ground, so the second term is the member of the exact
-    fiber in the sample's colours. It asks nothing of the subject: a sample that only deceives the subject, as an
-    adversarial example does, has a small fiber RMS and a large distance here.
+    `m` is the target's digit and `c_hat` the sample's background, so the second term is the member of the exact fiber
+    in the sample's colours. The metric does not use the subject: a sample that only misleads the subject, like an
+    adversarial example, has a small fiber RMS and a large error here.
     """
-    digits = colour.decolorise(samples.x).median(-3, keepdim=True).values.clamp(0, 1)  # as `models.Oracle` has it
+    digits = colour.decolorise(samples.x).median(-3, keepdim=True).values.clamp(0, 1)  # as in `ColourDigits.members`
     errors = []
     for slot in samples.x_hat:
         nearest = colour.colourise(digits, colour.estimate_backgrounds(slot))

@@ -1,9 +1,8 @@
-"""The subject of the colour-digit suite: undo the colours, then encode the digit without loss.
+"""The subject of the colour-digit suite: it removes the colours and encodes the digit.
 
-`phi(x) = standardise(encode(mean_k decolorise(x)_k))`. Two colourings of one digit have one
-representation, and digits differ in theirs, so the fiber of a representation is known exactly: all
-colourings of its digit. `DecolorisedAutoencoder` is what is trained, `DecolorisedEncoder` the
-frozen subject made of its encoder.
+`phi(x) = standardise(encode(mean_k decolorise(x)_k))`. All colourings of a digit have the same representation, and
+different digits have different ones, so the fiber consists of all colourings of the digit. `DecolorisedAutoencoder` is
+trained, and its encoder becomes the frozen subject `DecolorisedEncoder`.
 
 Reference: arXiv 2603.21782, section 4.1 and appendix B.1.
 """
@@ -29,7 +28,7 @@ def _encoder(size: int, dim: int, width: int, blocks: int) -> nn.Module:
 
 
 class DecolorisedEncoder(Subject):
-    """Representations `(B, dim)` of unit variance per dimension; unrelated digits lie about 1.4 RMS apart.
+    """Representations `(B, dim)` with unit variance per dimension; unrelated digits have an RMS distance of about 1.4.
 
     Args:
         weights: a safetensors file (`make subject` trains one); None starts at random.
@@ -55,14 +54,14 @@ class DecolorisedEncoder(Subject):
 
 
 class DecolorisedAutoencoder(Trainable):
-    """An autoencoder of decolorised digits, as near to lossless as its dimensions allow.
+    """An autoencoder of decolorised digits.
 
-    A little noise on the code, relative to its spread, keeps the encoder smooth: without it the
-    code could hide what it needs in digits that no decoder could ever reproduce.
+    Small noise on the code, relative to its spread, keeps the encoder smooth. Without the noise, the code could store
+    information in decimal digits that no decoder can read.
 
     Args:
         size, dim, width, blocks: as in `DecolorisedEncoder`; the decoder mirrors the encoder.
-        code_noise: standard deviation of that noise in units of the code's own.
+        code_noise: standard deviation of this noise in units of the code's standard deviation.
     """
 
     def __init__(
