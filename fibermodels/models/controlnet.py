@@ -14,17 +14,17 @@ References: FeatInv (feature space to input space with conditional diffusion mod
 2302.05543 (ControlNet); Ho & Salimans, arXiv 2207.12598 (classifier-free guidance).
 """
 
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
-from fibermodels.checks import check_feature_shape
+from fibermodels.checks import check_feature_shape, check_number
 from fibermodels.core import MapLatents
 from fibermodels.diffusion import DDIM, Controllable, Denoiser, Sampler
 from fibermodels.models.trainable_prior import TrainablePrior
 from fibermodels.nn import FeatureMap, Residuals, Standardise, spread_times
-from fibermodels.nn.controlnet import ControlNet, first_width, input_size
+from fibermodels.nn.controlnet import ControlNet, input_size
 
 Contrast = Literal["both", "prompt"]
 ControlObjective = Literal["noise", "velocity"]
@@ -67,11 +67,8 @@ class ControlNetInverter(TrainablePrior):
             raise ValueError(f"ControlNetInverter: latents must be maps, got {type(prior.latents).__name__}")
         if not 0 <= dropout < 1:
             raise ValueError(f"ControlNetInverter: dropout must be in [0, 1), got {dropout}")
-        if not (control_strength >= 0 and guidance_scale >= 0):
-            raise ValueError(
-                "ControlNetInverter: control_strength and guidance_scale must not be negative, "
-                f"got {control_strength} and {guidance_scale}"
-            )
+        check_number("ControlNetInverter", "control_strength", control_strength, least=0)
+        check_number("ControlNetInverter", "guidance_scale", guidance_scale, least=0)
         if contrast not in get_args(Contrast) or objective not in get_args(ControlObjective):
             raise ValueError(
                 f"ControlNetInverter: contrast must be one of {list(get_args(Contrast))} and objective one of "
@@ -88,7 +85,8 @@ class ControlNetInverter(TrainablePrior):
         self.network_calls *= 1 if guidance_scale == 1 else 2
         size = input_size(prior.unet, prior.latents.map_shape)
         self.standardise = Standardise(feature_shape)
-        self.encoder = FeatureMap(feature_shape, first_width(prior.unet), size, width)
+        first: Any = prior.unet.config
+        self.encoder = FeatureMap(feature_shape, int(first.block_out_channels[0]), size, width)
         self.control = ControlNet(prior.unet, checkpointing)
         self.load_density(weights)
 

@@ -47,11 +47,13 @@ class FreiaFlow(Invertible):
         self.options = options or {}
 
     def create(self, dim: int, context: int) -> None:
+        from FrEIA.framework import SequenceINN
+
         told = {"cond": 0, "cond_shape": (context,)} if context else {}
         state = np.random.get_state()  # FrEIA draws permutations from numpy's global generator
         try:
             np.random.seed(self.seed)
-            self.sequence = _sequence(dim)
+            self.sequence = SequenceINN(dim)
             for number in range(self.count):
                 self.sequence.append(BLOCKS[self.block](), subnet_constructor=self._subnet, **told, **self.options)
                 self.sequence.append(_freia("PermuteRandom"), seed=self.seed + number)
@@ -77,12 +79,6 @@ def _freia(name: str) -> Any:
     import FrEIA.modules
 
     return getattr(FrEIA.modules, name)
-
-
-def _sequence(dim: int) -> Any:
-    from FrEIA.framework import SequenceINN
-
-    return SequenceINN(dim)
 
 
 def _spline() -> Any:
