@@ -218,10 +218,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
-            ({"control_strength": -1.0}, "not be negative"),
+            ({"dropout": 1.0}, "dropout: expected a number of at least 0 and below 1, got 1.0"),
+            ({"control_strength": -1.0}, "control_strength: expected a number of at least 0, got -1.0"),
             ({"contrast": "map"}, "contrast must be one of"),
-            ({"objective": "x"}, "objective one of"),
+            ({"objective": "x"}, "objective must be one of"),
             ({"guidance_scale": 2.0, "dropout": 0.0}, "train with dropout"),
             ({"feature_shape": (2, 3)}, r"must be \[D\] or \[C, h, w\]"),
         ],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fibermodels.checks import check_number
 from fibermodels.nn.invertible import Invertible
+from fibermodels.nn.residual_mlp import zeroed
 from fibermodels.nn.spline import rational_quadratic
 
 
@@ -65,10 +66,7 @@ class FreiaFlow(Invertible):
     def _subnet(self, inputs: int, outputs: int) -> nn.Module:
         """A coupling network. Its last layer starts at zero, so that the coupling starts as the identity."""
         hidden = [part for _ in range(self.layers - 1) for part in (nn.Linear(self.width, self.width), nn.SiLU())]
-        last = nn.Linear(self.width, outputs)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        return nn.Sequential(nn.Linear(inputs, self.width), nn.SiLU(), *hidden, last)
+        return nn.Sequential(nn.Linear(inputs, self.width), nn.SiLU(), *hidden, zeroed(nn.Linear(self.width, outputs)))
 
     def run(self, value: Tensor, context: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
         result, log_det = self.sequence(value, None if context is None else [context], rev=reverse)

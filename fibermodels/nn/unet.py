@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fibermodels.checks import check_number
 from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.network import Control, Steerable
+from fibermodels.nn.residual_mlp import zeroed
 from fibermodels.nn.time_embedding import TimeEmbedding
 
 
@@ -89,12 +90,12 @@ class UNet(Steerable):
         embedding = 4 * first  # diffusers' choice
         self.context = self.length = None
         if features:
-            last = _zero(nn.Linear(embedding, embedding))
+            last = zeroed(nn.Linear(embedding, embedding))
             self.context = nn.Sequential(nn.Linear(features[0], embedding), nn.SiLU(), last)
         self.places = FeatureMap(features, first, size, first) if len(features) == 3 else None
         if times == 2:
             time = TimeEmbedding(64, max(1.0, self.frequency / math.pi))
-            self.length = nn.Sequential(time, _zero(nn.Linear(64, embedding)))
+            self.length = nn.Sequential(time, zeroed(nn.Linear(64, embedding)))
         own = shape[0] * self.patch**2
         self.network: Any = self._network(own, size, bool(features) or times == 2)
         if self.checkpointing:
@@ -162,8 +163,7 @@ class UNet(Steerable):
                 add_attention=False,
             )
         network.conv_in = Entrance(own, self.channels[0], 3, padding=1)
-        nn.init.zeros_(network.conv_out.weight)
-        nn.init.zeros_(network.conv_out.bias)
+        zeroed(network.conv_out)
         return network
 
 
@@ -176,9 +176,3 @@ class Entrance(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         own = super().forward(input[:, : self.in_channels])
         return own + input[:, self.in_channels :] if input.shape[1] > self.in_channels else own
-
-
-def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
