@@ -1,6 +1,7 @@
 """Errors of shapes and ranges at the borders, in the words of who gives them."""
 
 import operator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -45,14 +46,14 @@ def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
 def check_number(
     owner: str,
     name: str,
-    value: float,
+    value: float | None,
     *,
     least: float | None = None,
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Refuses a number outside its range, and NaN.
+    """Refuses a number outside its range, and NaN; None passes.
 
     Args:
         owner: the class whose argument it is.
@@ -63,9 +64,17 @@ def check_number(
         most: the largest number that is allowed.
         below: a bound that the number must stay under.
     """
+    if value is None:
+        return
     limits = {"of at least": least, "above": above, "of at most": most, "below": below}
     compare = {"of at least": operator.ge, "above": operator.gt, "of at most": operator.le, "below": operator.lt}
     given = {word: limit for word, limit in limits.items() if limit is not None}
     if not all(compare[word](value, limit) for word, limit in given.items()):  # NaN fails each
         wanted = " and ".join(f"{word} {limit}" for word, limit in given.items())
         raise ValueError(f"{owner}: {name}: expected a number {wanted}, got {value}")
+
+
+def check_choice(owner: str, name: str, value: str, choices: Iterable[str]) -> None:
+    """Refuses a word that is not among the choices."""
+    if value not in (known := list(choices)):
+        raise ValueError(f"{owner}: {name} must be one of {known}, got '{value}'")

@@ -12,17 +12,13 @@ from typing import Any
 Arguments = dict[str, Any]
 
 
-def _same(arguments: Arguments) -> Arguments:
-    return arguments
-
-
 @dataclass(frozen=True)
 class Former:
     """What became of a class."""
 
     path: str
     """Its public path today."""
-    arguments: Callable[[Arguments], Arguments] = _same
+    arguments: Callable[[Arguments], Arguments] = dict
     """Today's constructor arguments from the former ones, as plain types."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Former prefixes of the names of its weights, and those of today; the longest match counts."""

@@ -13,7 +13,7 @@ from fibermodels.distances import rms
 from fibermodels.guidance import DPS, NDTM, ConditionFeedback, Guided
 from fibermodels.latents import Identity
 from fibermodels.models import ControlNetInverter, FiberLoss
-from fibermodels.nn.controlnet import ControlNet, first_width, input_size
+from fibermodels.nn.controlnet import ControlNet, input_size
 from fibermodels.noise import seeded
 
 ROWS = 4
@@ -218,10 +218,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
-            ({"control_strength": -1.0}, "not be negative"),
+            ({"dropout": 1.0}, "dropout: expected a number of at least 0 and below 1, got 1.0"),
+            ({"control_strength": -1.0}, "control_strength: expected a number of at least 0, got -1.0"),
             ({"contrast": "map"}, "contrast must be one of"),
-            ({"objective": "x"}, "objective one of"),
+            ({"objective": "x"}, "objective must be one of"),
             ({"guidance_scale": 2.0, "dropout": 0.0}, "train with dropout"),
             ({"feature_shape": (2, 3)}, r"must be \[D\] or \[C, h, w\]"),
         ],
@@ -260,7 +260,7 @@ class TestControlNet:
         unet = self.unet(num_class_embeds=classes)
         net = ControlNet(unet)
         x, times, prompt = torch.randn(2, 4, 8, 8), torch.tensor([3.0, 700.0]), torch.randn(2, 5, 6)
-        map_ = torch.randn(2, first_width(unet), *input_size(unet, (4, 8, 8)))
+        map_ = torch.randn(2, unet.config.block_out_channels[0], *input_size(unet, (4, 8, 8)))
         down, middle = net(x, times, prompt, map_)
         assert not any(each.any() for each in (*down, middle))
         for p in net.parameters():

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_choice
 from fibermodels.config import locate
 from fibermodels.diffusion.foreign import Foreign
 from fibermodels.diffusion.parametrisation import Parametrisation
@@ -78,8 +79,7 @@ class GuidedDiffusion(Foreign):
         dtype: str = "float32",
         checkpointing: bool = False,
     ) -> None:
-        if dtype not in DTYPES:
-            raise ValueError(f"GuidedDiffusion: dtype must be one of {list(DTYPES)}, got '{dtype}'")
+        check_choice("GuidedDiffusion", "dtype", dtype, DTYPES)
         state = _read(locate(path))
         try:
             config, state = convert(state, head_channels, new_attention_order)

@@ -13,7 +13,7 @@ path, `y = (1 - s) z_0 + s e`; a network that predicts `u` is given `y`, any oth
 References: Salimans & Ho, arXiv 2202.00512 (v); Lipman et al., arXiv 2210.02747 (flow).
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,85 +25,41 @@ from fibermodels.diffusion.schedule import Schedule
 from fibermodels.diffusion.tabulated import Tabulated
 
 
-class Prediction(ABC):
+@dataclass(frozen=True)
+class Prediction:
     """One row of the table above; `alpha` and `sigma` are `(B, 1)`, all else `(B, D)`."""
 
-    straight = False
+    target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    """What the network should say, from data, noise, alpha and sigma."""
+    estimates: Callable[[Tensor, Tensor, Tensor, Tensor], Estimate]
+    """The expected data and noise, from the network's output, the state, alpha and sigma."""
+    straight: bool = False
     """Whether the network is given state and time of the straight path."""
-
-    @abstractmethod
-    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """What the network should say of known data and noise."""
-
-    @abstractmethod
-    def estimates(
-        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
-    ) -> Estimate:
-        """The expected data and noise, from the network's output in states `z`; `first` is the smallest sigma that the
-        network knows, where it matters."""
 
     def given(self, schedule: Schedule, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The states and times that the network is given in states `z` `(B, D)` at times `t` `(B,)`."""
         return schedule.straightened(z, t) if self.straight else (z, t)
 
 
-class Noise(Prediction):
-    """`epsilon`."""
-
-    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return noise
-
-    def estimates(
-        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
-    ) -> Estimate:
-        return (z - sigma * output) / alpha, output
-
-
-class Data(Prediction):
-    """`sample`."""
-
-    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return data
-
-    def estimates(
-        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
-    ) -> Estimate:
-        return output, (z - alpha * output) / (sigma if first is None else sigma.clamp(min=first))
-
-
-class Velocity(Prediction):
-    """`v_prediction`."""
-
-    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return alpha * noise - sigma * data
-
-    def estimates(
-        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
-    ) -> Estimate:
-        return alpha * z - sigma * output, sigma * z + alpha * output
-
-
-class Flow(Prediction):
-    """`flow`: that of flow matching."""
-
-    straight = True
-
-    def target(self, data: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return noise - data
-
-    def estimates(
-        self, output: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, first: Tensor | None = None
-    ) -> Estimate:
-        whole = alpha + sigma
-        return (z - sigma * output) / whole, (z + alpha * output) / whole
-
-
 PredictionName = Literal["epsilon", "sample", "v_prediction", "flow"]
 PREDICTIONS: dict[PredictionName, Prediction] = {
-    "epsilon": Noise(),
-    "sample": Data(),
-    "v_prediction": Velocity(),
-    "flow": Flow(),
+    "epsilon": Prediction(
+        lambda data, noise, alpha, sigma: noise,
+        lambda noise, z, alpha, sigma: ((z - sigma * noise) / alpha, noise),
+    ),
+    "sample": Prediction(
+        lambda data, noise, alpha, sigma: data,
+        lambda data, z, alpha, sigma: (data, (z - alpha * data) / sigma),
+    ),
+    "v_prediction": Prediction(
+        lambda data, noise, alpha, sigma: alpha * noise - sigma * data,
+        lambda v, z, alpha, sigma: (alpha * z - sigma * v, sigma * z + alpha * v),
+    ),
+    "flow": Prediction(
+        lambda data, noise, alpha, sigma: noise - data,
+        lambda u, z, alpha, sigma: ((z - sigma * u) / (alpha + sigma), (z + alpha * u) / (alpha + sigma)),
+        straight=True,
+    ),
 }
 
 
@@ -145,5 +101,6 @@ class Parametrisation:
         sigma there.
         """
         alpha, sigma = self.schedule.alpha(t)[:, None], self.schedule.sigma(t)[:, None]
-        first = self.schedule.sigma(t.new_full((), 1 / self.steps))
-        return PREDICTIONS[self.prediction].estimates(output, z, alpha, sigma, first)
+        if self.prediction == "sample":
+            sigma = sigma.clamp(min=self.schedule.sigma(t.new_full((), 1 / self.steps)))
+        return PREDICTIONS[self.prediction].estimates(output, z, alpha, sigma)

@@ -8,6 +8,7 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal
 
+from fibermodels.checks import check_choice
 from fibermodels.diffusion.parametrisation import Parametrisation, PredictionName
 from fibermodels.diffusion.schedule import Schedule
 from fibermodels.diffusion.tabulated import Even, Shifted, Tabulated
@@ -57,8 +58,7 @@ def read_network(owner: str, folder: Path, dtype: str, variant: str | None) -> A
         FileNotFoundError: none there.
         ValueError: a class that is not understood, or weights that cannot be loaded.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"{owner}: dtype must be one of {list(DTYPES)}, got '{dtype}'")
+    check_choice(owner, "dtype", dtype, DTYPES)
     homes = [folder / name for name in ("unet", "transformer") if (folder / name).is_dir()]
     home = homes[0] if homes else folder
     if not (home / "config.json").is_file():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_choice, check_number
 from fibermodels.core import Subject
 from fibermodels.guidance.costs import Cost
 from fibermodels.noise import seeded
@@ -72,8 +72,7 @@ class LowPass(Cost):
             raise ValueError(f"LowPass: cutoffs must be positive shares of the Nyquist frequency, got {cutoffs}")
         if len(self.weights) != len(self.cutoffs):
             raise ValueError(f"LowPass: expected a weight for each of {self.cutoffs}, got {weights}")
-        if filter not in get_args(FilterName):
-            raise ValueError(f"LowPass: filter must be one of {list(get_args(FilterName))}, got '{filter}'")
+        check_choice("LowPass", "filter", filter, get_args(FilterName))
         check_number("LowPass", "order", order, least=1)
         self.cost, self.order, self.unfiltered = cost, order, unfiltered
         self.filter: FilterName = filter

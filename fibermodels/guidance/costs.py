@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from fibermodels.checks import check_choice
 from fibermodels.component import Component
 from fibermodels.core import Subject
 from fibermodels.distances import DISTANCES, DistanceName
@@ -37,8 +38,7 @@ class FiberDistance(Cost):
 
     def __init__(self, distance: DistanceName = "rms") -> None:
         super().__init__()
-        if distance not in DISTANCES:
-            raise ValueError(f"FiberDistance: distance must be one of {list(DISTANCES)}, got '{distance}'")
+        check_choice("FiberDistance", "distance", distance, DISTANCES)
         self.distance = DISTANCES[distance]
 
     def forward(self, subject: Subject, images: Tensor, h: Tensor) -> Tensor:
@@ -73,10 +73,8 @@ class ScoreEnergy(Cost):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        if kind not in get_args(EnergyKind):
-            raise ValueError(f"ScoreEnergy: kind must be one of {list(get_args(EnergyKind))}, got '{kind}'")
-        if reduction not in get_args(Reduction):
-            raise ValueError(f"ScoreEnergy: reduction must be one of {list(get_args(Reduction))}, got '{reduction}'")
+        check_choice("ScoreEnergy", "kind", kind, get_args(EnergyKind))
+        check_choice("ScoreEnergy", "reduction", reduction, get_args(Reduction))
         if (level is None) != (kind == "linear"):
             raise ValueError(f"ScoreEnergy: level must be given for every kind but 'linear', got {level} for '{kind}'")
         self.units = [index] if isinstance(index, int) else index

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_finite, check_number
+from fibermodels.checks import check_choice, check_finite, check_number
 from fibermodels.guidance.objective import gradient
 
 OptimizerName = Literal["sgd", "adam", "nadam"]
@@ -27,8 +27,7 @@ the costs `(b,)` by which the best image is chosen."""
 
 def check_descent(owner: str, optimizer: str, steps: int, learning_rate: float) -> None:
     """Raises a ValueError in the name of `owner` for arguments that `descend` does not take."""
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"{owner}: optimizer must be one of {list(OPTIMIZERS)}, got '{optimizer}'")
+    check_choice(owner, "optimizer", optimizer, OPTIMIZERS)
     check_number(owner, "steps", steps, least=0)
     check_number(owner, "learning_rate", learning_rate, above=0)
 

@@ -71,8 +71,7 @@ class NDTM(Guidance):
         check_number("NDTM", "weight", weight, above=0)
         check_number("NDTM", "kappa", kappa, least=0)
         check_number("NDTM", "tau", tau, least=0)
-        if clip is not None:
-            check_number("NDTM", "clip", clip, above=0)
+        check_number("NDTM", "clip", clip, above=0)
         self.pieces = gamma if isinstance(gamma, list) else [[until, 0.0, gamma, gamma]]
         _check_pieces(self.pieces, until)
         self.inner, self.learning_rate, self.clip = inner, learning_rate, clip

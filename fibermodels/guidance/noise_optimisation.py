@@ -70,8 +70,7 @@ class NoiseOptimisation(FiberModel):
         check_descent("NoiseOptimisation", optimizer, steps, learning_rate)
         check_number("NoiseOptimisation", "condition_learning_rate", condition_learning_rate, least=0)
         check_number("NoiseOptimisation", "last", last, least=1)
-        if clip is not None:
-            check_number("NoiseOptimisation", "clip", clip, above=0)
+        check_number("NoiseOptimisation", "clip", clip, above=0)
         if last > 1 and not (isinstance(model, Unguided) and last <= model.sampler.steps):
             raise ValueError(
                 f"NoiseOptimisation: last = {last} needs an Unguided with as many steps, got {type(model).__name__}"

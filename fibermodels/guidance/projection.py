@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.checks import check_number
+from fibermodels.checks import check_choice, check_number
 from fibermodels.core import FiberModel, LatentSpace, Subject
 from fibermodels.guidance.gauss_newton import Exact, Linearised, Solver
 from fibermodels.guidance.refine import Refined
@@ -60,8 +60,7 @@ class FiberProjection(Refined):
         check_number("FiberProjection", "iterations", iterations, least=0)
         check_number("FiberProjection", "damping", damping, least=0)
         check_number("FiberProjection", "tolerance", tolerance, least=0)
-        if over not in get_args(Over):
-            raise ValueError(f"FiberProjection: over must be one of {list(get_args(Over))}, got '{over}'")
+        check_choice("FiberProjection", "over", over, get_args(Over))
         self.iterations, self.damping, self.tolerance = iterations, damping, tolerance
         self.over: Over = over
         self.solver = solver or Exact()

@@ -6,6 +6,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_number
 from fibermodels.core import FiberModel
 from fibermodels.noise import target_generators
 
@@ -111,12 +112,10 @@ class RandomViews(Augmentation):
             raise ValueError(f"scale: expected two shares in (0, 1], the smaller first, got {scale}")
         if blur is not None and (len(blur) != 2 or not 0 < blur[0] <= blur[1]):
             raise ValueError(f"blur: expected two positive numbers, the smaller first, got {blur}")
-        largest = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
         shares = {"flip": flip, "jitter": jitter, "grey": grey}
         changes = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
         for name, value in (shares | changes).items():
-            if not 0 <= value <= largest.get(name, 1.0):
-                raise ValueError(f"{name}: expected a number in [0, {largest.get(name, 1.0)}], got {value}")
+            check_number("RandomViews", name, value, least=0, most=0.5 if name == "hue" else 1)
         self.scale, self.blur, self.flip, self.jitter, self.grey = scale, blur, flip, jitter, grey
         self.changes = changes
 

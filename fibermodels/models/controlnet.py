@@ -14,17 +14,17 @@ References: FeatInv (feature space to input space with conditional diffusion mod
 2302.05543 (ControlNet); Ho & Salimans, arXiv 2207.12598 (classifier-free guidance).
 """
 
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
-from fibermodels.checks import check_feature_shape
+from fibermodels.checks import check_choice, check_feature_shape, check_number
 from fibermodels.core import MapLatents
 from fibermodels.diffusion import DDIM, Controllable, Denoiser, Sampler
 from fibermodels.models.trainable_prior import TrainablePrior
 from fibermodels.nn import FeatureMap, Residuals, Standardise, spread_times
-from fibermodels.nn.controlnet import ControlNet, first_width, input_size
+from fibermodels.nn.controlnet import ControlNet, input_size
 
 Contrast = Literal["both", "prompt"]
 ControlObjective = Literal["noise", "velocity"]
@@ -65,18 +65,11 @@ class ControlNetInverter(TrainablePrior):
         super().__init__(prior.latents, feature_shape, prior.schedule, sampler or DDIM(50))
         if not isinstance(prior.latents, MapLatents):
             raise ValueError(f"ControlNetInverter: latents must be maps, got {type(prior.latents).__name__}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"ControlNetInverter: dropout must be in [0, 1), got {dropout}")
-        if not (control_strength >= 0 and guidance_scale >= 0):
-            raise ValueError(
-                "ControlNetInverter: control_strength and guidance_scale must not be negative, "
-                f"got {control_strength} and {guidance_scale}"
-            )
-        if contrast not in get_args(Contrast) or objective not in get_args(ControlObjective):
-            raise ValueError(
-                f"ControlNetInverter: contrast must be one of {list(get_args(Contrast))} and objective one of "
-                f"{list(get_args(ControlObjective))}, got '{contrast}' and '{objective}'"
-            )
+        check_number("ControlNetInverter", "dropout", dropout, least=0, below=1)
+        check_number("ControlNetInverter", "control_strength", control_strength, least=0)
+        check_number("ControlNetInverter", "guidance_scale", guidance_scale, least=0)
+        check_choice("ControlNetInverter", "contrast", contrast, get_args(Contrast))
+        check_choice("ControlNetInverter", "objective", objective, get_args(ControlObjective))
         if guidance_scale != 1 and contrast == "both" and not dropout:
             raise ValueError(
                 f"ControlNetInverter: guidance_scale {guidance_scale} needs a model that knows what to draw without "
@@ -88,7 +81,8 @@ class ControlNetInverter(TrainablePrior):
         self.network_calls *= 1 if guidance_scale == 1 else 2
         size = input_size(prior.unet, prior.latents.map_shape)
         self.standardise = Standardise(feature_shape)
-        self.encoder = FeatureMap(feature_shape, first_width(prior.unet), size, width)
+        first: Any = prior.unet.config
+        self.encoder = FeatureMap(feature_shape, int(first.block_out_channels[0]), size, width)
         self.control = ControlNet(prior.unet, checkpointing)
         self.load_density(weights)
 
@@ -131,7 +125,8 @@ class ControlNetInverter(TrainablePrior):
         def denoise(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             prompted = torch.arange(2 * len(z), device=z.device) < len(z)
             pair = self.steered(torch.cat((z, z)), torch.cat((t, t)), both, prompted, self.control_strength)
-            data, noise = (torch.lerp(without, with_, self.guidance_scale) for with_, without in _halves(pair))
+            halves = (each.chunk(2) for each in pair)
+            data, noise = (torch.lerp(without, with_, self.guidance_scale) for with_, without in halves)
             return data, noise
 
         return denoise
@@ -146,7 +141,3 @@ class ControlNetInverter(TrainablePrior):
         if self.objective == "velocity":
             error = self.schedule.alpha(t)[:, None] * error - self.schedule.sigma(t)[:, None] * (found - z)
         return {self.objective: error.square().mean(1)}
-
-
-def _halves(pair: tuple[Tensor, Tensor]) -> list[tuple[Tensor, ...]]:
-    return [each.chunk(2) for each in pair]

@@ -21,6 +21,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_choice
 from fibermodels.core import LatentSpace
 from fibermodels.diffusion import SCHEDULES, Heun, Sampler, ScheduleName
 from fibermodels.diffusion.parametrisation import PREDICTIONS
@@ -54,10 +55,8 @@ class Diffusion(NetworkPrior):
         sampler: Sampler | None = None,
         weights: str | None = None,
     ) -> None:
-        if schedule not in SCHEDULES:
-            raise ValueError(f"Diffusion: schedule must be one of {list(SCHEDULES)}, got '{schedule}'")
-        if objective not in get_args(Objective):
-            raise ValueError(f"Diffusion: objective must be one of {list(get_args(Objective))}, got '{objective}'")
+        check_choice("Diffusion", "schedule", schedule, SCHEDULES)
+        check_choice("Diffusion", "objective", objective, get_args(Objective))
         steps, velocity = sampler or Heun(8), PREDICTIONS["v_prediction"]
         super().__init__(latents, feature_shape, network, SCHEDULES[schedule], steps, velocity, weights)
         self.objective = objective

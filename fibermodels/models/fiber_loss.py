@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from fibermodels.checks import check_number
 from fibermodels.component import Component
 from fibermodels.core import Pushforward, Subject
 from fibermodels.distances import DISTANCES, DistanceName
@@ -46,18 +47,13 @@ class FiberLoss(Component):
         estimate_below: float | None = None,
     ) -> None:
         super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"fiber.weight: expected a number of at least 0, got {weight}")
+        check_number("fiber", "weight", weight, least=0)
+        check_number("fiber", "warmup", warmup, least=0, most=1)
         if distance not in DISTANCES:
             raise ValueError(f"fiber.distance: expected one of {list(DISTANCES)}, got '{distance}'")
-        if not 0 <= warmup <= 1:
-            raise ValueError(f"fiber.warmup: expected a share of the training in [0, 1], got {warmup}")
-        if rows is not None and rows < 1:
-            raise ValueError(f"fiber.rows: expected at least 1, got {rows}")
-        if last_steps is not None and last_steps < 1:
-            raise ValueError(f"fiber.last_steps: expected at least 1, got {last_steps}")
-        if estimate_below is not None and not 0 < estimate_below <= 1:
-            raise ValueError(f"fiber.estimate_below: expected a time in (0, 1], got {estimate_below}")
+        check_number("fiber", "rows", rows, least=1)
+        check_number("fiber", "last_steps", last_steps, least=1)
+        check_number("fiber", "estimate_below", estimate_below, above=0, most=1)
         if last_steps is not None and estimate_below is not None:
             raise ValueError("fiber: expected last_steps or estimate_below, got both: an estimate takes no steps")
         self.weight, self.warmup, self.rows, self.checkpointing = weight, warmup, rows, checkpointing

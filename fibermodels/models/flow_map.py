@@ -24,6 +24,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_choice, check_number
 from fibermodels.core import LatentSpace
 from fibermodels.diffusion import SCHEDULES
 from fibermodels.models.diffusion import Diffusion
@@ -97,14 +98,10 @@ class FlowMap(Stepped):
         weights: str | None = None,
     ) -> None:
         super().__init__(latents, feature_shape)
-        if steps < 1:
-            raise ValueError(f"FlowMap: steps must be at least 1, got {steps}")
-        if not 0 <= instantaneous < 1:
-            raise ValueError(f"FlowMap: instantaneous must be a share in [0, 1), got {instantaneous}")
-        if not power >= 0:
-            raise ValueError(f"FlowMap: power must be at least 0, got {power}")
-        if derivative not in get_args(Derivative):
-            raise ValueError(f"FlowMap: derivative must be one of {list(get_args(Derivative))}, got '{derivative}'")
+        check_number("FlowMap", "steps", steps, least=1)
+        check_number("FlowMap", "instantaneous", instantaneous, least=0, below=1)
+        check_number("FlowMap", "power", power, least=0)
+        check_choice("FlowMap", "derivative", derivative, get_args(Derivative))
         if derivative == "forward" and not network.forward_mode:
             raise ValueError(
                 "FlowMap: derivative must be 'difference' with attention or checkpointing, which have no forward-mode "

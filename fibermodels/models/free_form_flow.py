@@ -73,29 +73,49 @@ class FreeForm(TrainableFiberModel, ABC):
         latents: the frozen latent space.
         feature_shape: of one representation.
         noise_dim: dimensions of the noise.
+        width: width of each network.
+        blocks: residual blocks of each network.
         beta: weight of the reconstruction, positive.
         probes: vectors per latent that estimate the gradient of the volume change, from 1 to `noise_dim`.
+        near_identity: the networks are corrections of the identity and start as zero; `noise_dim` is that of latents.
     """
 
     network_calls = 1
 
     def __init__(
-        self, latents: LatentSpace, feature_shape: list[int], noise_dim: int, beta: float, probes: int
+        self,
+        latents: LatentSpace,
+        feature_shape: list[int],
+        noise_dim: int,
+        width: int,
+        blocks: int,
+        beta: float,
+        probes: int,
+        near_identity: bool,
     ) -> None:
         super().__init__(latents, feature_shape)
         check_number(type(self).__name__, "beta", beta, above=0, below=math.inf)
         check_number(type(self).__name__, "probes", probes, least=1, most=noise_dim)
         self.noise_shape = (noise_dim,)
-        self.beta, self.probes = beta, probes
+        self.beta, self.probes, self.near_identity = beta, probes, near_identity
         self.condition = FlatCondition(feature_shape)
+        (dim,), told = latents.latent_shape, self.condition.dim
+        self.encoder, self.decoder = (
+            ResidualMLP(inputs + told, outputs, width, blocks, context=told, zero_output=near_identity)
+            for inputs, outputs in ((dim, noise_dim), (noise_dim, dim))
+        )
 
-    @abstractmethod
     def encode(self, z: Tensor, h: Tensor) -> Tensor:
         """Noise `(B, *noise_shape)` from latents."""
+        return self._apply_network(self.encoder, z, h)
 
-    @abstractmethod
     def transport(self, noise: Tensor, h: Tensor) -> Tensor:
-        """The decoder, as in `TrainableFiberModel`. The result of a row must depend on that row alone."""
+        return self._apply_network(self.decoder, noise, h)
+
+    def _apply_network(self, network: ResidualMLP, value: Tensor, h: Tensor) -> Tensor:
+        condition = self.condition(h)
+        output: Tensor = network(torch.cat((value, condition), -1), condition)
+        return value + output if self.near_identity else output
 
     @staticmethod
     @abstractmethod
@@ -150,19 +170,7 @@ class FreeFormFlow(FreeForm, HasLogProb):
         probes: int = 1,
     ) -> None:
         (dim,) = latents.latent_shape
-        super().__init__(latents, feature_shape, dim, beta, probes)
-        told = self.condition.dim
-        self.encoder, self.decoder = (
-            ResidualMLP(dim + told, dim, width, blocks, context=told, zero_output=True) for _ in range(2)
-        )
-
-    def encode(self, z: Tensor, h: Tensor) -> Tensor:
-        condition = self.condition(h)
-        return z + self.encoder(torch.cat((z, condition), -1), condition)
-
-    def transport(self, noise: Tensor, h: Tensor) -> Tensor:
-        condition = self.condition(h)
-        return noise + self.decoder(torch.cat((noise, condition), -1), condition)
+        super().__init__(latents, feature_shape, dim, width, blocks, beta, probes, near_identity=True)
 
     @staticmethod
     def log_volume(jacobian: Tensor) -> Tensor:

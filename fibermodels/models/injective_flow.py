@@ -24,7 +24,6 @@ from torch import Tensor
 from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace
 from fibermodels.models.free_form_flow import FreeForm
-from fibermodels.nn import ResidualMLP
 
 
 class FreeFormInjectiveFlow(FreeForm):
@@ -55,18 +54,7 @@ class FreeFormInjectiveFlow(FreeForm):
     ) -> None:
         (dim,) = latents.latent_shape
         check_number("FreeFormInjectiveFlow", "bottleneck", bottleneck, least=1, most=dim)
-        super().__init__(latents, feature_shape, bottleneck, beta, probes)
-        told = self.condition.dim
-        self.encoder = ResidualMLP(dim + told, bottleneck, width, blocks, context=told)
-        self.decoder = ResidualMLP(bottleneck + told, dim, width, blocks, context=told)
-
-    def encode(self, z: Tensor, h: Tensor) -> Tensor:
-        condition = self.condition(h)
-        return self.encoder(torch.cat((z, condition), -1), condition)
-
-    def transport(self, noise: Tensor, h: Tensor) -> Tensor:
-        condition = self.condition(h)
-        return self.decoder(torch.cat((noise, condition), -1), condition)
+        super().__init__(latents, feature_shape, bottleneck, width, blocks, beta, probes, near_identity=False)
 
     @staticmethod
     def log_volume(jacobian: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Networks that know no objective."""
 
 from fibermodels.nn.affine_couplings import AffineCouplings
-from fibermodels.nn.condition import FlatCondition
 from fibermodels.nn.conditional_affine import ConditionalAffine, conditional_flow
 from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.freia import FreiaFlow
@@ -10,7 +9,7 @@ from fibermodels.nn.invertible import Invertible, full_precision
 from fibermodels.nn.mlp import MLP
 from fibermodels.nn.network import Control, Network, Residuals, Steerable
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
-from fibermodels.nn.standardise import Standardise
+from fibermodels.nn.standardise import FlatCondition, Standardise
 from fibermodels.nn.time_embedding import TimeEmbedding, spread_times
 from fibermodels.nn.unet import UNet
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fibermodels.checks import check_number
 from fibermodels.nn.invertible import Invertible
+from fibermodels.nn.residual_mlp import zeroed
 
 GENTLY = 0.1
 LARGEST_LOG_SCALE = 2.0
@@ -58,9 +59,7 @@ class CouplingBlock(nn.Module):
         self.halves = (dim - dim // 2, dim // 2)
         self.enter = Affine(self.halves[0], context, width)
         hidden = [part for _ in range(layers - 1) for part in (nn.SiLU(), nn.Linear(width, width))]
-        last = nn.Linear(width, 2 * self.halves[1])
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last = zeroed(nn.Linear(width, 2 * self.halves[1]))
         self.leave = nn.Sequential(*hidden, nn.SiLU(), last)
         self.log_scale = nn.Parameter(torch.zeros(dim))
         self.offset = nn.Parameter(torch.zeros(dim))

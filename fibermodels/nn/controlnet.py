@@ -29,7 +29,11 @@ class ControlNet(nn.Module):
                 "ControlNet: a UNet with further embeddings beside time and prompt "
                 f"(addition_embed_type '{unet.config.addition_embed_type}', as in SDXL) is not supported"
             )
-        network = _copied(unet)
+        from diffusers import ControlNetModel
+
+        network = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16,))
+        network.controlnet_cond_embedding = nn.Identity()  # the condition is encoded already
+        network.class_embedding = None
         if checkpointing:
             for each in (unet, network):
                 each.enable_gradient_checkpointing()
@@ -48,15 +52,6 @@ class ControlNet(nn.Module):
         return tuple(down), middle
 
 
-def _copied(unet: Any) -> Any:
-    from diffusers import ControlNetModel
-
-    network = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16,))
-    network.controlnet_cond_embedding = nn.Identity()  # the condition is encoded already
-    network.class_embedding = None
-    return network
-
-
 def input_size(unet: Any, map_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Sides `(H, W)` of what a UNet sees of maps `(C, H, W)`, of which it may take squares of pixels as one."""
     channels, height, width = map_shape
@@ -65,8 +60,3 @@ def input_size(unet: Any, map_shape: tuple[int, int, int]) -> tuple[int, int]:
     if own != channels * patch**2:
         raise ValueError(f"ControlNet: a UNet of {own} input channels does not fit maps of {channels} channels")
     return height // patch, width // patch
-
-
-def first_width(unet: Any) -> int:
-    """Channels of a UNet's first block."""
-    return int(unet.config.block_out_channels[0])

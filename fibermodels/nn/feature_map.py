@@ -9,6 +9,9 @@ upsampling and a shallow CNN, whose last convolution starts at zero. The divisio
 import torch
 from torch import Tensor, nn
 
+from fibermodels.checks import check_number
+from fibermodels.nn.residual_mlp import zeroed
+
 FLOOR = 1e-12
 """Below this mean square a representation counts as zero."""
 
@@ -39,8 +42,8 @@ class FeatureMap(nn.Module):
         super().__init__()
         if len(feature_shape) not in (1, 3) or min(feature_shape) < 1:
             raise ValueError(f"FeatureMap: feature_shape must be [D] or [C, h, w], got {list(feature_shape)}")
-        if channels < 1 or width < 1:
-            raise ValueError(f"FeatureMap: channels and width must be at least 1, got {channels} and {width}")
+        check_number("FeatureMap", "channels", channels, least=1)
+        check_number("FeatureMap", "width", width, least=1)
         self.feature_shape, self.size = tuple(feature_shape), size
         self.layers = nn.Sequential(
             nn.Conv2d(feature_shape[0] + 1, width, 3, padding=1),
@@ -50,8 +53,7 @@ class FeatureMap(nn.Module):
             nn.Conv2d(width, channels, 3, padding=1),
         )
         if zero:
-            for parameter in self.layers[-1].parameters():
-                nn.init.zeros_(parameter)
+            zeroed(self.layers[-1])
 
     def forward(self, h: Tensor) -> Tensor:
         if h.shape[1:] != self.feature_shape:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fibermodels.checks import check_number
 from fibermodels.nn.invertible import Invertible
+from fibermodels.nn.residual_mlp import zeroed
 from fibermodels.nn.spline import rational_quadratic
 
 
@@ -47,11 +48,13 @@ class FreiaFlow(Invertible):
         self.options = options or {}
 
     def create(self, dim: int, context: int) -> None:
+        from FrEIA.framework import SequenceINN
+
         told = {"cond": 0, "cond_shape": (context,)} if context else {}
         state = np.random.get_state()  # FrEIA draws permutations from numpy's global generator
         try:
             np.random.seed(self.seed)
-            self.sequence = _sequence(dim)
+            self.sequence = SequenceINN(dim)
             for number in range(self.count):
                 self.sequence.append(BLOCKS[self.block](), subnet_constructor=self._subnet, **told, **self.options)
                 self.sequence.append(_freia("PermuteRandom"), seed=self.seed + number)
@@ -63,10 +66,7 @@ class FreiaFlow(Invertible):
     def _subnet(self, inputs: int, outputs: int) -> nn.Module:
         """A coupling network. Its last layer starts at zero, so that the coupling starts as the identity."""
         hidden = [part for _ in range(self.layers - 1) for part in (nn.Linear(self.width, self.width), nn.SiLU())]
-        last = nn.Linear(self.width, outputs)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        return nn.Sequential(nn.Linear(inputs, self.width), nn.SiLU(), *hidden, last)
+        return nn.Sequential(nn.Linear(inputs, self.width), nn.SiLU(), *hidden, zeroed(nn.Linear(self.width, outputs)))
 
     def run(self, value: Tensor, context: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
         result, log_det = self.sequence(value, None if context is None else [context], rev=reverse)
@@ -77,12 +77,6 @@ def _freia(name: str) -> Any:
     import FrEIA.modules
 
     return getattr(FrEIA.modules, name)
-
-
-def _sequence(dim: int) -> Any:
-    from FrEIA.framework import SequenceINN
-
-    return SequenceINN(dim)
 
 
 def _spline() -> Any:

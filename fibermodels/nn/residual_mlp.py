@@ -1,8 +1,19 @@
 """A residual multilayer perceptron, optionally modulated by a context vector."""
 
+from typing import TypeVar
+
 from torch import Tensor, nn
 
 from fibermodels.checks import check_number
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer itself, with all of its parameters at zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class ResidualBlock(nn.Module):
@@ -13,9 +24,7 @@ class ResidualBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.inner = nn.Linear(width, hidden)
         self.context = nn.Linear(context, hidden, bias=False) if context else None
-        self.outer = nn.Linear(hidden, width)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
+        self.outer = zeroed(nn.Linear(hidden, width))
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
         inner = self.inner(self.norm(x))
@@ -56,8 +65,7 @@ class ResidualMLP(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, outputs)
         if zero_output:
-            nn.init.zeros_(self.leave.weight)
-            nn.init.zeros_(self.leave.bias)
+            zeroed(self.leave)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x = self.enter(x)

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from fibermodels.checks import check_number
 from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.network import Control, Steerable
+from fibermodels.nn.residual_mlp import zeroed
 from fibermodels.nn.time_embedding import TimeEmbedding
 
 
@@ -61,14 +63,9 @@ class UNet(Steerable):
         if not 0 <= attention <= len(channels):
             raise ValueError(f"UNet: attention must be from 0 to {len(channels)} levels, got {attention}")
         self.channels, self.blocks, self.patch, self.attention = tuple(channels), blocks, patch, attention
-        if middle < 1:
-            raise ValueError(f"UNet: middle must be at least 1, got {middle}")
-        self.frequency, self.middle, self.scale_shift, self.checkpointing = (
-            frequency,
-            middle,
-            scale_shift,
-            checkpointing,
-        )
+        check_number("UNet", "middle", middle, least=1)
+        self.frequency, self.middle, self.scale_shift = frequency, middle, scale_shift
+        self.checkpointing = checkpointing
 
     @property
     def forward_mode(self) -> bool:
@@ -91,9 +88,14 @@ class UNet(Steerable):
         self.shape, size = shape, (shape[1] // self.patch, shape[2] // self.patch)
         first = self.channels[0]
         embedding = 4 * first  # diffusers' choice
-        self.context = _vector_encoder(features[0], embedding) if features else None
+        self.context = self.length = None
+        if features:
+            last = zeroed(nn.Linear(embedding, embedding))
+            self.context = nn.Sequential(nn.Linear(features[0], embedding), nn.SiLU(), last)
         self.places = FeatureMap(features, first, size, first) if len(features) == 3 else None
-        self.length = _length_encoder(self.frequency, embedding) if times == 2 else None
+        if times == 2:
+            time = TimeEmbedding(64, max(1.0, self.frequency / math.pi))
+            self.length = nn.Sequential(time, zeroed(nn.Linear(64, embedding)))
         own = shape[0] * self.patch**2
         self.network: Any = self._network(own, size, bool(features) or times == 2)
         if self.checkpointing:
@@ -161,8 +163,7 @@ class UNet(Steerable):
                 add_attention=False,
             )
         network.conv_in = Entrance(own, self.channels[0], 3, padding=1)
-        nn.init.zeros_(network.conv_out.weight)
-        nn.init.zeros_(network.conv_out.bias)
+        zeroed(network.conv_out)
         return network
 
 
@@ -175,17 +176,3 @@ class Entrance(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         own = super().forward(input[:, : self.in_channels])
         return own + input[:, self.in_channels :] if input.shape[1] > self.in_channels else own
-
-
-def _length_encoder(frequency: float, out: int) -> nn.Module:
-    return nn.Sequential(TimeEmbedding(64, max(1.0, frequency / math.pi)), _zero(nn.Linear(64, out)))
-
-
-def _vector_encoder(dim: int, out: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(dim, out), nn.SiLU(), _zero(nn.Linear(out, out)))
-
-
-def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -72,7 +72,6 @@ class EpochLine(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Prints the epoch's metrics."""
         if (trainer.current_epoch + 1) % max(1, (trainer.max_epochs or 1) // 30):
             return
         values = "  ".join(f"{name} {value:.4g}" for name, value in epoch_metrics(trainer).items())

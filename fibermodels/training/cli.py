@@ -124,7 +124,6 @@ class TrainCLI(LightningCLI):
             )
 
     def _take_over(self, start: str | None, adapt: str | None) -> None:
-        """Weights of another run."""
         if start and adapt:
             raise ValueError("give one of --start_from (the same subject) and --adapt_from (another one), got both")
         if start:
@@ -135,7 +134,6 @@ class TrainCLI(LightningCLI):
                 print(f"adapt_from: {len(anew)} tensors start anew: {', '.join(anew) or 'none'}", file=sys.stderr)
 
     def _dry_run(self) -> None:
-        """Prints what the run would take, and ends it."""
         config = self.options
         if _first_process():
             gpu = config["gpu_tflops"], config["utilisation"]

@@ -197,7 +197,6 @@ class Training(LightningModule, metaclass=Recorded):
                 self.log(f"val/{name}", value)
 
     def _from_all(self, part: Tensor) -> Tensor:
-        """The rows of all processes, which have equally many."""
         if self.trainer.world_size == 1:
             return part
         gathered = self.all_gather(part)

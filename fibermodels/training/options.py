@@ -46,12 +46,7 @@ OPTIONS = (
         0,
         "images per batch of all processes together, instead of data.batch_size for each; 0: the latter",
     ),
-    Option(
-        "checkpoint_minutes",
-        float,
-        30.0,
-        "save within an epoch, too, every so many minutes; 0: only at its end",
-    ),
+    Option("checkpoint_minutes", float, 30.0, "save within an epoch, too, every so many minutes; 0: only at its end"),
     Option("checkpoint_steps", int, 0, "save within an epoch every so many steps; 0: not by steps"),
     Option("dry_run", bool, False, "say what the run would take, and end"),
     Option("gpu_tflops", float, 312.0, "of a GPU, for --dry_run; an A100 in bf16"),

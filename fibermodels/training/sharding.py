@@ -64,7 +64,9 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         options = StateDictOptions(full_state_dict=True, strict=strict)
-        model, state = self._whole_model(), checkpoint["state_dict"]
+        if self.model is None:
+            raise RuntimeError("FullyShardedStrategy: a state was loaded before there was a module")
+        model, state = self.model, checkpoint["state_dict"]
         held = set(state)  # torch adds to the state
         set_model_state_dict(model, state, options=options)
         for name, module in model.named_modules():  # what it adds has not been measured
@@ -83,11 +85,6 @@ class FullyShardedStrategy(ModelParallelStrategy):
                 for index, values in state["state"].items()
             }
             optimizer.load_state_dict({**state, "state": own})
-
-    def _whole_model(self) -> nn.Module:
-        if self.model is None:
-            raise RuntimeError("FullyShardedStrategy: a state was loaded before there was a module")
-        return self.model
 
 
 def shard(module: LightningModule, mesh: DeviceMesh) -> None:
