@@ -114,7 +114,7 @@ class ImageData(LightningDataModule, Data, metaclass=Recorded):  # type: ignore[
         return whole.take(rows)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Shuffled batches `{"x": (B, C, H, W)}`, with `"y"` where there are labels, flipped anew each epoch."""
+        """Shuffled batches `{"x": (B, C, H, W)}`, with `"y"` if there are labels; flips are new in each epoch."""
         return loader(EpochSampler(self.split("train"), self.seed), self.batch_size, self.workers)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
