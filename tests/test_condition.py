@@ -228,7 +228,9 @@ class TestCache:
         assert not CachedLatents(PlaneData(), latents, Bend(), 2, str(tmp_path), shard_rows=100).declined
 
     def test_shapes_are_compared_before(self, tmp_path):
-        with pytest.raises(ValueError, match=r"subject takes images \[1, 1, 2\], the latent space \[3, 8, 8\]"):
+        with pytest.raises(
+            ValueError, match=r"subject: expected images \[3, 8, 8\] as of the latent space, got \[1, 1, 2\]"
+        ):
             CachedLatents(PlaneData(), Identity((3, 8, 8)), Bend(), 1, str(tmp_path))
 
 

@@ -59,6 +59,8 @@ def marked(configs):
     large = (
         "convnext_base",
         "swinv2_base",
+        "/controlnet_resnet50_pooled",
+        "/prior-pixels",
         "/ndtm_dinov2",
         "/ndtm_inception",
         "/ndtm_resnet50",

@@ -204,7 +204,7 @@ class TestWeights:
         save_file(state, path, metadata)
         twin = ControlNetInverter(TinyPrior(), [FEATURES], width=8, sampler=DDIM(2), weights=str(path))
         assert torch.equal(twin.estimate(z, t, h), model.estimate(z, t, h))
-        with pytest.raises(ValueError, match="trained over another prior"):
+        with pytest.raises(ValueError, match="expected the prior with fingerprint"):
             ControlNetInverter(TinyPrior(seed=1), [FEATURES], width=8, sampler=DDIM(2), weights=str(path))
 
 

@@ -321,7 +321,7 @@ class TestWeights:
 
         with torch.no_grad():
             latents.draw.bias += 0.1
-        with pytest.raises(ValueError, match="trained over another latent space"):
+        with pytest.raises(ValueError, match="expected the latent space with fingerprint"):
             type(model)(**model.arguments | {"latents": latents, "weights": str(file)})
         with pytest.raises(ValueError, match="do not fit"):
             type(model)(**model.arguments | {"network": mlp(8), "weights": str(file)})
@@ -332,7 +332,7 @@ class TestWeights:
     [{"steps": 0}, {"instantaneous": 1.0}, {"instantaneous": -0.1}, {"power": float("nan")}, {"derivative": "reverse"}],
 )
 def test_bad_options(option):
-    with pytest.raises(ValueError, match=f"FlowMap: {next(iter(option))} must be"):
+    with pytest.raises(ValueError, match=f"FlowMap: {next(iter(option))}: expected"):
         flow_map(**option)
 
 

@@ -159,7 +159,7 @@ class TestRenoised:
         torch.testing.assert_close(found, model.model.steer(noise[:, 0], h))
 
     def test_it_needs_the_query(self):
-        with pytest.raises(ValueError, match="Renoised: expected the query images x"):
+        with pytest.raises(ValueError, match="Renoised: x: expected the query images"):
             Renoised(pulled()).sample(torch.rand(2, 4), 1)
         with pytest.raises(ValueError, match=r"Renoised: x: expected shape \(B, 1, 2, 2\)"):
             Renoised(pulled()).sample(torch.rand(2, 4), 1, x=torch.rand(2, 1, 3, 3))

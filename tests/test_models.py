@@ -466,5 +466,5 @@ class TestRetrieval:
 
 @pytest.mark.parametrize("cls", [Oracle, Reconstruction, Augmented, RandomViews], ids=lambda cls: cls.__name__)
 def test_a_model_of_the_query_asks_for_it(cls, phi, x):
-    with pytest.raises(ValueError, match=f"{cls.__name__}: expected the query images x"):
+    with pytest.raises(ValueError, match=f"{cls.__name__}: x: expected the query images"):
         MODELS[cls]().sample(phi(x))

@@ -400,7 +400,7 @@ class TestFolders:
         torch.testing.assert_close(again.denoiser()(z, t), model.denoiser()(z, t))
 
     def test_a_name_on_a_hub_is_no_folder(self, broken):
-        with pytest.raises(FileNotFoundError, match="nothing is fetched from a hub: download 'google/ddpm-cat-256'"):
+        with pytest.raises(FileNotFoundError, match="nothing is downloaded from a hub: download 'google/ddpm-cat-256'"):
             Pretrained("google/ddpm-cat-256")
         with pytest.raises(FileNotFoundError, match="is a file: expected a folder"):
             Pretrained(str(broken / "unet" / "config.json"))

@@ -401,7 +401,7 @@ class TestRefined:
         assert torch.equal(still.sample(phi(x), 2, seeded(1), x)[1], x)
         moved = refinement(Copies(), phi, vae())
         assert moved.sample(phi(x), 2, seeded(1), x).shape == (2, 3, 3, 28, 28)
-        with pytest.raises(ValueError, match="Copies: expected the query images x"):
+        with pytest.raises(ValueError, match="Copies: x: expected the query images"):
             moved.sample(phi(x), 2)
 
     def test_samples_and_targets_that_are_not_finite(self, refinement):

@@ -328,8 +328,8 @@ trainer.fit(Training(model, subject()), datamodule=ColourDigits(batch_size=64 //
     "model",
     [
         "cases.normalizing_flow()",
-        "cases.flow_map(instantaneous=0.0)",
-        "cases.flow_map(instantaneous=0.0, derivative='difference')",
+        pytest.param("cases.flow_map(instantaneous=0.0)", marks=pytest.mark.slow),
+        pytest.param("cases.flow_map(instantaneous=0.0, derivative='difference')", marks=pytest.mark.slow),
     ],
     ids=["flow", "flow_map", "flow_map_by_difference"],
 )
