@@ -402,7 +402,7 @@ class TestFolders:
     def test_a_name_on_a_hub_is_no_folder(self, broken):
         with pytest.raises(FileNotFoundError, match="nothing is downloaded from a hub: download 'google/ddpm-cat-256'"):
             Pretrained("google/ddpm-cat-256")
-        with pytest.raises(FileNotFoundError, match="is a file: expected a folder"):
+        with pytest.raises(FileNotFoundError, match="expected a folder of save_pretrained, got the file"):
             Pretrained(str(broken / "unet" / "config.json"))
 
     def test_damaged_weights_are_named(self, broken):
