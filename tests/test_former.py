@@ -64,3 +64,14 @@ def test_a_former_run_is_resumed(tmp_path):
     assert load(path).training.learning_rate == arguments["lr"]
     fit(tmp_path, plane(), 2, start=str(path))
     assert torch.load(path, weights_only=True)["global_step"] == 20
+
+
+@pytest.mark.parametrize("path", sorted((FORMER / "cards").glob("*.json")), ids=lambda p: p.stem)
+def test_a_former_card_builds_what_its_card_of_today_builds(path):
+    folder, _, name = path.stem.partition("-")
+    today = json.loads((WEIGHTS / folder / f"{name.removeprefix('representation_')}.json").read_text())
+    built = build(json.loads(path.read_text())["component"], weights=False)
+    twin = build(today["component"], weights=False)
+    shapes, wanted = ({key: value.shape for key, value in each.state_dict().items()} for each in (built, twin))
+    assert type(built) is type(twin)
+    assert shapes == wanted
