@@ -106,6 +106,9 @@ class TestLoadChanged:
     def test_a_sampler_with_other_steps(self, trained):
         run = load(trained, {"sampler": describe(DDIM(3)), "guidance_scale": 2.0})
         assert (run.model.sampler.steps, run.model.network_calls) == (3, 6)
+        assert load(trained, {"sampler.steps": 4}).model.sampler.steps == 4
+        with pytest.raises(ValueError, match=r"no argument 'sizes'"):
+            load(trained, {"sampler.sizes": 4})
         with pytest.raises(ValueError, match=r"no argument 'guidance_scal'.*guidance_scale"):
             load(trained, {"guidance_scal": 2.0})
 

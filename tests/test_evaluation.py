@@ -10,7 +10,7 @@ from cases import FEATURES, flow_matching, images, normalizing_flow, subject
 from scripts import run
 
 from fibermodels.component import fingerprint
-from fibermodels.core import Data, FiberSamples, Pushforward, Reports
+from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Pushforward, Reports
 from fibermodels.evaluation.choice import Choice, Where
 from fibermodels.evaluation.drawing import Drawing
 from fibermodels.evaluation.figures import columns, markdown_table, write_comparison
@@ -122,6 +122,25 @@ class Broken(Pushforward):
 def test_broken_samples_are_noticed_in_every_slot():
     with pytest.raises(ValueError, match="samples of Broken, slot 2, target 3: expected values"):
         draw(Broken(), subject(), images(4), 3)
+
+
+class Overflowing(DecolorisedEncoder):
+    """Represents one sample of one slot as infinity."""
+
+    calls = 0
+
+    def forward(self, images):
+        h = super().forward(images)
+        self.calls += 1
+        return h.index_fill(0, torch.tensor([2]), torch.inf) if self.calls == 4 else h  # targets, then slots
+
+
+def test_a_broken_representation_of_a_sample_is_noticed():
+    """A metric of it would be NaN, and would be left out as one that does not apply."""
+    phi = Overflowing(dim=FEATURES, width=16, blocks=1)
+    message = "representations of samples of FlowMatching, slot 2, target 2: expected finite"
+    with pytest.raises(ValueError, match=message):
+        draw(flow_matching(), phi, images(4), 3)
 
 
 class Counting(DecolorisedEncoder):
@@ -294,6 +313,51 @@ class Photographs(Data):
         return self._labels
 
 
+class Negatives(Photographs, HasLaw):
+    """The fiber of an image is the image and its negative: a law that has nothing to do with colours."""
+
+    def members(self, x, n, generator=None):
+        sign = torch.randint(2, (n, len(x), 1, 1, 1), generator=generator)
+        return torch.where(sign.bool(), x, 1 - x)
+
+    def factors(self, images):
+        return images.mean((-3, -2, -1))[..., None].sub(0.5).sign()
+
+    def law_scores(self, samples, exact):
+        own, floor = (self.factors(each.x_hat).mean().abs().item() for each in (samples, exact))
+        return {"balance": own, "balance_floor": floor, "nothing": float("nan")}
+
+
+class Grey(DecolorisedEncoder):
+    """Sees how far every pixel is from one half."""
+
+    def forward(self, images):
+        return super().forward(0.5 + (images - 0.5).abs())
+
+
+def test_any_law_is_scored():
+    data, phi = Negatives(), Grey(dim=FEATURES, width=16, blocks=1)
+    samples, values = evaluate(Oracle(data), phi, data, Choice(20, 30))
+    assert values["fiber_rms"] < 1e-5
+    assert samples.x_hat.std(0).mean() > 0.1
+    assert values["balance"] == pytest.approx(values["balance_floor"], abs=0.2)
+    assert not [name for name in values if "colour" in name or name == "nothing"]
+
+
+class Kinds(Photographs, HasCategories):
+    """Labels are two categories: of even outputs, and of odd ones."""
+
+    def categories(self):
+        return [[0, 2, 4], [1, 3, 5]]
+
+
+def test_categories_are_asked_of_the_data():
+    p = subject()(images(60)).softmax(1)
+    labels = torch.stack([p[:, part].mean(1) for part in Kinds().categories()], 1).argmax(1)
+    _, values = evaluate(NearestNeighbour(), subject(), Kinds(labels), Choice(20, 2), judges=Judges(subject()))
+    assert values["top1_accuracy_targets"] == 1
+
+
 class TestUnknownLaw:
     """Images whose fibers nobody knows: what the subject and other networks say is all there is."""
 
@@ -401,6 +465,15 @@ def test_another_subject_and_data_for_a_model_file(files):
     assert done.returncode == 0, done.stderr
     assert load_samples(files / "out").h.shape == (3, 9)
     assert json.loads((files / "out" / "metrics.json").read_text())["dataset"] == "colour_digits_uncorrelated"
+
+
+def test_changed_arguments_of_a_model_file_are_in_the_metrics(files):
+    scale = ("--model.init_args.latents.init_args.scale", "2.0")
+    options = ("--model", files / "model.yaml", *scale, "--data.batch_size", 9, "--num_targets", 2, "--device", "cpu")
+    done = run("evaluate.py", *options, "--out", files / "out")
+    assert done.returncode == 0, done.stderr
+    values = json.loads((files / "out" / "metrics.json").read_text())
+    assert {name: value for name, value in values.items() if name.startswith("model_")} == {"model_latents.scale": 2.0}
 
 
 SIZE = ("--num_targets", 10, "--samples_per_target", 2, "--device", "cpu", "--batch_size", 3)

@@ -78,6 +78,13 @@ class Drawing:
         for slot, images in enumerate(x_hat):
             self._check(images, slot, start)
         h_hat = torch.stack([self.subject(slot) for slot in x_hat])
+        finite = h_hat.isfinite().reshape(*h_hat.shape[:2], -1).all(-1)
+        if not finite.all():
+            slot, row = (~finite).nonzero()[0].tolist()
+            raise ValueError(
+                f"representations of samples of {self}, slot {slot}, target {start + row}: expected finite numbers, "
+                "got NaN or infinity"
+            )
         report = self.model.report() if isinstance(self.model, Reports) else {}
         return Batch(h.cpu(), x_hat.cpu(), h_hat.cpu(), seconds, report)
 
