@@ -65,3 +65,11 @@ def decolorise(images: Tensor) -> Tensor:
     """
     c = estimate_backgrounds(images)[..., None, None]
     return (images - c).abs() / (foreground(c) - c).abs()
+
+
+def digit(images: Tensor) -> Tensor:
+    """The grey digit `(..., 1, H, W)` in [0, 1] of coloured images `(..., 3, H, W)`.
+
+    It is the median over the channels, which is exact even where the tail of the law clipped one of them.
+    """
+    return decolorise(images).median(-3, keepdim=True).values.clamp(0, 1)

@@ -102,8 +102,7 @@ class ColourDigits(LightningDataModule, Data, HasLaw, metaclass=Recorded):  # ty
         return self._splits[split]
 
     def members(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-        # The median over the channels is exact even if the law's tail clipped one of them.
-        digits = colour.decolorise(x).median(-3, keepdim=True).values.clamp(0, 1)
+        digits = colour.digit(x)
         rows = [colour.sample_backgrounds(n, own) for own in target_generators(len(x), generator)]
         return colour.colourise(digits, torch.stack(rows, 1).to(x.device))
 

@@ -56,7 +56,7 @@ def pixel_error(samples: FiberSamples) -> float:
     in the sample's colours. The metric does not use the subject: a sample that only misleads the subject, like an
     adversarial example, has a small fiber RMS and a large error here.
     """
-    digits = colour.decolorise(samples.x).median(-3, keepdim=True).values.clamp(0, 1)  # as in `ColourDigits.members`
+    digits = colour.digit(samples.x)
     errors = []
     for slot in samples.x_hat:
         nearest = colour.colourise(digits, colour.estimate_backgrounds(slot))
