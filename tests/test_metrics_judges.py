@@ -15,13 +15,14 @@ from fibermodels.metrics.frechet import Moments, first_channels, frechet_distanc
 from fibermodels.metrics.judges import seen_by
 from fibermodels.metrics.kid import kernel_distance
 from fibermodels.noise import seeded
+from fibermodels.subjects import Torchvision
 
 
 class Maps(Subject):
     """A small convolution: maps, or what is left of them when they are flattened."""
 
     def __init__(self, channels: int = 5, layer: str = "spatial", seed: int = 0) -> None:
-        super().__init__()
+        Subject.__init__(self)  # also of what stands in for another subject
         torch.manual_seed(seed)
         self.layer = layer
         self.image_shape = (3, 28, 28)
@@ -161,15 +162,17 @@ def test_images_of_another_size(samples):
 
 
 def test_only_the_features_of_the_published_distance_are_called_fid(samples):
-    class Torchvision(Maps):
-        def __init__(self, model="inception_v3", layer="pooled", weights="pretrained", units=None):
-            super().__init__(layer="logits")
+    class Pretrained(Maps, Torchvision):
+        """Maps in the place of torchvision's network, whose weights are not here."""
 
-    assert is_published(Torchvision())
+        def __init__(self, model="inception_v3", layer="pooled", weights="pretrained", units=None):
+            Maps.__init__(self, layer="logits")
+
+    assert is_published(Pretrained())
     for other in ({"weights": None}, {"model": "resnet50"}, {"layer": "logits"}, {"units": [1]}):
-        assert not is_published(Torchvision(**other))
+        assert not is_published(Pretrained(**other))
     assert not is_published(Maps())
-    found = Judges(features={"inception": Torchvision()}).scores(samples, Split())
+    found = Judges(features={"inception": Pretrained()}).scores(samples, Split())
     assert {"fid", "kid", "pairwise_distance_inception"} <= set(found)
     assert not {"fid_inception", "fid_floor"} & set(found), "no floor: there are no other images"
 

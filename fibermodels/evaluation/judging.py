@@ -3,30 +3,17 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from torch import Tensor
 
-from fibermodels.core import FiberSamples, Subject
+from fibermodels.core import FiberSamples, Images, Subject
 from fibermodels.metrics.classifiers import ClassifierJudge
 from fibermodels.metrics.features import FeatureJudge
 from fibermodels.metrics.shape_texture import Categories
-from fibermodels.subjects import Classifier
+from fibermodels.subjects import Classifier, Torchvision
 
 RESERVED = ("floor", "std", "targets", "truth")
 """Endings of results' names that a judge's name must not have."""
-
-
-class Images(Protocol):
-    """A split of a data set."""
-
-    def __len__(self) -> int: ...
-
-    def images(self, indices: slice) -> Tensor:
-        """Images `(B, C, H, W)` in [0, 1]."""
-
-    def labels(self) -> Tensor | None:
-        """Classes `(N,)`, labels `(N, K)` in {0, 1, NaN}, shape and texture `(N, 2)`, or None."""
 
 
 @dataclass(frozen=True)
@@ -109,5 +96,5 @@ def is_published(network: Subject) -> bool:
     """Whether these are the features of the FID in torchvision's version: the pooled features of its trained Inception
     v3. Its transform crops the centre; other implementations stretch images to 299 x 299."""
     own = {"model": "inception_v3", "layer": "pooled", "units": None}
-    given = type(network).__name__ == "Torchvision" and network.arguments.get("weights") is not None
+    given = isinstance(network, Torchvision) and network.arguments.get("weights") is not None
     return given and all(network.arguments.get(key) == value for key, value in own.items())
