@@ -233,8 +233,9 @@ class HasLaw(ABC):
         on the other targets of the batch."""
 
     @abstractmethod
-    def factors(self, images: Tensor) -> Tensor:
-        """The factors that vary along a fiber, estimated from images `(..., C, H, W)`: `(..., K)`."""
+    def factors(self, images: Tensor, x: Tensor) -> Tensor:
+        """The factors that vary along a fiber, read from images `(..., B, C, H, W)`, samples of targets `x`
+        `(B, C, H, W)`: `(..., B, K)`."""
 
     @abstractmethod
     def law_scores(self, samples: FiberSamples, exact: FiberSamples) -> dict[str, float]:

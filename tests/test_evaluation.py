@@ -37,7 +37,7 @@ def draw(*arguments, **options):
 def result(tmp_path_factory):
     """The oracle's result, saved."""
     folder = tmp_path_factory.mktemp("results") / "oracle"
-    samples, values = evaluate(Oracle(ColourDigits()), subject(), ColourDigits(), Choice(40, 5, seed=3))
+    samples, values = evaluate(Oracle(ColourDigits()), subject(), ColourDigits(), Choice(200, 5, seed=3))
     save(folder, samples, values)
     return folder, samples, values
 

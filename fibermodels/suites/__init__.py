@@ -5,12 +5,38 @@ from typing import TYPE_CHECKING, Any
 from fibermodels.config import lazy
 
 if TYPE_CHECKING:
+    from fibermodels.suites.blobs import BlobMoments, Blobs
     from fibermodels.suites.colour_digits import ColourDigits
     from fibermodels.suites.decolorise import DecolorisedAutoencoder, DecolorisedEncoder
+    from fibermodels.suites.dependent_colours import DependentColours
+    from fibermodels.suites.orbits import Orbits, PowerSpectrum
+    from fibermodels.suites.textured_digits import DetexturedEncoder, TexturedDigits
 
-__all__ = ["ColourDigits", "DecolorisedAutoencoder", "DecolorisedEncoder"]
+__all__ = [
+    "BlobMoments",
+    "Blobs",
+    "ColourDigits",
+    "DecolorisedAutoencoder",
+    "DecolorisedEncoder",
+    "DependentColours",
+    "DetexturedEncoder",
+    "Orbits",
+    "PowerSpectrum",
+    "TexturedDigits",
+]
 
-_HOME = {"ColourDigits": "colour_digits", "DecolorisedAutoencoder": "decolorise", "DecolorisedEncoder": "decolorise"}
+_HOME = {
+    "BlobMoments": "blobs",
+    "Blobs": "blobs",
+    "ColourDigits": "colour_digits",
+    "DecolorisedAutoencoder": "decolorise",
+    "DecolorisedEncoder": "decolorise",
+    "DependentColours": "dependent_colours",
+    "DetexturedEncoder": "textured_digits",
+    "Orbits": "orbits",
+    "PowerSpectrum": "orbits",
+    "TexturedDigits": "textured_digits",
+}
 
 
 def __getattr__(name: str) -> Any:

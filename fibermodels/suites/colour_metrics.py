@@ -47,18 +47,3 @@ def contrast_error(samples: FiberSamples) -> float:
     own = colour.decolorise(samples.x).flatten(-2).amax(-1)
     errors = [(colour.decolorise(slot).flatten(-2).amax(-1) - own).abs().mean().item() for slot in samples.x_hat]
     return sum(errors) / len(errors)
-
-
-def pixel_error(samples: FiberSamples) -> float:
-    """Root mean square over pixels and channels of `x_hat - colourise(m, c_hat)`, averaged over pairs: 0 is best.
-
-    `m` is the target's digit and `c_hat` the sample's background, so the second term is the member of the exact fiber
-    in the sample's colours. The metric does not use the subject: a sample that only misleads the subject, like an
-    adversarial example, has a small fiber RMS and a large error here.
-    """
-    digits = colour.digit(samples.x)
-    errors = []
-    for slot in samples.x_hat:
-        nearest = colour.colourise(digits, colour.estimate_backgrounds(slot))
-        errors.append((slot - nearest).square().flatten(1).mean(1).sqrt().mean().item())
-    return sum(errors) / len(errors)

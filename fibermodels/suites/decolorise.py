@@ -49,8 +49,12 @@ class DecolorisedEncoder(Subject):
         self.load_weights(weights)
         self.freeze()
 
+    def digit(self, images: Tensor) -> Tensor:
+        """What the encoder sees of images `(B, 3, H, W)`: the grey digit `(B, 1, H, W)`."""
+        return decolorised(images)
+
     def forward(self, images: Tensor) -> Tensor:
-        return self.standardise(self.encoder(decolorised(images)))
+        return self.standardise(self.encoder(self.digit(images)))
 
 
 class DecolorisedAutoencoder(Trainable):
