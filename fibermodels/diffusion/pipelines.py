@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fibermodels.checks import check_choice
 from fibermodels.diffusion.parametrisation import Parametrisation, PredictionName
 from fibermodels.diffusion.schedule import Schedule
-from fibermodels.diffusion.tabulated import Even, Shifted, Tabulated
+from fibermodels.diffusion.tabulated import Even, Tabulated, shifted
 from fibermodels.latents.folders import DTYPES, load_part, read_json
 
 NETWORKS = {
@@ -101,7 +101,7 @@ def read_parametrisation(
             steps = int(config.get("num_train_timesteps", 1000))
             # where a scheduler shifts by the resolution, any grid is right: the network is told the noise level
             shift = 1.0 if config.get("use_dynamic_shifting") else float(config.get("shift", 1.0))
-            return Parametrisation(spaced(Shifted(shift), spacing), prediction or "flow", None, steps)
+            return Parametrisation(spaced(shifted(shift), spacing), prediction or "flow", None, steps)
         table = beta_table(config)
         chosen = prediction or config.get("prediction_type", "epsilon")
         return Parametrisation(spaced(table, spacing), chosen, table, table.steps)

@@ -11,7 +11,7 @@ arXiv 2011.13456 (linear beta); Lipman et al., arXiv 2210.02747 (straight).
 """
 
 import math
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -20,16 +20,16 @@ from torch import Tensor
 ScheduleName = Literal["cosine", "linear", "straight"]
 
 
-class Schedule(ABC):
-    """The angle as an increasing function of time, and its inverse; elementwise on tensors."""
+class Schedule:
+    """The angle as an increasing function of time, and its inverse; elementwise on tensors.
 
-    @abstractmethod
-    def angle(self, t: Tensor) -> Tensor:
-        """The angle in [0, pi/2] at times `t` in [0, 1]; 0 at time 0."""
+    Args:
+        angle: the angle in [0, pi/2] at times in [0, 1]; 0 at time 0.
+        time: the time at which an angle is reached.
+    """
 
-    @abstractmethod
-    def time(self, angle: Tensor) -> Tensor:
-        """The time at which the angle is reached."""
+    def __init__(self, angle: Callable[[Tensor], Tensor], time: Callable[[Tensor], Tensor]) -> None:
+        self.angle, self.time = angle, time
 
     def alpha(self, t: Tensor) -> Tensor:
         """The share of data, from 1 down."""
@@ -51,59 +51,50 @@ class Schedule(ABC):
     def times(self, steps: int, like: Tensor) -> Tensor:
         """A grid for samplers: `steps + 1` times from 1 to 0; device and dtype of `like`.
 
-        The angle shrinks quadratically. The grid is one of angles, since in the angle the samplers' equation is
-        smooth. In time it is not: wherever `beta` starts above 0, sigma behaves like sqrt(t) at the data, and with
-        steps even in time a solver of order 2 has order 1. The steps shrink towards the data, since the narrower a
-        law is, the later it is decided.
+        The angle shrinks quadratically. In the angle the samplers' equation is smooth. In time it is not: wherever
+        `beta` starts above 0, sigma behaves like sqrt(t) at the data, and with steps even in time a solver of order 2
+        has order 1. The steps shrink towards the data, since the narrower a law is, the later it is decided.
         """
-        last = self.angle(like.new_ones(()))
+        return self.grid(steps, like, lambda even: self.angle(like.new_ones(())) * even.square())
+
+    def grid(self, steps: int, like: Tensor, angle: Callable[[Tensor], Tensor]) -> Tensor:
+        """`steps + 1` times from 1 to 0, those between at the angles of `steps` even shares of 1."""
         even = torch.linspace(1, 0, steps + 1, device=like.device, dtype=like.dtype)
-        between = self.time(last * even.square())[1:-1].clamp(0, 1)
+        between = self.time(angle(even))[1:-1].clamp(0, 1)
         return torch.cat((even[:1], between, even[-1:]))
 
 
-class Cosine(Schedule):
-    """`alpha = cos(pi t / 2)`: the angle runs evenly, and ends at pure noise.
-
-    The published one with its offset left out: that guards discrete steps against too small a first one.
-    """
-
-    def angle(self, t: Tensor) -> Tensor:
-        return math.pi / 2 * t
-
-    def time(self, angle: Tensor) -> Tensor:
-        return angle / (math.pi / 2)
+BETA_MIN, BETA_MAX = 0.1, 20.0
 
 
-class Linear(Schedule):
-    """`alpha = exp(-1/2 int_0^t beta)` with `beta` from 0.1 to 20; it ends at alpha = 0.0066."""
-
-    beta_min = 0.1
-    beta_max = 20.0
-
-    def angle(self, t: Tensor) -> Tensor:
-        decay = self.beta_min / 2 * t + (self.beta_max - self.beta_min) / 4 * t.square()
-        return torch.atan2((-torch.expm1(-2 * decay)).sqrt(), torch.exp(-decay))
-
-    def time(self, angle: Tensor) -> Tensor:
-        alpha, sigma = torch.sin(math.pi / 2 - angle), torch.sin(angle)  # each exact where it is small
-        decay = torch.where(sigma < alpha, -0.5 * torch.log1p(-sigma.square()), -alpha.log())
-        root = (self.beta_min**2 + 4 * (self.beta_max - self.beta_min) * decay).sqrt()
-        return 4 * decay / (self.beta_min + root)  # the quadratic's positive root, without cancellation
+def linear_angle(t: Tensor) -> Tensor:
+    """The angle of `alpha = exp(-1/2 int_0^t beta)` with `beta` from 0.1 to 20; it ends at alpha = 0.0066."""
+    decay = BETA_MIN / 2 * t + (BETA_MAX - BETA_MIN) / 4 * t.square()
+    return torch.atan2((-torch.expm1(-2 * decay)).sqrt(), torch.exp(-decay))
 
 
-class Straight(Schedule):
-    """The path of flow matching, `(1 - t) z_0 + t e`, divided by its length `sqrt((1 - t)^2 + t^2)`.
-
-    In these coordinates DDIM's step is Euler's step of the velocity `e - z_0` (`FlowMatching.denoiser`).
-    """
-
-    def angle(self, t: Tensor) -> Tensor:
-        return torch.atan2(t, 1 - t)
-
-    def time(self, angle: Tensor) -> Tensor:
-        sin, cos = torch.sin(angle), torch.sin(math.pi / 2 - angle)
-        return sin / (sin + cos)
+def linear_time(angle: Tensor) -> Tensor:
+    """The inverse of `linear_angle`."""
+    alpha, sigma = torch.sin(math.pi / 2 - angle), torch.sin(angle)  # each exact where it is small
+    decay = torch.where(sigma < alpha, -0.5 * torch.log1p(-sigma.square()), -alpha.log())
+    root = (BETA_MIN**2 + 4 * (BETA_MAX - BETA_MIN) * decay).sqrt()
+    return 4 * decay / (BETA_MIN + root)  # the quadratic's positive root, without cancellation
 
 
-SCHEDULES: dict[ScheduleName, Schedule] = {"cosine": Cosine(), "linear": Linear(), "straight": Straight()}
+def straight_angle(t: Tensor) -> Tensor:
+    """The angle of flow matching's path, `(1 - t) z_0 + t e`, divided by its length `sqrt((1 - t)^2 + t^2)`."""
+    return torch.atan2(t, 1 - t)
+
+
+def straight_time(angle: Tensor) -> Tensor:
+    """The inverse of `straight_angle`, `sigma / (alpha + sigma)`."""
+    sin, cos = torch.sin(angle), torch.sin(math.pi / 2 - angle)
+    return sin / (sin + cos)
+
+
+SCHEDULES: dict[ScheduleName, Schedule] = {
+    "cosine": Schedule(lambda t: math.pi / 2 * t, lambda angle: angle / (math.pi / 2)),
+    "linear": Schedule(linear_angle, linear_time),
+    "straight": Schedule(straight_angle, straight_time),
+}
+"""`cosine` is the published one without its offset, which guards discrete steps against too small a first one."""

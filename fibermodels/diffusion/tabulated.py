@@ -14,7 +14,7 @@ Lin et al., arXiv 2305.08891 (the even grid, there called "trailing").
 import torch
 from torch import Tensor
 
-from fibermodels.diffusion.schedule import SCHEDULES, Schedule
+from fibermodels.diffusion.schedule import Schedule, straight_angle, straight_time
 
 
 class Tabulated(Schedule):
@@ -32,6 +32,7 @@ class Tabulated(Schedule):
                 "Tabulated: alphas_cumprod must be a vector that decreases within [0, 1), got "
                 f"shape {tuple(squares.shape)}, values {squares.flatten()[:3].tolist()} ..."
             )
+        super().__init__(self._angle, self._time)
         self.steps = len(squares)
         angles = torch.atan2((1 - squares).sqrt(), squares.sqrt())
         self._tables = {(angles.device, angles.dtype): torch.cat((angles.new_zeros(1), angles))}
@@ -40,13 +41,13 @@ class Tabulated(Schedule):
         """The network's (fractional) step `T t - 1` at times `t`; 0 below the first."""
         return (t * self.steps - 1).clamp(min=0)
 
-    def angle(self, t: Tensor) -> Tensor:
+    def _angle(self, t: Tensor) -> Tensor:
         table = self._table(t)
         place = t.clamp(0, 1) * self.steps
         below = place.floor().clamp(max=self.steps - 1).long()
         return torch.lerp(table[below], table[below + 1], place - below)
 
-    def time(self, angle: Tensor) -> Tensor:
+    def _time(self, angle: Tensor) -> Tensor:
         table = self._table(angle)
         above = torch.searchsorted(table, angle.contiguous()).clamp(1, self.steps)
         low, high = table[above - 1], table[above]
@@ -60,26 +61,20 @@ class Tabulated(Schedule):
         return self._tables[key]
 
 
-class Shifted(Schedule):
-    """The straight path, run through at `s = shift t / (1 + (shift - 1) t)`: for `shift > 1` longer in the noise.
-
-    The path is that of `straight`, `s` its time.
+def shifted(shift: float) -> Schedule:
+    """The path `straight`, run through at `s = shift t / (1 + (shift - 1) t)`: for `shift > 1` longer in the noise.
 
     Args:
         shift: positive; 1 changes nothing.
     """
+    if not shift > 0:
+        raise ValueError(f"shifted: shift must be positive, got {shift}")
 
-    def __init__(self, shift: float) -> None:
-        if not shift > 0:
-            raise ValueError(f"Shifted: shift must be positive, got {shift}")
-        self.shift = shift
+    def time(angle: Tensor) -> Tensor:
+        s = straight_time(angle)
+        return s / (shift - (shift - 1) * s)
 
-    def angle(self, t: Tensor) -> Tensor:
-        return SCHEDULES["straight"].angle(self.shift * t / (1 + (self.shift - 1) * t))
-
-    def time(self, angle: Tensor) -> Tensor:
-        s = SCHEDULES["straight"].time(angle)
-        return s / (self.shift - (self.shift - 1) * s)
+    return Schedule(lambda t: straight_angle(shift * t / (1 + (shift - 1) * t)), time)
 
 
 class Even(Schedule):
@@ -93,20 +88,15 @@ class Even(Schedule):
     """
 
     def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-
-    def angle(self, t: Tensor) -> Tensor:
-        return self.schedule.angle(t)
-
-    def time(self, angle: Tensor) -> Tensor:
-        return self.schedule.time(angle)
+        super().__init__(schedule.angle, schedule.time)
+        self.table = schedule.steps if isinstance(schedule, Tabulated) else None
 
     def times(self, steps: int, like: Tensor) -> Tensor:
-        """`steps + 1` times from 1 to 0; device and dtype of `like`."""
         even = torch.linspace(1, 0, steps + 1, dtype=torch.double)
-        if isinstance(self.schedule, Tabulated):
-            count = self.schedule.steps
-            if steps > count:
-                raise ValueError(f"steps: expected at most the {count} that the network was trained with, got {steps}")
-            even = (even * count).round() / count
+        if self.table is not None:
+            if steps > self.table:
+                raise ValueError(
+                    f"steps: expected at most the {self.table} that the network was trained with, got {steps}"
+                )
+            even = (even * self.table).round() / self.table
         return even.to(like)
