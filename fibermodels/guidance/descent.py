@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.checks import check_choice, check_finite, check_number
-from fibermodels.guidance.objective import gradient
+from fibermodels.guidance.objective import each, gradient
 
 OptimizerName = Literal["sgd", "adam", "nadam"]
 OPTIMIZERS: dict[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
@@ -88,4 +88,4 @@ def _clipped(gradients: tuple[Tensor, ...], limit: float | None) -> tuple[Tensor
         return gradients
     largest = torch.stack([part.flatten(1).abs().amax(1) for part in gradients]).amax(0)
     scale = torch.where(largest > limit, limit / largest, 1.0)
-    return tuple(part * scale.view(-1, *(1 for _ in part.shape[1:])) for part in gradients)
+    return tuple(part * each(scale, part) for part in gradients)

@@ -21,9 +21,10 @@ References: our own; Anderson, J. ACM 12 (1965) 547; Walker & Ni, SIAM J. Numer.
 import torch
 from torch import Tensor
 
-from fibermodels import distances
 from fibermodels.checks import check_finite, check_number
 from fibermodels.core import Pushforward, Subject
+from fibermodels.guidance.gauss_newton import rms
+from fibermodels.guidance.objective import each
 
 
 class ConditionFeedback(Pushforward):
@@ -62,21 +63,21 @@ class ConditionFeedback(Pushforward):
         images, residual = self._look(noise, told, h)
         check_finite(images, f"ConditionFeedback: samples of {type(self.model).__name__}")
         check_finite(residual, f"ConditionFeedback: their representations by {type(self.subject).__name__}")
-        error = distances.rms(residual, torch.zeros_like(residual))
+        error = rms(residual)
         step = torch.full_like(error, self.step_size)
         secants: list[tuple[Tensor, Tensor]] = []
         for _ in range(self.steps):
             if not (error > self.tolerance).any():
                 break
-            trial = told + _each(step, h) * self._direction(residual, secants)
+            trial = told + each(step, h) * self._direction(residual, secants)
             trial_images, trial_residual = self._look(noise, trial, h)
-            trial_error = distances.rms(trial_residual, torch.zeros_like(residual))
+            trial_error = rms(trial_residual)
             if self.memory:  # a failed trial is a secant, too
                 secants = [*secants[1 - self.memory :], (trial - told, trial_residual - residual)][-self.memory :]
             better = (trial_error < error) & (error > self.tolerance)
-            images = torch.where(_each(better, images), trial_images, images)
-            told = torch.where(_each(better, h), trial, told)
-            residual = torch.where(_each(better, h), trial_residual, residual)
+            images = torch.where(each(better, images), trial_images, images)
+            told = torch.where(each(better, h), trial, told)
+            residual = torch.where(each(better, h), trial_residual, residual)
             error = torch.where(better, trial_error, error)
             step = torch.where(better, step, step / 2)
         return images
@@ -100,8 +101,3 @@ class ConditionFeedback(Pushforward):
         ridge = 1e-8 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-20)[:, None, None]
         share = torch.linalg.solve(gram + ridge * torch.eye(len(secants)).to(gram), change.mT @ flat)
         return (flat - (told + change) @ share)[..., 0].view_as(residual)
-
-
-def _each(row: Tensor, like: Tensor) -> Tensor:
-    """`(B,)` as `(B, 1, ...)`, with as many dimensions as `like`."""
-    return row.view(-1, *(1 for _ in like.shape[1:]))

@@ -33,12 +33,7 @@ class Steered(FiberModel, ABC):
 
     @abstractmethod
     def steering(self, h: Tensor, x: Tensor | None) -> Steering:
-        """What turns noise and strengths into samples of these targets.
-
-        Args:
-            h: targets `(B, *feature_shape)`.
-            x: the queries `(B, C, H, W)`, for a model that needs them.
-        """
+        """What turns noise and strengths into samples of targets `h` `(B, *feature_shape)`; `x` are their queries."""
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         noise = target_noise(n, len(h), self.noise_shape, generator)

@@ -20,8 +20,8 @@ from torch import Tensor
 from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace
 from fibermodels.diffusion import Prior
-from fibermodels.guidance.gauss_newton import Exact, Linearised, damped_inverse
-from fibermodels.guidance.projection import FiberProjection, rms
+from fibermodels.guidance.gauss_newton import Exact, Linearised, damped_inverse, rms
+from fibermodels.guidance.projection import FiberProjection
 from fibermodels.guidance.refine import Refined
 
 CORRECTIONS = 5
@@ -58,7 +58,7 @@ class Langevin(Refined):
         prior: Prior | None = None,
         prior_time: float = 0.05,
     ) -> None:
-        super().__init__(model, model.subject, None)
+        super().__init__(model, model.subject, None, steps)
         check_number("Langevin", "steps", steps, least=0)
         check_number("Langevin", "step_size", step_size, above=0)
         check_number("Langevin", "prior_time", prior_time, above=0, below=1)
@@ -72,17 +72,13 @@ class Langevin(Refined):
             raise ValueError(
                 f"Langevin: prior: expected a prior over latents {shape}, got {tuple(prior.latents.latent_shape)}"
             )
-        self.steps, self.step_size, self.prior, self.prior_time = steps, step_size, prior, prior_time
+        self.step_size, self.prior, self.prior_time = step_size, prior, prior_time
         self.noise_shape = (steps, *shape)
         self.network_calls = model.network_calls + (0 if prior is None else steps)
 
     @property
     def space(self) -> LatentSpace:
         return self.model.space
-
-    @property
-    def moves(self) -> bool:
-        return self.steps > 0
 
     def start(
         self, h: Tensor, n: int, generator: torch.Generator, x: Tensor | None

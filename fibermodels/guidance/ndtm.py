@@ -5,10 +5,9 @@ minimises, row by row,
 
     weight cost(data(z + g u)) + tau |noise(z + g u) - noise(z)|^2 + kappa |g u|^2,
 
-where `cost` is that of the clean estimate. The other two terms bound how far the guided step leads from the unguided
-one. Either step has the mean `(alpha_s / alpha_t) z + c noise`. The difference of the two means is linear in the
-shift of the state and in the change of the noise, and its square over twice the added variance is the divergence of
-the two steps.
+where `cost` is that of the clean estimate. The other two terms bound the divergence of the guided step from the
+unguided one: either has the mean `(alpha_s / alpha_t) z + c noise`, and the difference of the two means is linear in
+the shift of the state and in the change of the noise.
 
 The control starts at `u = 0` and takes `inner` steps of Adam, whose moments start anew at every time. Each sample's
 gradient is scaled down to a norm of at most 1, and the learning rate is `learning_rate t`. Adam's steps do not depend
@@ -104,7 +103,7 @@ class NDTM(Guidance):
 
     def _control(self, objective: Objective, z: Tensor, t: Tensor, g: Tensor) -> Tensor:
         """The control `(B, D)` after the inner steps."""
-        u, first, second = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(z)
+        u = first = second = torch.zeros_like(z)
         rate = self.learning_rate * t[:, None]
         unguided: Tensor | None = None
         for i in range(1, self.inner + 1):

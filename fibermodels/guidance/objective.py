@@ -27,7 +27,7 @@ class Objective:
 
     @classmethod
     def bound(cls, prior: Prior, subject: Subject, cost: Cost, h: Tensor) -> Self:
-        """The objective of targets `h`; it binds the prior, which encodes the condition here and nowhere else."""
+        """The objective of targets `h`, to which the prior is bound here and nowhere else."""
         return cls(prior, subject, cost, h, h, prior.denoiser(h))
 
     def aimed(self, h: Tensor) -> Self:
@@ -39,17 +39,18 @@ class Objective:
         """The prior's."""
         return self.prior.schedule
 
-    def images(self, z: Tensor) -> Tensor:
-        """`decode(z)`, `(B, C, H, W)`."""
-        return self.prior.decode(z, self.told)
-
     def representations(self, z: Tensor) -> Tensor:
         """`phi(decode(z))`, `(B, *feature_shape)`."""
-        return self.subject(self.images(z))
+        return self.subject(self.prior.decode(z, self.told))
 
     def __call__(self, z: Tensor) -> Tensor:
         """The cost `(B,)` of clean latents `(B, D)`."""
-        return self.cost(self.subject, self.images(z), self.h)
+        return self.cost(self.subject, self.prior.decode(z, self.told), self.h)
+
+
+def each(row: Tensor, like: Tensor) -> Tensor:
+    """`(B,)` as `(B, 1, ...)`, with as many dimensions as `like`."""
+    return row.view(-1, *(1 for _ in like.shape[1:]))
 
 
 def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor, ...]:

@@ -45,19 +45,11 @@ class Renoised(Steered):
         return lambda noise, strength: pushed_noise(self.steer, noise, h, strength, query)
 
     def steer(self, noise: Tensor, h: Tensor, strength: Tensor, query: Tensor) -> Tensor:
-        """Images `(B, C, H, W)`, without gradients.
-
-        Args:
-            noise: standard normal noise `(B, *noise_shape)`.
-            h: the queries' representations, one for each row.
-            strength: `(B,)`, row by row.
-            query: the queries' latents `(B, D)`.
-        """
+        """As in `Guided`, of queries with the representations `h` and the latents `query` `(B, D)`."""
         own, fresh = noise[:, : self.own], iter(noise[:, self.own :].unbind(1))
 
         def aim(objective: Objective, t: Tensor) -> Tensor:
-            alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
-            data, _ = objective.denoise(alpha * query + sigma * next(fresh), t)
+            data, _ = objective.denoise(objective.schedule.noised(query, next(fresh), t), t)
             return objective.representations(data)
 
         return self.model.steer(own if self.model.sampler.stochastic else own[:, 0], h, strength, aim)

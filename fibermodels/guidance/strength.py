@@ -23,9 +23,9 @@ SHORT = 1.2
 class StrengthSearch(FiberModel, Reports):
     """A steered prior at the strength that reaches a given fiber RMS, for each target by itself.
 
-    The strength is measured on samples of its own. `report` says what was chosen, and for how many targets no strength
-    came within a fifth of the goal; a warning names these. The search's calls of the network are counted for each
-    target, apart from those of a sample.
+    The strength is measured on samples of its own. `report` says what was chosen, how many calls of the network the
+    search took for each target, and for how many targets no strength came within a fifth of the goal; a warning tells
+    of these, too.
 
     Args:
         model: the steered prior; its own strength is not used.
@@ -81,9 +81,8 @@ class StrengthSearch(FiberModel, Reports):
 def find_strength(measure: Callable[[Tensor], Tensor], goal: float, targets: int, rounds: int) -> tuple[Tensor, Tensor]:
     """The strengths at which the measured fiber RMS is nearest to `goal`, target by target.
 
-    It bisects the logarithm of the strength: more where the RMS is too large, less where it is too small. The
-    measurement is noisy and need not be monotone at the ends (too much guidance leaves the data, and the fiber with
-    it), so of all strengths tried the one that came nearest is kept.
+    It bisects the logarithm of the strength. The measurement is noisy and need not be monotone at the ends (too much
+    guidance leaves the data, and the fiber with it), so of all strengths tried the one that came nearest is kept.
 
     Args:
         measure: the fiber RMS `(targets,)` at strengths `(targets,)`; with the same random numbers every time.
