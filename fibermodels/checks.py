@@ -29,11 +29,14 @@ def check_finite(values: Tensor, what: str) -> None:
         raise ValueError(f"{what}: expected finite numbers, got NaN or infinity first in row {int(rows.nonzero()[0])}")
 
 
-def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuses representations that a model was not built for."""
+def check_feature_shape(owner: str, h: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """Returns representations `(B, *shape)`, and refuses None and those that a model was not built for."""
+    if h is None:
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"{owner}: h: expected representations of shape (B, {sizes}), got None")
     given = tuple(h.shape[1:])
     if given == tuple(shape):
-        return
+        return h
     kinds = {0: "a number", 1: "a vector", 3: "a spatial map"}
     theirs, ours = (kinds.get(len(each), f"of {len(each)} dimensions") for each in (given, shape))
     hint = f"give the model feature_shape {list(given)}"

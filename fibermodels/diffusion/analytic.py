@@ -58,7 +58,7 @@ class GaussianMixture(Prior):
 
     def denoiser(self, h: Tensor | None = None) -> Denoiser:
         def denoise(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            alpha, sigma = self.schedule.alpha(t)[:, None, None], self.schedule.sigma(t)[:, None, None]
+            alpha, sigma = (share[..., None] for share in self.schedule.shares(t))
             means, variances = self.means.to(z), self.variances.to(z)  # (K, D)
             total = alpha.square() * variances + sigma.square()  # (B, K, D)
             centred = z[:, None] - alpha * means

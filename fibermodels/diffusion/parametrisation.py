@@ -100,7 +100,7 @@ class Parametrisation:
         They are finite at time 0, too: a network that predicts the data has its noise divided by the first step's
         sigma there.
         """
-        alpha, sigma = self.schedule.alpha(t)[:, None], self.schedule.sigma(t)[:, None]
+        alpha, sigma = self.schedule.shares(t)
         if self.prediction == "sample":
             sigma = sigma.clamp(min=self.schedule.sigma(t.new_full((), 1 / self.steps)))
         return PREDICTIONS[self.prediction].estimates(output, z, alpha, sigma)

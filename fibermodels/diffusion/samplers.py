@@ -155,7 +155,7 @@ class DDIM(Sampler):
         data, noise = look(z, t, s)
         if fresh is None:
             return schedule.noised(data, noise, s), data
-        alpha_s, sigma_s = schedule.alpha(s)[:, None], schedule.sigma(s)[:, None]
+        alpha_s, sigma_s = schedule.shares(s)
         # 1 - alpha_t^2 / alpha_s^2, without the difference of two numbers that may be equal after rounding
         turned = torch.sin(schedule.angle(t) - schedule.angle(s)) * torch.sin(schedule.angle(t) + schedule.angle(s))
         added = self.eta * (sigma_s / schedule.sigma(t)[:, None]) * turned.clamp(min=0).sqrt()[:, None] / alpha_s
@@ -205,8 +205,8 @@ class Heun(Sampler):
     @staticmethod
     def _slope(estimate: Estimate, schedule: Schedule, t: Tensor) -> Tensor:
         """`dz / d angle` of the probability-flow equation."""
-        data, noise = estimate
-        return schedule.alpha(t)[:, None] * noise - schedule.sigma(t)[:, None] * data
+        (data, noise), (alpha, sigma) = estimate, schedule.shares(t)
+        return alpha * noise - sigma * data
 
 
 def straight_times(steps: int, schedule: Schedule, like: Tensor) -> Tensor:

@@ -39,9 +39,14 @@ class Schedule:
         """The share of noise, from 0 up."""
         return torch.sin(self.angle(t))
 
+    def shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """`alpha` and `sigma`, each `(B, 1)`, at times `t` `(B,)`."""
+        return self.alpha(t)[:, None], self.sigma(t)[:, None]
+
     def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The state `alpha z + sigma noise` `(B, D)` at times `t` `(B,)`."""
-        return self.alpha(t)[:, None] * z + self.sigma(t)[:, None] * noise
+        alpha, sigma = self.shares(t)
+        return alpha * z + sigma * noise
 
     def straightened(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """State `z / (alpha + sigma)` and time `sigma / (alpha + sigma)` on flow matching's straight path."""

@@ -119,7 +119,7 @@ class Langevin(Refined):
 
         def score(z: Tensor) -> Tensor:
             t = torch.full_like(z[:, 0], time)
-            alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+            alpha, sigma = schedule.shares(t)
             return -alpha / sigma * denoise(alpha * z, t)[1]
 
         return score

@@ -75,7 +75,7 @@ class MomentMatching(Guidance):
             features = objective.representations(data).flatten(1)
             rows = [gradient(feature, data, z, retain_graph=True) for feature in features.unbind(1)]
         jacobian, through = (torch.stack(part, 1) for part in zip(*rows, strict=True))  # J and J D, each (B, F, D)
-        alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
+        alpha, sigma = objective.schedule.shares(t)
         through = through * (sigma.square() / alpha)[..., None]
         covariance = through @ jacobian.mT
         values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)

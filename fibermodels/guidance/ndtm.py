@@ -98,7 +98,7 @@ class NDTM(Guidance):
         if self.clip is None:
             return data, noise
         clipped = torch.where(g > 0, data.clamp(-self.clip, self.clip), data)
-        alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
+        alpha, sigma = objective.schedule.shares(t)
         return clipped, noise + alpha / sigma * (data - clipped)  # together they are still the guided state
 
     def _control(self, objective: Objective, z: Tensor, t: Tensor, g: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ Its encoder returns a Gaussian over maps `l`. Diffusion models use shifted maps,
 References: Rombach et al., arXiv 2112.10752 (scale); Esser et al., arXiv 2403.03206 (shift).
 """
 
-from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -48,7 +47,9 @@ class AutoencoderKL(MapLatents, FromFiles):
                 f"AutoencoderKL: path: expected its folder, got '{folder}' of a {config.get('_class_name')}"
             )
         check_number("AutoencoderKL", "batch", batch, least=1)
-        self.network, self.batch = load_part("AutoencoderKL", _class(), folder, low_cpu_mem_usage=False), batch
+        from diffusers import AutoencoderKL as Network
+
+        self.network, self.batch = load_part("AutoencoderKL", Network, folder, low_cpu_mem_usage=False), batch
         settings = self.network.config  # includes defaults that the file omits
         self.colours, factor = settings["in_channels"], 2 ** (len(settings["block_out_channels"]) - 1)
         size = settings["sample_size"]
@@ -84,9 +85,3 @@ class AutoencoderKL(MapLatents, FromFiles):
         if self.image_shape[0] < self.colours:
             images = images.mean(1, keepdim=True)
         return ((images + 1) / 2).clamp(0, 1)
-
-
-def _class() -> Callable:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL

@@ -16,7 +16,7 @@ where `z'` belongs to another image, and `h' = h + noise * e` to no image. The l
 learns from more representations than the training set has. This term gives no gradient to the offset, because small
 shifts of the background mislead a subject that estimates its colour. The likelihood is Laplace's, because no `h`
 determines the edges of shapes exactly: a Gaussian likelihood would average the errors at the edges into the colour of
-the background, and Laplace's likelihood takes the median, which is that colour.
+the background, and Laplace's takes the median, which is that colour.
 
 Reference: our own. The decoder is bilinear in style and content as in Tenenbaum & Freeman (Neural Computation 12,
 2000); the last term is the fiber loss of arXiv 2603.21782 in the training of the latent space.
@@ -77,8 +77,7 @@ class FiberAutoencoder(Variational):
         super().__init__(image_shape, image_shape[0] * channel_dim, patterns)
         check_number("FiberAutoencoder", "scale", scale, above=0)
         check_number("FiberAutoencoder", "noise", noise, least=0)
-        if tau is not None:
-            check_number("FiberAutoencoder", "tau", tau, above=0)
+        check_number("FiberAutoencoder", "tau", tau, above=0)
         self.scale, self.tau, self.noise = scale, tau, noise
         self.condition = FlatCondition(feature_shape)
         self.encoder = ResidualMLP(2 * patterns + self.condition.dim, 2 * channel_dim, width, blocks)
@@ -88,21 +87,26 @@ class FiberAutoencoder(Variational):
         self.subject = subject  # after the weights, which do not contain it
 
     def _encode(self, patterns: Tensor, shape: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        common = torch.cat((shape, self.condition(_given(h))), -1)[:, None].expand(-1, patterns.shape[1], -1)
+        common = torch.cat((shape, self._told(h)), -1)[:, None].expand(-1, patterns.shape[1], -1)
         mean, log_std = self.encoder(torch.cat((patterns, common), -1)).chunk(2, -1)
         return mean.flatten(1), log_std.flatten(1)
 
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
-        offset, mix = self._style(z)
-        return self._paint(offset, mix, _given(h))
+        return self._paint(*self._style(z), h)
+
+    def _told(self, h: Tensor | None) -> Tensor:
+        if h is None:
+            raise ValueError("FiberAutoencoder: h: expected representations, got None; give a subject")
+        told: Tensor = self.condition(h)
+        return told
 
     def _style(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The colour of the background `(B, C, 1)`, and the weight of each map in each channel `(B, C, maps)`."""
         style = self.style(z.unflatten(1, (self.image_shape[0], -1)))
         return 0.5 + style[..., :1], style[..., 1:]
 
-    def _paint(self, offset: Tensor, mix: Tensor, h: Tensor) -> Tensor:
-        maps = self.content(self.condition(h)).unflatten(1, (mix.shape[2], -1))
+    def _paint(self, offset: Tensor, mix: Tensor, h: Tensor | None) -> Tensor:
+        maps = self.content(self._told(h)).unflatten(1, (mix.shape[2], -1))
         maps = (maps - maps.median(2, keepdim=True).values).relu()
         return (offset + mix @ maps).unflatten(2, self.image_shape[1:])
 
@@ -110,11 +114,10 @@ class FiberAutoencoder(Variational):
         return (image - x).abs().flatten(1).sum(1) / self.scale
 
     def _further_terms(self, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
-        if self.tau is None:
+        if self.tau is None or h is None:
             return {}
         if self.subject is None:
             raise ValueError(f"FiberAutoencoder: subject: expected one to train with tau {self.tau}, got None")
-        h = _given(h)
         near = h + self.noise * torch.randn_like(h)
         offset, mix = self._style(z.detach().roll(1, 0))
         image = self._paint(offset.detach(), mix, near).clamp(0, 1)
@@ -123,13 +126,7 @@ class FiberAutoencoder(Variational):
     def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         scores = super().scores(x, h)
         if self.subject is not None and h is not None:
-            mean, _ = self._posterior(x, h)
+            mean, _ = self.moments(x, h)
             for name, z in {"fiber_rms": mean, "fiber_rms_swapped": mean.roll(1, 0)}.items():
                 scores[name] = distances.rms(h, self.subject(self._draw(z, h).clamp(0, 1)))
         return scores
-
-
-def _given(h: Tensor | None) -> Tensor:
-    if h is None:
-        raise ValueError("FiberAutoencoder: h: expected representations, got None; give a subject")
-    return h

@@ -29,11 +29,10 @@ from fibermodels.trainable import TrainableFiberModel
 
 
 class DenoisingFlow(TrainableFiberModel, HasLogProb):
-    """Noise has `manifold_dim` dimensions, and samples lie on the manifold: they have no noise across it. Along the
-    manifold they are blurred by `sigma`.
+    """Noise has `manifold_dim` dimensions. Samples lie on the manifold, along which they are blurred by `sigma`.
 
-    `log_prob` is the log-density of the noisy latents `z + sigma e`. It is normalised over the whole latent space,
-    but it is not that of the samples, which have no density there.
+    `log_prob` is the log-density of the noisy latents `z + sigma e`, normalised over the whole latent space. Samples
+    have no density there.
 
     Args:
         latents: the frozen latent space.

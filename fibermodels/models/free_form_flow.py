@@ -70,13 +70,8 @@ class FreeForm(TrainableFiberModel, ABC):
     and the term `reconstruction` keeps this point near `z`.
 
     Args:
-        latents: the frozen latent space.
-        feature_shape: of one representation.
+        latents, feature_shape, width, blocks, beta, probes: as in `FreeFormFlow`.
         noise_dim: dimensions of the noise.
-        width: width of each network.
-        blocks: residual blocks of each network.
-        beta: weight of the reconstruction, positive.
-        probes: vectors per latent that estimate the gradient of the volume change, from 1 to `noise_dim`.
         near_identity: the networks are corrections of the identity and start as zero; `noise_dim` is that of latents.
     """
 
@@ -124,11 +119,8 @@ class FreeForm(TrainableFiberModel, ABC):
 
     def decoder_nll(self, noise: Tensor, h: Tensor) -> Tensor:
         """`-log N(noise) + log volume` `(B,)`: minus the log-density that samples have at `transport(noise, h)`."""
-
-        def single(n: Tensor, c: Tensor) -> Tensor:
-            return self.transport(n[None], c[None])[0]
-
-        jacobian = torch.func.vmap(torch.func.jacfwd(single))(noise, h)
+        single = torch.func.jacfwd(lambda n, c: self.transport(n[None], c[None])[0])
+        jacobian = torch.func.vmap(single)(noise, h)
         return self.log_volume(jacobian) - log_normal(noise)
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
@@ -179,8 +171,8 @@ class FreeFormFlow(FreeForm, HasLogProb):
     def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
         """`log N(n) - log |det J_g(n)|` at `n = f(z)`.
 
-        The decoder makes the samples. So this is the logarithm of their density at `g(f(z))`, with the decoder's
-        Jacobian. This point is `z` itself as far as the encoder inverts the decoder there.
+        It is the log-density of the samples at `g(f(z))`, which is `z` itself as far as the encoder inverts the
+        decoder there.
         """
         with torch.autocast(z.device.type, enabled=False):
             z, h = full_precision(z), full_precision(h)

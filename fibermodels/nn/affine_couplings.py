@@ -27,9 +27,8 @@ LARGEST_LOG_SCALE = 2.0
 class Affine(nn.Module):
     """`value @ first + context @ second + bias`.
 
-    `nn.Linear` on the two side by side is the same map, and slower in training: it stores its weight transposed,
-    which makes the gradient of a wide layer with few inputs slow, and it computes a gradient for the context that
-    is not needed.
+    `nn.Linear` on the two side by side is the same map, and slower in training: it stores its weight transposed, which
+    makes the gradient of a wide layer with few inputs slow, and computes a gradient for the context.
     """
 
     def __init__(self, value: int, context: int, outputs: int) -> None:
@@ -59,8 +58,7 @@ class CouplingBlock(nn.Module):
         self.halves = (dim - dim // 2, dim // 2)
         self.enter = Affine(self.halves[0], context, width)
         hidden = [part for _ in range(layers - 1) for part in (nn.SiLU(), nn.Linear(width, width))]
-        last = zeroed(nn.Linear(width, 2 * self.halves[1]))
-        self.leave = nn.Sequential(*hidden, nn.SiLU(), last)
+        self.leave = nn.Sequential(*hidden, nn.SiLU(), zeroed(nn.Linear(width, 2 * self.halves[1])))
         self.log_scale = nn.Parameter(torch.zeros(dim))
         self.offset = nn.Parameter(torch.zeros(dim))
         self.register_buffer("order", order)
@@ -106,19 +104,13 @@ class AffineCouplings(Invertible):
         self.width, self.count, self.layers, self.seed = width, blocks, layers, seed
 
     def create(self, dim: int, context: int) -> None:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator, count = torch.Generator().manual_seed(self.seed), self.count
         # Every other permutation is random; those between reverse the order, so that a pair of blocks changes
         # every dimension. With few dimensions, random permutations alone leave some unchanged in many blocks.
-        self.blocks = nn.ModuleList(
-            CouplingBlock(
-                dim,
-                context,
-                self.width,
-                self.layers,
-                torch.randperm(dim, generator=generator) if i % 2 else torch.arange(dim).flip(0),
-            )
-            for i in range(self.count)
+        orders = (
+            torch.randperm(dim, generator=generator) if i % 2 else torch.arange(dim).flip(0) for i in range(count)
         )
+        self.blocks = nn.ModuleList(CouplingBlock(dim, context, self.width, self.layers, order) for order in orders)
 
     def run(self, value: Tensor, context: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
         blocks, terms = cast(list[CouplingBlock], list(self.blocks)), []

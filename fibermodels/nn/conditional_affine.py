@@ -9,9 +9,7 @@ from fibermodels.nn.residual_mlp import ResidualMLP
 
 
 class ConditionalAffine(Invertible):
-    """`(value - mean(context)) / std(context)`: standard normal where `value` is Gaussian given `context`.
-
-    The context has at least one dimension.
+    """`(value - mean(context)) / std(context)`: standard normal where `value` is Gaussian given `context` `(B, >= 1)`.
 
     Args:
         width: width of the network that reads the condition.

@@ -20,8 +20,7 @@ class FeatureMap(nn.Module):
     """Representations `(B, *feature_shape)` to maps `(B, channels, *size)`.
 
     Each representation is divided by its root mean square over channels and places, whose logarithm is one more input
-    channel: nothing is lost. There is one factor for all places, since a map also says how strong a place is against
-    the others. Statistics of the training set are not its business (see `Standardise`, which comes before it).
+    channel. There is one factor for all places, since a map also says how strong a place is against the others.
 
     Args:
         feature_shape: `(C, h, w)` of a spatial map; `(D,)` of a vector, which is the same in every place.

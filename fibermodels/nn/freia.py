@@ -83,13 +83,7 @@ def _spline() -> Any:
     from FrEIA.modules.coupling_layers import _BaseCouplingBlock
 
     class RationalQuadraticSpline(_BaseCouplingBlock):  # type: ignore[misc]
-        """A coupling of both halves, one after the other.
-
-        Args:
-            dims_in, dims_c, subnet_constructor: as in FrEIA's blocks.
-            bins: of each spline, at least 2.
-            bound: half the length of the interval on which the spline differs from the identity.
-        """
+        """A coupling of both halves by splines of at least 2 `bins`, the identity outside `[-bound, bound]`."""
 
         def __init__(
             self, dims_in: Any, dims_c: Any = (), subnet_constructor: Any = None, bins: int = 8, bound: float = 5.0
