@@ -1,7 +1,7 @@
 """Errors of shapes and ranges at the borders, in the words of who gives them."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -75,6 +75,12 @@ def check_number(
     if not all(compare[word](value, limit) for word, limit in given.items()):  # NaN fails each
         wanted = " and ".join(f"{word} {limit}" for word, limit in given.items())
         raise ValueError(f"{owner}: {name}: expected a number {wanted}, got {value}")
+
+
+def check_numbers(owner: str, values: Mapping[str, float | None], **limits: float | None) -> None:
+    """Refuses numbers outside of one range; limits as in `check_number`."""
+    for name, value in values.items():
+        check_number(owner, name, value, **limits)
 
 
 def check_choice(owner: str, name: str, value: str, choices: Iterable[str]) -> None:

@@ -3,19 +3,17 @@
 A sampler goes through times from 1 to 0. In a step from `t` to `s < t` it asks for the expected data and noise and
 puts them together again.
 
-DDIM and ancestral sampling:
+DDIM, and with `eta = 1` DDPM's ancestral sampling with the posterior's variance:
 
     z_s = alpha_s z_0 + sqrt(sigma_s^2 - c^2) e + c xi,    xi ~ N(0, I),
     c = eta sigma_s / sigma_t sqrt(1 - alpha_t^2 / alpha_s^2).
-
-They are deterministic for `eta = 0`; `eta = 1` is DDPM's ancestral sampling with the posterior's variance.
 
 Heun's method solves the probability-flow equation in the angle of the schedule,
 
     dz / d angle = alpha e - sigma z_0,
 
-whose right side is bounded at both ends of time. Its last step is one of DDIM: it leaves no noise behind and costs one
-call, and a single step of order 1 keeps the order 2 of the whole.
+whose right side is bounded at both ends of time. Its last step is one of DDIM, which leaves no noise behind, costs one
+call, and keeps the order 2 of the whole.
 
 Euler and the midpoint rule solve the same equation along flow matching's straight path, whose state and time are
 

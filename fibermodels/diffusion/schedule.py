@@ -2,9 +2,8 @@
 
     z_t = alpha(t) z_0 + sigma(t) e,    alpha^2 + sigma^2 = 1,    e ~ N(0, I)
 
-Such a path is a rotation: `alpha = cos(angle)`, `sigma = sin(angle)`. A schedule is how fast time turns
-the angle, from 0 to at most a quarter turn. There alpha is 0 and a prediction of the noise says nothing
-about the data; therefore nothing here or in the samplers divides by alpha (see `samplers.Denoiser`).
+Such a path is a rotation: `alpha = cos(angle)`, `sigma = sin(angle)`. A schedule is how fast time turns the angle, from
+0 to at most a quarter turn. There alpha is 0, so nothing here or in the samplers divides by alpha.
 
 References: Nichol & Dhariwal, arXiv 2102.09672 (cosine); Ho et al., arXiv 2006.11239 and Song et al.,
 arXiv 2011.13456 (linear beta); Lipman et al., arXiv 2210.02747 (straight).

@@ -1,15 +1,13 @@
 """Condition feedback: correct what a model is told until it hits the target.
 
-A conditional model that is told `h` draws an image whose representation is a little off. With its noise held fixed,
-`phi(push(noise, h'))` depends only on the told condition `h'`, and for a good model it is nearly `h'` itself. So
+With its noise held fixed, `phi(push(noise, h'))` of a conditional model depends only on the told condition `h'`, and
+for a good model it is nearly `h'` itself. So
 
     h' <- h' + s (h - phi(push(noise, h')))
 
-is a Newton step with the identity for a Jacobian. It takes one call of the model and one of the subject, and no
-gradients. It converges where the model's error changes less than `h'` does, |d(error)/dh'| < 1. A step is kept only
-where it brings the row nearer; otherwise the row goes back to its best and tries a smaller step.
-
-The noise stays, and with it what the model draws from the noise: the sample moves across fibers, not along them.
+is a Newton step with the identity for a Jacobian: one call of the model and one of the subject, no gradients. It
+converges where the model's error changes less than `h'` does, |d(error)/dh'| < 1. A step is kept only where it brings
+the row nearer; otherwise the row tries a smaller one. The sample moves across fibers, not along them.
 
 With `memory` the secants of the last steps correct the identity (Anderson's mixing, type II):
 
@@ -21,7 +19,7 @@ References: our own; Anderson, J. ACM 12 (1965) 547; Walker & Ni, SIAM J. Numer.
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_finite, check_number
+from fibermodels.checks import check_finite, check_number, check_numbers
 from fibermodels.core import Pushforward, Subject
 from fibermodels.guidance.gauss_newton import rms
 from fibermodels.guidance.objective import each
@@ -49,10 +47,8 @@ class ConditionFeedback(Pushforward):
         tolerance: float = 0.0,
     ) -> None:
         super().__init__()
-        check_number("ConditionFeedback", "steps", steps, least=0)
+        check_numbers("ConditionFeedback", {"steps": steps, "memory": memory, "tolerance": tolerance}, least=0)
         check_number("ConditionFeedback", "step_size", step_size, above=0, most=2)
-        check_number("ConditionFeedback", "memory", memory, least=0)
-        check_number("ConditionFeedback", "tolerance", tolerance, least=0)
         self.model, self.subject = model, subject
         self.steps, self.step_size, self.memory, self.tolerance = steps, step_size, memory, tolerance
         self.image_shape, self.noise_shape = subject.image_shape, model.noise_shape

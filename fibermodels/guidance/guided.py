@@ -10,8 +10,7 @@ from fibermodels.checks import check_finite, check_number
 from fibermodels.core import FiberModel, Subject
 from fibermodels.diffusion import DDIM, Estimate, Prior, Sampler
 from fibermodels.guidance.costs import Cost, FiberDistance
-from fibermodels.guidance.guidance import Guidance
-from fibermodels.guidance.objective import Objective
+from fibermodels.guidance.objective import Guidance, Objective
 from fibermodels.noise import pushed_noise, target_noise
 
 Aim = Callable[[Objective, Tensor], Tensor]

@@ -4,10 +4,9 @@
 
 with the score `s` of the latents' law and the projector `P` on the tangent of the fiber. Corrections with the same
 `J^+` follow each step. Here `r` is the change of the residual in this step: a row that the projection could not bring
-to its own fiber goes along the fiber that it is on, because a correction that keeps failing would lead it astray. As
-`a -> 0` the law of the steps is the latents' density restricted to the fiber, with respect to its surface. The
-conditional law has a further factor `det(J J^T)^(-1/2)` (co-area formula). It is left out: it is constant where the
-representation bends little along the fiber.
+to its own fiber goes along the fiber that it is on. As `a -> 0` the law of the steps is the latents' density restricted
+to the fiber, with respect to its surface. The conditional law has a further factor `det(J J^T)^(-1/2)` (co-area
+formula), which is left out: it is constant where the representation bends little along the fiber.
 
 Reference: Lelievre, Rousset & Stoltz, Math. Comp. 81 (2012) (Langevin's equation under constraints).
 """

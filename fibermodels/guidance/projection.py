@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_choice, check_number
+from fibermodels.checks import check_choice, check_numbers
 from fibermodels.core import FiberModel, LatentSpace, Subject
 from fibermodels.guidance.gauss_newton import Exact, Linearised, Solver, rms
 from fibermodels.guidance.refine import Refined
@@ -54,9 +54,8 @@ class FiberProjection(Refined):
         solver: Solver | None = None,
     ) -> None:
         super().__init__(model, subject, latents, iterations)
-        check_number("FiberProjection", "iterations", iterations, least=0)
-        check_number("FiberProjection", "damping", damping, least=0)
-        check_number("FiberProjection", "tolerance", tolerance, least=0)
+        numbers = {"iterations": iterations, "damping": damping, "tolerance": tolerance}
+        check_numbers("FiberProjection", numbers, least=0)
         check_choice("FiberProjection", "over", over, get_args(Over))
         self.damping, self.tolerance = damping, tolerance
         self.over: Over = over

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.checks import check_number
+from fibermodels.checks import check_number, check_numbers
 from fibermodels.core import FiberModel, Reports
 from fibermodels.guidance.guided import Steered
 from fibermodels.noise import target_noise
@@ -37,8 +37,7 @@ class StrengthSearch(FiberModel, Reports):
     def __init__(self, model: Steered, target_rms: float, samples: int = 4, rounds: int = 8) -> None:
         super().__init__()
         check_number("StrengthSearch", "target_rms", target_rms, above=0)
-        check_number("StrengthSearch", "samples", samples, least=1)
-        check_number("StrengthSearch", "rounds", rounds, least=1)
+        check_numbers("StrengthSearch", {"samples": samples, "rounds": rounds}, least=1)
         self.model, self.target_rms, self.samples, self.rounds = model, target_rms, samples, rounds
         self.image_shape, self.network_calls = model.image_shape, model.network_calls
         self._report: dict[str, float] = {}

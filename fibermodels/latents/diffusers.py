@@ -7,8 +7,6 @@ Its encoder returns a Gaussian over maps `l`. Diffusion models use shifted maps,
 References: Rombach et al., arXiv 2112.10752 (scale); Esser et al., arXiv 2403.03206 (shift).
 """
 
-from typing import Self
-
 import torch
 from torch import Tensor
 
@@ -67,10 +65,6 @@ class AutoencoderKL(MapLatents, FromFiles):
         std = torch.tensor(settings["latents_std"] or 1.0)
         self.register_buffer("shift", torch.tensor(shift).reshape(-1, 1, 1))
         self.register_buffer("scale", (settings["scaling_factor"] / std).reshape(-1, 1, 1))
-
-    def train(self, mode: bool = True) -> Self:
-        """It always stays in evaluation mode, because it is frozen."""
-        return super().train(False)
 
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
         images = (2 * x - 1).expand(-1, self.colours, -1, -1)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.checks import check_number
+from fibermodels.checks import check_number, check_numbers
 from fibermodels.core import Subject
 from fibermodels.latents.variational import Variational, gaussian_nll
 from fibermodels.nn import FlatCondition, ResidualMLP
@@ -75,9 +75,8 @@ class FiberAutoencoder(Variational):
         weights: str | None = None,
     ) -> None:
         super().__init__(image_shape, image_shape[0] * channel_dim, patterns)
-        check_number("FiberAutoencoder", "scale", scale, above=0)
+        check_numbers("FiberAutoencoder", {"scale": scale, "tau": tau}, above=0)
         check_number("FiberAutoencoder", "noise", noise, least=0)
-        check_number("FiberAutoencoder", "tau", tau, above=0)
         self.scale, self.tau, self.noise = scale, tau, noise
         self.condition = FlatCondition(feature_shape)
         self.encoder = ResidualMLP(2 * patterns + self.condition.dim, 2 * channel_dim, width, blocks)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fibermodels import distances
-from fibermodels.checks import check_number
+from fibermodels.checks import check_numbers
 from fibermodels.core import LatentSpace
 from fibermodels.nn import Gaussianise
 from fibermodels.noise import seeded
@@ -31,8 +31,7 @@ class Variational(LatentSpace, Trainable, ABC):
 
     def __init__(self, image_shape: list[int], dim: int, patterns: int) -> None:
         super().__init__()
-        for argument, number in (("dim", dim), ("patterns", patterns)):
-            check_number(type(self).__name__, argument, number, least=1)
+        check_numbers(type(self).__name__, {"dim": dim, "patterns": patterns}, least=1)
         channels, height, width = image_shape
         self.image_shape, self.pixels = (channels, height, width), height * width
         self.latent_shape = (dim,)

@@ -6,7 +6,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_choice, check_number
 from fibermodels.core import FiberModel
 from fibermodels.noise import target_generators
 
@@ -45,8 +45,7 @@ class Augmented(FiberModel):
         fill: Literal["mean", "reflect"] = "mean",
     ) -> None:
         super().__init__()
-        if fill not in ("mean", "reflect"):
-            raise ValueError(f"fill: expected 'mean' or 'reflect', got '{fill}'")
+        check_choice("Augmented", "fill", fill, ("mean", "reflect"))
         self.degrees, self.translate = degrees, translate
         self.brightness, self.contrast, self.hue, self.fill = brightness, contrast, hue, fill
 

@@ -2,8 +2,8 @@
 
 The representation becomes a map (`nn.FeatureMap`), the map enters a trainable copy of the first half of the prior's
 UNet, and the copy's outputs are added to the UNet's skips and middle. Only copy and encoder learn; at the start the
-model is the prior. In training both the map (by zeros) and the prompt (by the prior's "no prompt") are left out
-together in some rows, so that sampling can go away from what the model would draw without them,
+model is the prior. In some training rows map (zeros) and prompt ("no prompt") are left out together, so that sampling
+can go away from what the model would draw without them,
 
     (z_0, e) = (z_0, e)_without + s ((z_0, e)_with - (z_0, e)_without),
 
@@ -14,7 +14,7 @@ References: FeatInv (feature space to input space with conditional diffusion mod
 2302.05543 (ControlNet); Ho & Salimans, arXiv 2207.12598 (classifier-free guidance).
 """
 
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -87,11 +87,6 @@ class ControlNetInverter(TrainablePrior):
 
     def frozen_parts(self) -> dict[str, nn.Module]:
         return {**super().frozen_parts(), "prior": self.prior}
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.prior.eval()
-        return self
 
     def condition(self, h: Tensor | None) -> Tensor:
         """The map `(B, C, H, W)` that the ControlNet is given."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_choice, check_number, check_numbers
 from fibermodels.component import Component
 from fibermodels.core import Pushforward, Subject
 from fibermodels.distances import DISTANCES, DistanceName
@@ -48,10 +48,8 @@ class FiberLoss(Component):
         super().__init__()
         check_number("fiber", "weight", weight, least=0)
         check_number("fiber", "warmup", warmup, least=0, most=1)
-        if distance not in DISTANCES:
-            raise ValueError(f"fiber.distance: expected one of {list(DISTANCES)}, got '{distance}'")
-        check_number("fiber", "rows", rows, least=1)
-        check_number("fiber", "last_steps", last_steps, least=1)
+        check_choice("fiber", "distance", distance, DISTANCES)
+        check_numbers("fiber", {"rows": rows, "last_steps": last_steps}, least=1)
         check_number("fiber", "estimate_below", estimate_below, above=0, most=1)
         if last_steps is not None and estimate_below is not None:
             raise ValueError("fiber: expected last_steps or estimate_below, got both: an estimate takes no steps")

@@ -1,17 +1,15 @@
 """A conditional free-form flow in a latent space: an encoder and a decoder without an invertible architecture.
 
 The encoder `f(., h)` maps latents to standard normal noise, and the decoder `g(., h)` maps noise to latents. Where each
-is the inverse of the other, `log p(z | h) = log N(f(z)) + log |det J_f(z)|`, and the gradient of the last term needs
-no determinant: with random `v` whose `E[v v^T] = I`,
+inverts the other, `log p(z | h) = log N(f(z)) + log |det J_f(z)|`, whose gradient needs no determinant: with random
+`v` whose `E[v v^T] = I`,
 
     d log |det J_f| = tr(dJ_f J_f^{-1}) = tr(dJ_f J_g) = E[v^T dJ_f J_g v].
 
-One pass through the decoder in forward mode gives `J_g v`, and one through the encoder in reverse mode gives
-`v^T J_f`; no gradient goes through `J_g v`. The second term of the loss makes the networks inverse to each other:
+One pass through the decoder in forward mode gives `J_g v`, without a gradient, and one through the encoder in reverse
+mode gives `v^T J_f`. The second term of the loss makes the networks inverse to each other:
 
-    L = -log p(z | h) + beta ||z - g(f(z))||^2,
-
-divided by the number of dimensions of the latent space.
+    L = -log p(z | h) + beta ||z - g(f(z))||^2,    divided by the number of dimensions of the latent space.
 
 Reference: Draxler, Sorrenson, Zimmermann, Rousselot, Köthe, Free-form flows, arXiv 2310.16624.
 """
@@ -62,12 +60,11 @@ def volume_surrogate(encode: Map, decode: Map, z: Tensor, probes: int = 1) -> tu
 
 
 class FreeForm(TrainableFiberModel, ABC):
-    """What free-form flows with and without a bottleneck share: the loss. It is computed in float32 (or float64)
-    whatever the trainer's precision, because it contains second derivatives.
+    """What free-form flows with and without a bottleneck share: the loss, in float32 (or float64) whatever the
+    trainer's precision, because it contains second derivatives.
 
-    In training, the term `nll` has the right gradient, but its value leaves out the volume change. Without
-    gradients, as in validation, the value is exact: it is that of the density of the model's samples at `g(f(z))`,
-    and the term `reconstruction` keeps this point near `z`.
+    In training, the term `nll` has the right gradient, but its value leaves out the volume change. Without gradients,
+    as in validation, the value is exact: that of the density of the model's samples at `g(f(z))`.
 
     Args:
         latents, feature_shape, width, blocks, beta, probes: as in `FreeFormFlow`.
@@ -127,9 +124,8 @@ class FreeForm(TrainableFiberModel, ABC):
         with torch.autocast(z.device.type, enabled=False):
             z, h = full_precision(z), full_precision(h)
             if torch.is_grad_enabled():
-                noise, surrogate = volume_surrogate(
-                    lambda z: self.encode(z, h), lambda noise: self.transport(noise, h), z, self.probes
-                )
+                encode, decode = (lambda z: self.encode(z, h)), (lambda noise: self.transport(noise, h))
+                noise, surrogate = volume_surrogate(encode, decode, z, self.probes)
                 nll = -log_normal(noise) - surrogate
             else:
                 noise = self.encode(z, h)

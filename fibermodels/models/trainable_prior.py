@@ -48,9 +48,8 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
 
     Args:
         latents, feature_shape, schedule, sampler: as in `TrainablePrior`.
-        network: its hyperparameters; the layers are made here.
+        network, weights: as in `Diffusion`.
         prediction: what the network predicts.
-        weights: a safetensors file of a trained model; None starts at random.
     """
 
     objective: str = "velocity"

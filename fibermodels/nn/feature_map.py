@@ -9,7 +9,7 @@ upsampling and a shallow CNN, whose last convolution starts at zero. The divisio
 import torch
 from torch import Tensor, nn
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_numbers
 from fibermodels.nn.residual_mlp import zeroed
 
 FLOOR = 1e-12
@@ -41,8 +41,7 @@ class FeatureMap(nn.Module):
         super().__init__()
         if len(feature_shape) not in (1, 3) or min(feature_shape) < 1:
             raise ValueError(f"FeatureMap: feature_shape must be [D] or [C, h, w], got {list(feature_shape)}")
-        check_number("FeatureMap", "channels", channels, least=1)
-        check_number("FeatureMap", "width", width, least=1)
+        check_numbers("FeatureMap", {"channels": channels, "width": width}, least=1)
         self.feature_shape, self.size = tuple(feature_shape), size
         self.layers = nn.Sequential(
             nn.Conv2d(feature_shape[0] + 1, width, 3, padding=1),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_choice, check_number, check_numbers
 from fibermodels.nn.invertible import Invertible
 from fibermodels.nn.residual_mlp import zeroed
 from fibermodels.nn.spline import rational_quadratic
@@ -40,10 +40,8 @@ class FreiaFlow(Invertible):
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if block not in BLOCKS:
-            raise ValueError(f"FreiaFlow: block: expected one of {list(BLOCKS)}, got '{block}'")
-        for name, size in (("blocks", blocks), ("width", width), ("layers", layers)):
-            check_number("FreiaFlow", name, size, least=1)
+        check_choice("FreiaFlow", "block", block, BLOCKS)
+        check_numbers("FreiaFlow", {"blocks": blocks, "width": width, "layers": layers}, least=1)
         self.block, self.count, self.width, self.layers, self.seed = block, blocks, width, layers, seed
         self.options = options or {}
 

@@ -29,10 +29,8 @@ class Network(Component, ABC):
     standardise: Standardise
     """Of representations; an unconditional network has none."""
 
-    @property
-    def forward_mode(self) -> bool:
-        """Whether forward-mode derivatives (`torch.func.jvp`) go through the network."""
-        return True
+    forward_mode: bool = True
+    """Whether forward-mode derivatives (`torch.func.jvp`) go through the network."""
 
     @final
     def build(

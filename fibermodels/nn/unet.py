@@ -60,11 +60,7 @@ class UNet(Steerable):
         self.channels, self.blocks, self.patch, self.attention = tuple(channels), blocks, patch, attention
         check_number("UNet", "middle", middle, least=1)
         self.frequency, self.middle, self.scale_shift = frequency, middle, scale_shift
-        self.checkpointing = checkpointing
-
-    @property
-    def forward_mode(self) -> bool:
-        return not (self.attention or self.checkpointing)
+        self.checkpointing, self.forward_mode = checkpointing, not (attention or checkpointing)
 
     @property
     def unet(self) -> nn.Module:
