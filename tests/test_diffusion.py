@@ -18,7 +18,7 @@ from fibermodels.diffusion import (
     Tabulated,
     unguided,
 )
-from fibermodels.diffusion.tabulated import shifted
+from fibermodels.diffusion.schedule import shifted
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FiberLoss
 from fibermodels.noise import seeded

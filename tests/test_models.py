@@ -43,7 +43,7 @@ from fibermodels.models import (
     Reconstruction,
 )
 from fibermodels.nn import AffineCouplings, FreiaFlow
-from fibermodels.nn.spline import rational_quadratic
+from fibermodels.nn.freia import rational_quadratic
 from fibermodels.noise import seeded
 from fibermodels.trainable import TrainableFiberModel
 

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from fibermodels.diffusion import SCHEDULES, Tabulated
-from fibermodels.diffusion.tabulated import Even, shifted
+from fibermodels.diffusion.schedule import Even, shifted
 
 TABLES = {
     "ddpm": {},

@@ -187,11 +187,7 @@ def _count(state: State, blocks: str) -> int:
 
 
 def _read(path: Path) -> State:
-    """The tensors of a `.pt` file.
-
-    Raises:
-        ValueError: damaged, or anything but tensors by name.
-    """
+    """The tensors of a `.pt` file; a ValueError where it is damaged, or holds anything but tensors by name."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports damage and foreign content by many types

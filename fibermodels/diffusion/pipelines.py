@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from fibermodels.checks import check_choice
 from fibermodels.diffusion.parametrisation import Parametrisation, PredictionName
-from fibermodels.diffusion.schedule import Schedule
-from fibermodels.diffusion.tabulated import Even, Tabulated, shifted
+from fibermodels.diffusion.schedule import Even, Schedule, Tabulated, shifted
 from fibermodels.latents.folders import DTYPES, load_part, read_json
 
 NETWORKS = {

@@ -1,7 +1,5 @@
-"""Prompts as a text-conditional network sees them: embedded once, by the pipeline's own encoder, or read from a file.
-
-The embedding of a prompt is a sequence `(L, D)`; `[0]` of what the functions return is that of "no prompt" (the
-negative prompt), `[1]` that of the prompt.
+"""Prompts as a text-conditional network sees them: sequences `(2, L, D)`, first "no prompt" (the negative prompt), then
+the prompt. They are embedded once, by the pipeline's own encoder, or read from a file.
 """
 
 from pathlib import Path

@@ -5,7 +5,7 @@ from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, Weighte
 from fibermodels.guidance.dps import DPS
 from fibermodels.guidance.feedback import ConditionFeedback
 from fibermodels.guidance.gauss_newton import ConjugateGradients, Exact, Solver
-from fibermodels.guidance.guided import Guided, Steered
+from fibermodels.guidance.guided import Guided, Steered, Unguided
 from fibermodels.guidance.langevin import Langevin
 from fibermodels.guidance.maco import MACO
 from fibermodels.guidance.moment_matching import MomentMatching
@@ -17,7 +17,6 @@ from fibermodels.guidance.projection import FiberProjection
 from fibermodels.guidance.refine import LatentDescent, Refined
 from fibermodels.guidance.renoised import Renoised
 from fibermodels.guidance.strength import StrengthSearch
-from fibermodels.guidance.unguided import Unguided
 
 __all__ = [
     "DPS",

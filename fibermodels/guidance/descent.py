@@ -1,7 +1,6 @@
 """Gradient descent of each row of a batch by itself: what the optimising FiberModels share.
 
-All rows are in one tensor, and the optimisers are elementwise, so no row has an influence on another. A row that has
-stopped is not evaluated again. The answer of a row is the best image that it has seen.
+The optimisers are elementwise, so no row has an influence on another. A row that has stopped is not evaluated again.
 """
 
 from collections.abc import Callable

@@ -22,7 +22,7 @@ from torch import Tensor
 from fibermodels.checks import check_finite, check_number, check_numbers
 from fibermodels.core import Pushforward, Subject
 from fibermodels.guidance.gauss_newton import rms
-from fibermodels.guidance.objective import each
+from fibermodels.guidance.objective import check_fits, each
 
 
 class ConditionFeedback(Pushforward):
@@ -80,9 +80,7 @@ class ConditionFeedback(Pushforward):
 
     def _look(self, noise: Tensor, told: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         images = self.model.push(noise, told)
-        made, wanted = tuple(images.shape[1:]), tuple(self.subject.image_shape)
-        if made != wanted:
-            raise ValueError(f"ConditionFeedback: the subject takes images {wanted}, the model makes {made}")
+        check_fits(self, self.subject, images.shape[1:], "the model")
         return images, h - self.subject(images)
 
     @staticmethod

@@ -4,12 +4,9 @@ With the Jacobian `J = dr/du` `(F, U)` the damped step of Levenberg and Marquard
 
     dz = J^T (J J^T + lam I)^-1 r = (J^T J + lam I)^-1 J^T r.
 
-As `lam -> 0` it is the shortest step to `r = 0` of the linearised problem if that has a solution, and to its least
-squares otherwise. `damping` is `lam` in units of `|J g|^2 / |g|^2`, the curvature along the gradient `g = J^T r`. No
-choice of units for `r` or `u` changes it, and it needs no Jacobian.
-
-The Jacobian is made by reverse mode alone, which every network supports. `J v` is the derivative of `J^T w`, which is
-linear in `w`, in the direction `v` (double backward).
+As `lam -> 0` it is the shortest step to `r = 0` of the linearised problem, or to its least squares. `damping` is `lam`
+in units of `|J g|^2 / |g|^2`, the curvature along the gradient `g = J^T r`, so no choice of units for `r` or `u`
+changes it. Reverse mode is enough: `J v` is the derivative of `J^T w`, which is linear in `w`, along `v`.
 
 References: Levenberg (1944); Marquardt (1963); Nocedal & Wright, Numerical Optimization, chapter 10.
 """
@@ -127,8 +124,7 @@ class Exact(metaclass=Recorded):
 class ConjugateGradients(metaclass=Recorded):
     """By conjugate gradients on `(J^T J + lam I) dz = J^T r`, without a Jacobian, for large residuals and unknowns.
 
-    Every row has its own scalars. The start is 0, so the iterates stay in the range of `J^T`; without damping they go
-    to the shortest solution.
+    Every row has its own scalars. The start is 0, so without damping the iterates go to the shortest solution.
 
     Args:
         iterations: the most in one step, of two backward passes each.

@@ -2,8 +2,8 @@
 
     e* = argmin_e  cost(G(e, h)),    e from N(0, I)
 
-`G` is any `Pushforward`: a flow map, a conditional flow, or a prior with its sampler (`Unguided`). The image stays in
-the range of the model, whereas the noise may leave its law: `keep_norm` holds it at the radius from which it started.
+`G` is any `Pushforward`: a flow map, a conditional flow, or a prior with its sampler (`Unguided`). The noise may leave
+its law; `keep_norm` holds it at the radius from which it started.
 
 Two papers are configurations of this class:
 
@@ -22,8 +22,8 @@ from fibermodels.checks import check_number
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
+from fibermodels.guidance.guided import Unguided
 from fibermodels.guidance.objective import each
-from fibermodels.guidance.unguided import Unguided
 from fibermodels.noise import pushed
 
 

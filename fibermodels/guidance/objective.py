@@ -50,6 +50,13 @@ class Objective:
         return self.cost(self.subject, self.prior.decode(z, self.told), self.h)
 
 
+def check_fits(owner: object, subject: Subject, shape: tuple[int, ...], maker: str) -> None:
+    """Refuses images of a shape that the subject does not take, in the name of who makes them."""
+    wanted = tuple(subject.image_shape)
+    if tuple(shape) != wanted:
+        raise ValueError(f"{type(owner).__name__}: the subject takes images {wanted}, {maker} makes {tuple(shape)}")
+
+
 def each(row: Tensor, like: Tensor) -> Tensor:
     """`(B,)` as `(B, 1, ...)`, with as many dimensions as `like`."""
     return row.view(-1, *(1 for _ in like.shape[1:]))

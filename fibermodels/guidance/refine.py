@@ -15,7 +15,7 @@ from torch import Tensor
 from fibermodels import distances
 from fibermodels.checks import check_finite, check_number
 from fibermodels.core import FiberModel, LatentSpace, Subject
-from fibermodels.guidance.objective import gradient
+from fibermodels.guidance.objective import check_fits, gradient
 from fibermodels.noise import ROWS, pushed, seeded, target_generators
 from fibermodels.trainable import TrainableFiberModel
 
@@ -44,11 +44,7 @@ class Refined(FiberModel, ABC):
         self.model, self.subject = model, subject
         self.latents = None if latents is None else latents.requires_grad_(False).eval()
         self.image_shape = self.space.image_shape
-        if tuple(self.image_shape) != tuple(subject.image_shape):
-            raise ValueError(
-                f"{type(self).__name__}: the subject takes images {tuple(subject.image_shape)}, "
-                f"the latent space makes {tuple(self.image_shape)}"
-            )
+        check_fits(self, subject, self.image_shape, "the latent space")
         self.network_calls = model.network_calls
 
     @property
@@ -97,13 +93,8 @@ class Refined(FiberModel, ABC):
         if self.latents is None and isinstance(self.model, TrainableFiberModel):
             z = pushed(self.model.transport, self.model.noise_shape, h, n, generator).flatten(0, 1)
             return lambda rows, h: z[rows]
-        images = self.model.sample(h, n, generator, x)
-        if tuple(images.shape[2:]) != tuple(self.image_shape):
-            raise ValueError(
-                f"{type(self).__name__}: the subject takes images {tuple(self.image_shape)}, "
-                f"{type(self.model).__name__} makes {tuple(images.shape[2:])}"
-            )
-        images = images.flatten(0, 1)
+        images = self.model.sample(h, n, generator, x).flatten(0, 1)
+        check_fits(self, self.subject, images.shape[1:], type(self.model).__name__)
         return lambda rows, h: self.space.encode(images[rows], h)
 
 

@@ -1,7 +1,6 @@
 """Guidance towards what the prior still sees of the query at the present noise level.
 
-Early in sampling a state holds no detail, and a target with all of its detail asks for what no sample can have by
-then. So each call of the denoiser aims at
+Early in sampling a state holds no detail. So each call of the denoiser aims at
 
     phi(decode(E[z_0 | z_t])),    z_t = alpha_t query + sigma_t e,    e ~ N(0, I) fresh in every call,
 
@@ -19,10 +18,8 @@ from fibermodels.noise import pushed_noise
 
 
 class Renoised(Steered):
-    """A guided prior that aims at the renoised query.
-
-    It needs the query images `x` beside their representations, and one call of the denoiser more for each call of the
-    sampler.
+    """A guided prior that aims at the renoised query: it needs the query images `x`, and one call of the denoiser more
+    for each call of the sampler.
 
     Args:
         model: the guided prior.

@@ -6,15 +6,13 @@ channel's own part `z_k` of the latent, through one network for all channels:
 
     D(z, h)_k = offset(z_k) + sum_r mix_r(z_k) map_r(h),    map_r >= 0, and 0 on at least half the pixels.
 
-So the offset is exactly the colour of the background, for every `h`; one `z` means the same colours on every fiber; the
-latents are nearly independent of `h`; and few dimensions suffice. The decoder is trained to be a right inverse of the
-subject for every `z`:
+So the offset is exactly the colour of the background, and one `z` means the same colours on every fiber. The decoder
+is trained to be a right inverse of the subject for every `z`:
 
     loss = KL(q(z|x,h) || N(0, I)) - log Laplace(x; D(z,h), scale) - log N(h'; phi(D(z',h')), tau^2 I),
 
-where `z'` belongs to another image, and `h' = h + noise * e` to no image. The last term needs no image, so the decoder
-learns from more representations than the training set has. This term gives no gradient to the offset, because small
-shifts of the background mislead a subject that estimates its colour. The likelihood is Laplace's, because no `h`
+where `z'` belongs to another image, and `h' = h + noise * e` to no image. The last term gives no gradient to the
+offset: small shifts of the background mislead a subject that estimates its colour. The likelihood is Laplace's: no `h`
 determines the edges of shapes exactly: a Gaussian likelihood would average the errors at the edges into the colour of
 the background, and Laplace's takes the median, which is that colour.
 

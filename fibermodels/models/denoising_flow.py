@@ -10,8 +10,7 @@ A point with `v = 0` lies on the manifold. So training makes `f^-1(u, 0)` restor
 
     loss = -log p(z~ | h) + beta |z - f^-1(u, 0)|^2.
 
-The scale of `v` is a choice of units: the outer flow can absorb any scale without a change of the density or of the
-reconstruction. With sigma it need not stretch its input.
+The scale of `v` is a choice of units; with sigma the outer flow need not stretch its input.
 
 Reference: Horvat & Pfister, Denoising normalizing flow, NeurIPS 2021 (unconditional; `h` is ours).
 """

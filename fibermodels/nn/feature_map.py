@@ -63,7 +63,6 @@ class FeatureMap(nn.Module):
         square = maps.square().mean((1, 2, 3), keepdim=True) + FLOOR
         scale = 0.5 * square.log().expand(-1, 1, *maps.shape[2:])
         given = torch.cat((maps * square.rsqrt(), scale), 1)
-        # In float32 at least, for which alone every device can. Antialiased: the same where a map grows, and no place
-        # is left out where it shrinks.
+        # In float32 at least, which every device can. With antialiasing no place is left out where a map shrinks.
         given = given.to(torch.promote_types(given.dtype, torch.float32))
         return self.layers(nn.functional.interpolate(given, self.size, mode="bilinear", antialias=True))

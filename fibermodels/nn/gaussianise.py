@@ -7,9 +7,8 @@ from torch import Tensor, nn
 class Gaussianise(nn.Module):
     """`Phi^-1(F_d(code_d))` for each dimension `d`, `F_d` the distribution function that was measured.
 
-    Monotone and piecewise linear between `KNOTS` quantiles, linear beyond them, the identity until it is
-    measured. Unlike a flow it is exact for laws with gaps and spikes; it leaves the dependence between
-    dimensions as it is.
+    It is monotone, piecewise linear between `KNOTS` quantiles, linear beyond them, the identity until it is measured.
+    Unlike a flow it is exact for laws with gaps and spikes; it leaves the dependence between dimensions as it is.
 
     Reference: the first step of Gaussianization, Chen & Gopinath, NeurIPS 2000.
     """
