@@ -58,8 +58,7 @@ def read_network(owner: str, folder: Path, dtype: str, variant: str | None) -> A
         ValueError: a class that is not understood, or weights that cannot be loaded.
     """
     check_choice(owner, "dtype", dtype, DTYPES)
-    homes = [folder / name for name in ("unet", "transformer") if (folder / name).is_dir()]
-    home = homes[0] if homes else folder
+    home = next((folder / name for name in ("unet", "transformer") if (folder / name).is_dir()), folder)
     if not (home / "config.json").is_file():
         raise FileNotFoundError(
             f"{owner}: '{folder}' is no pipeline: expected a folder 'unet' or 'transformer' with a config.json in it"
@@ -78,13 +77,7 @@ def read_network(owner: str, folder: Path, dtype: str, variant: str | None) -> A
 def read_parametrisation(
     owner: str, folder: Path, prediction: PredictionName | None, spacing: Spacing = "angle"
 ) -> Parametrisation:
-    """How the network of a pipeline's folder is asked, from its scheduler.
-
-    Args:
-        owner: whose name errors carry.
-        folder: the pipeline's.
-        prediction: what the network predicts; None believes the scheduler.
-        spacing: see `Spacing`.
+    """How the network of a pipeline's folder is asked, from its scheduler; `prediction` None believes the scheduler.
 
     Raises:
         FileNotFoundError: no scheduler there.

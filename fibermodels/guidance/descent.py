@@ -71,7 +71,11 @@ def descend(
         if step == steps or not len(rows):
             break
         with torch.enable_grad():
-            forces = _clipped(gradient(loss, *variables), clip)
+            forces = gradient(loss, *variables)
+        if clip is not None:
+            largest = torch.stack([force.flatten(1).abs().amax(1) for force in forces]).amax(0)
+            scale = torch.where(largest > clip, clip / largest, 1.0)
+            forces = tuple(force * each(scale, force) for force in forces)
         for variable, force in zip(variables, forces, strict=True):
             variable.grad = force
         descent.step()
@@ -80,11 +84,3 @@ def descend(
                 project(variables)
     check_finite(best, "guidance: optimised images")
     return best
-
-
-def _clipped(gradients: tuple[Tensor, ...], limit: float | None) -> tuple[Tensor, ...]:
-    if limit is None:
-        return gradients
-    largest = torch.stack([part.flatten(1).abs().amax(1) for part in gradients]).amax(0)
-    scale = torch.where(largest > limit, limit / largest, 1.0)
-    return tuple(part * each(scale, part) for part in gradients)

@@ -69,8 +69,7 @@ class AutoencoderKL(MapLatents, FromFiles):
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
         images = (2 * x - 1).expand(-1, self.colours, -1, -1)
         parts = [self.network.encode(part).latent_dist for part in images.split(self.batch)]
-        mean = torch.cat([part.mean for part in parts])
-        std = torch.cat([part.std for part in parts])
+        mean, std = torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
         return (self.scale * (mean - self.shift)).flatten(1), (self.scale * std).flatten(1)
 
     def decode(self, z: Tensor, h: Tensor | None) -> Tensor:

@@ -90,9 +90,8 @@ class ControlNetInverter(TrainablePrior):
 
     def condition(self, h: Tensor | None) -> Tensor:
         """The map `(B, C, H, W)` that the ControlNet is given."""
-        condition: Tensor = self.encoder(
-            self.standardise(check_feature_shape("ControlNetInverter", h, self.feature_shape))
-        )
+        h = check_feature_shape("ControlNetInverter", h, self.feature_shape)
+        condition: Tensor = self.encoder(self.standardise(h))
         return condition
 
     def steered(

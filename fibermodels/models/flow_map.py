@@ -76,8 +76,7 @@ class FlowMap(Stepped):
         weights: a safetensors file of a trained flow map; None starts at random.
 
     Raises:
-        ValueError: numbers out of range, a teacher of other shapes or another path, or a network without
-            forward-mode derivatives for the derivative `forward`.
+        ValueError: numbers out of range, a teacher of other shapes or another path, or a network without forward mode.
     """
 
     def __init__(
@@ -160,8 +159,8 @@ class FlowMap(Stepped):
     def target(self, y: Tensor, r: Tensor, t: Tensor, h: Tensor, velocity: Tensor) -> Tensor:
         """The right side of the MeanFlow identity, without gradients.
 
-        It is computed in full precision, since the derivative of a bfloat16 network is mostly rounding. And nothing
-        that is computed here, outside of the loss's graph, may stay in autocast's cache of weights.
+        It is computed in full precision: the derivative of a bfloat16 network is mostly rounding, and nothing that is
+        computed outside of the loss's graph may stay in autocast's cache of weights.
         """
         with torch.autocast(y.device.type, enabled=False):
             if self.teacher is not None:

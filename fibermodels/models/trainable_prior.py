@@ -70,10 +70,10 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
         self.network = network.build(latents.shape, feature_shape)
         self.load_density(weights)
 
-    def predict(self, z_t: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """The network's output `(B, D)` in states `(B, D)` at times `(B,)`."""
+    def predict(self, z_t: Tensor, t: Tensor, condition: Any, *control: Control) -> Tensor:
+        """The network's output `(B, D)` in states `(B, D)` at times `(B,)`; a `Steerable` takes a control."""
         states, times = self.prediction.given(self.schedule, z_t, t)
-        output: Tensor = self.network(states, (times,), condition)
+        output: Tensor = self.network(states, (times,), condition, *control)
         return output
 
     def denoiser(self, h: Tensor | None = None) -> Denoiser:
@@ -90,20 +90,15 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
 
     @property
     def unet(self) -> nn.Module:  # type: ignore[override]  # a property: the state would hold an attribute twice
-        return self._steerable().unet
-
-    def controlled(self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None) -> Estimate:
-        states, times = self.prediction.given(self.schedule, z_t, t)
-        output = self._steerable()(states, (times,), None, control)
-        return self.prediction.estimates(output, z_t, *self.schedule.shares(t))
-
-    def _steerable(self) -> Steerable:
         if not isinstance(self.network, Steerable):
             raise ValueError(
                 f"{type(self).__name__}: network: expected one that a ControlNet can steer, as fibermodels.nn.UNet, "
                 f"got {type(self.network).__name__}"
             )
-        return self.network
+        return self.network.unet
+
+    def controlled(self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None) -> Estimate:
+        return self.prediction.estimates(self.predict(z_t, t, None, control), z_t, *self.schedule.shares(t))
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         noise, t = torch.randn_like(z), spread_times(z)

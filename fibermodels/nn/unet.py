@@ -102,8 +102,7 @@ class UNet(Steerable):
         down, middle = control(squares, steps, None) if control else (None, None)
         embedding, places = condition or (None, None)
         if self.length is not None:
-            length = self.length(times[1])
-            embedding = length if embedding is None else embedding + length
+            embedding = self.length(times[1]) + (0 if embedding is None else embedding)
         if places is not None:
             squares = torch.cat((squares, places), 1)
         output: Tensor = self.network(
