@@ -1,7 +1,7 @@
 """Errors of shapes and ranges at the borders, in the words of who gives them."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -29,11 +29,14 @@ def check_finite(values: Tensor, what: str) -> None:
         raise ValueError(f"{what}: expected finite numbers, got NaN or infinity first in row {int(rows.nonzero()[0])}")
 
 
-def check_feature_shape(owner: str, h: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuses representations that a model was not built for."""
+def check_feature_shape(owner: str, h: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """Returns representations `(B, *shape)`, and refuses None and those that a model was not built for."""
+    if h is None:
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"{owner}: h: expected representations of shape (B, {sizes}), got None")
     given = tuple(h.shape[1:])
     if given == tuple(shape):
-        return
+        return h
     kinds = {0: "a number", 1: "a vector", 3: "a spatial map"}
     theirs, ours = (kinds.get(len(each), f"of {len(each)} dimensions") for each in (given, shape))
     hint = f"give the model feature_shape {list(given)}"
@@ -72,6 +75,12 @@ def check_number(
     if not all(compare[word](value, limit) for word, limit in given.items()):  # NaN fails each
         wanted = " and ".join(f"{word} {limit}" for word, limit in given.items())
         raise ValueError(f"{owner}: {name}: expected a number {wanted}, got {value}")
+
+
+def check_numbers(owner: str, values: Mapping[str, float | None], **limits: float | None) -> None:
+    """Refuses numbers outside of one range; limits as in `check_number`."""
+    for name, value in values.items():
+        check_number(owner, name, value, **limits)
 
 
 def check_choice(owner: str, name: str, value: str, choices: Iterable[str]) -> None:

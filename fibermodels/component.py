@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -57,6 +57,10 @@ class FromFiles(Component):
         super().__init__()
         self.register_state_dict_post_hook(_leave_out)
         self.register_load_state_dict_pre_hook(_fill_in)
+
+    def train(self, mode: bool = True) -> Self:
+        """It always stays in evaluation mode, because it is frozen."""
+        return super().train(False)
 
 
 def _leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -73,9 +73,10 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
         self.noise_shape = latents.latent_shape
 
     def train(self, mode: bool = True) -> Self:
-        """The latent space stays in evaluation mode, because it is frozen."""
+        """The frozen parts stay in evaluation mode."""
         super().train(mode)
-        self.latents.eval()
+        for part in self.frozen_parts().values():
+            part.eval()
         return self
 
     def frozen_parts(self) -> dict[str, nn.Module]:

@@ -18,7 +18,7 @@ from fibermodels.diffusion import (
     Tabulated,
     unguided,
 )
-from fibermodels.diffusion.tabulated import Shifted
+from fibermodels.diffusion.schedule import shifted
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FiberLoss
 from fibermodels.noise import seeded
@@ -28,7 +28,7 @@ MEAN, STD = 1.5, 0.3
 
 FOREIGN = {  # of pretrained networks: DDPM's table, and flow matching with a shift
     "tabulated": Tabulated((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.double)).cumprod(0)),
-    "shifted": Shifted(3.0),
+    "shifted": shifted(3.0),
 }
 
 

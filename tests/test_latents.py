@@ -44,7 +44,7 @@ def test_the_bound_is_that_of_the_distributions(pair, make, law):
     space = make(**({"tau": None} if make is fiber_autoencoder else {}))
     torch.manual_seed(0)
     terms = space.loss(x, h)
-    mean, std = space._posterior(x, h)
+    mean, std = space.moments(x, h)
     normal = torch.distributions.Normal
     kl = torch.distributions.kl_divergence(normal(mean, std), normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(terms["kl"], kl)
@@ -63,7 +63,7 @@ class TestFiberAutoencoder:
         torch.manual_seed(0)
         term = space.loss(x, h)["fiber"]
         torch.manual_seed(0)
-        mean, std = space._posterior(x, h)
+        mean, std = space.moments(x, h)
         z = (mean + std * torch.randn_like(std)).roll(1, 0)
         near = h + 0.2 * torch.randn_like(h)
         h_hat = phi(space._draw(z, near).clamp(0, 1))
@@ -179,7 +179,7 @@ def test_the_product_has_normal_latents_and_no_judge(pair, space):
     levels = torch.linspace(0.05, 0.95, 19)
     expected = torch.special.ndtri(levels)[:, None].expand(-1, LATENT)
     torch.testing.assert_close(z.quantile(levels, 0), expected, atol=0.2, rtol=0)
-    code = space._posterior(x, h)[0]
+    code = space.moments(x, h)[0]
     torch.testing.assert_close(
         product.decode(product.encode(x, h), h), space._draw(code, h).clamp(0, 1), atol=1e-3, rtol=0
     )

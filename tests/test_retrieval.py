@@ -196,5 +196,5 @@ class TestAugmented:
         assert shifted >= 4
 
     def test_bad_fill(self):
-        with pytest.raises(ValueError, match="fill: expected"):
+        with pytest.raises(ValueError, match="fill must be one of"):
             Augmented(fill="black")

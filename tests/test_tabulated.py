@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from fibermodels.diffusion import SCHEDULES, Tabulated
-from fibermodels.diffusion.tabulated import Even, Shifted
+from fibermodels.diffusion.schedule import Even, shifted
 
 TABLES = {
     "ddpm": {},
@@ -52,16 +52,16 @@ class TestShifted:
     def test_it_is_the_published_shift(self, shift):
         """Time (k + 1) / T is where diffusers has its shifted sigma."""
         sigmas = FlowMatchEulerDiscreteScheduler(shift=shift).sigmas.double().flip(0)
-        schedule, t = Shifted(shift), grid(1000)
+        schedule, t = shifted(shift), grid(1000)
         torch.testing.assert_close(schedule.alpha(t) / schedule.sigma(t), (1 - sigmas) / sigmas, atol=1e-5, rtol=1e-5)
 
     def test_a_shift_of_one_changes_nothing(self):
         t = torch.linspace(0, 1, 50, dtype=torch.double)
-        torch.testing.assert_close(Shifted(1.0).angle(t), SCHEDULES["straight"].angle(t))
+        torch.testing.assert_close(shifted(1.0).angle(t), SCHEDULES["straight"].angle(t))
 
     def test_a_shift_below_zero_is_refused(self):
         with pytest.raises(ValueError, match="shift must be positive, got -1"):
-            Shifted(-1)
+            shifted(-1)
 
 
 class TestEven:
@@ -79,5 +79,5 @@ class TestEven:
             Even(Tabulated(torch.tensor([0.9, 0.5, 0.1]))).times(4, torch.zeros(1))
 
     def test_without_a_table_it_is_even(self):
-        times = Even(Shifted(3.0)).times(4, torch.zeros(1))
+        times = Even(shifted(3.0)).times(4, torch.zeros(1))
         torch.testing.assert_close(times, torch.tensor([1, 0.75, 0.5, 0.25, 0]))

@@ -16,8 +16,7 @@ from fibermodels.diffusion.samplers import (
     Sampler,
     unguided,
 )
-from fibermodels.diffusion.schedule import SCHEDULES, Schedule, ScheduleName
-from fibermodels.diffusion.tabulated import Tabulated
+from fibermodels.diffusion.schedule import SCHEDULES, Schedule, ScheduleName, Tabulated
 
 __all__ = [
     "DDIM",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fibermodels.core import LatentSpace
 from fibermodels.diffusion.prior import Prior
-from fibermodels.diffusion.samplers import Denoiser
+from fibermodels.diffusion.samplers import Denoiser, Estimate
 from fibermodels.diffusion.schedule import SCHEDULES, ScheduleName
 
 
@@ -57,8 +57,8 @@ class GaussianMixture(Prior):
         self.register_buffer("log_weights", (share / share.sum()).log())
 
     def denoiser(self, h: Tensor | None = None) -> Denoiser:
-        def denoise(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            alpha, sigma = self.schedule.alpha(t)[:, None, None], self.schedule.sigma(t)[:, None, None]
+        def denoise(z: Tensor, t: Tensor) -> Estimate:
+            alpha, sigma = (share[..., None] for share in self.schedule.shares(t))
             means, variances = self.means.to(z), self.variances.to(z)  # (K, D)
             total = alpha.square() * variances + sigma.square()  # (B, K, D)
             centred = z[:, None] - alpha * means

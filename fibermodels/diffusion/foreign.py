@@ -10,7 +10,7 @@ Reference: Ho & Salimans, arXiv 2207.12598.
 """
 
 from abc import ABC
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,14 +70,8 @@ class Foreign(Prior, FromFiles, ABC):
             network.enable_gradient_checkpointing()
         self.requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> Self:
-        return super().train(False)
-
     def denoiser(self, h: Tensor | None = None) -> Denoiser:
-        def denoise(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            return self.parametrisation.estimates(self._guided(*self._asked(z, t)).flatten(1), z, t)
-
-        return denoise
+        return lambda z, t: self.parametrisation.estimates(self._guided(*self._asked(z, t)).flatten(1), z, t)
 
     def _asked(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The network's maps `(B, C, H, W)` and time steps `(B,)`."""

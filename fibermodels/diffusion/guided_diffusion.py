@@ -1,7 +1,7 @@
 """The checkpoints of guided-diffusion, OpenAI's ADM, converted to diffusers' `UNet2DModel` when they are loaded.
 
-One file of weights, say `256x256_diffusion_uncond.pt`, and nothing else: levels, channels and attention are read off
-the names and shapes of its tensors; the size of a head is not in them. The names, where `i` counts the blocks:
+Levels, channels and attention are read off the names and shapes of the tensors of one file, say
+`256x256_diffusion_uncond.pt`; the size of a head is not in them. The names, where `i` counts the blocks:
 
     input_blocks.0.0             the first convolution
     input_blocks.i.0, .1         residual block, attention; after each level but the last one block that halves
@@ -187,11 +187,7 @@ def _count(state: State, blocks: str) -> int:
 
 
 def _read(path: Path) -> State:
-    """The tensors of a `.pt` file.
-
-    Raises:
-        ValueError: damaged, or anything but tensors by name.
-    """
+    """The tensors of a `.pt` file; a ValueError where it is damaged, or holds anything but tensors by name."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports damage and foreign content by many types

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.diffusion.samplers import Estimate
-from fibermodels.diffusion.schedule import Schedule
-from fibermodels.diffusion.tabulated import Tabulated
+from fibermodels.diffusion.schedule import Schedule, Tabulated
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,9 @@ class Parametrisation:
         return states, self.steps * times if self.table is None else self.table.index(times)
 
     def estimates(self, output: Tensor, z: Tensor, t: Tensor) -> Estimate:
-        """The expected data and noise, each `(B, D)`, from the network's output.
-
-        They are finite at time 0, too: a network that predicts the data has its noise divided by the first step's
-        sigma there.
-        """
-        alpha, sigma = self.schedule.alpha(t)[:, None], self.schedule.sigma(t)[:, None]
+        """The expected data and noise, each `(B, D)`, from the network's output, finite at time 0, too: a network that
+        predicts the data has its noise divided by the first step's sigma there."""
+        alpha, sigma = self.schedule.shares(t)
         if self.prediction == "sample":
             sigma = sigma.clamp(min=self.schedule.sigma(t.new_full((), 1 / self.steps)))
         return PREDICTIONS[self.prediction].estimates(output, z, alpha, sigma)

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from fibermodels.checks import check_choice
 from fibermodels.diffusion.parametrisation import Parametrisation, PredictionName
-from fibermodels.diffusion.schedule import Schedule
-from fibermodels.diffusion.tabulated import Even, Shifted, Tabulated
+from fibermodels.diffusion.schedule import Even, Schedule, Tabulated, shifted
 from fibermodels.latents.folders import DTYPES, load_part, read_json
 
 NETWORKS = {
@@ -59,8 +58,7 @@ def read_network(owner: str, folder: Path, dtype: str, variant: str | None) -> A
         ValueError: a class that is not understood, or weights that cannot be loaded.
     """
     check_choice(owner, "dtype", dtype, DTYPES)
-    homes = [folder / name for name in ("unet", "transformer") if (folder / name).is_dir()]
-    home = homes[0] if homes else folder
+    home = next((folder / name for name in ("unet", "transformer") if (folder / name).is_dir()), folder)
     if not (home / "config.json").is_file():
         raise FileNotFoundError(
             f"{owner}: '{folder}' is no pipeline: expected a folder 'unet' or 'transformer' with a config.json in it"
@@ -79,13 +77,7 @@ def read_network(owner: str, folder: Path, dtype: str, variant: str | None) -> A
 def read_parametrisation(
     owner: str, folder: Path, prediction: PredictionName | None, spacing: Spacing = "angle"
 ) -> Parametrisation:
-    """How the network of a pipeline's folder is asked, from its scheduler.
-
-    Args:
-        owner: whose name errors carry.
-        folder: the pipeline's.
-        prediction: what the network predicts; None believes the scheduler.
-        spacing: see `Spacing`.
+    """How the network of a pipeline's folder is asked, from its scheduler; `prediction` None believes the scheduler.
 
     Raises:
         FileNotFoundError: no scheduler there.
@@ -101,7 +93,7 @@ def read_parametrisation(
             steps = int(config.get("num_train_timesteps", 1000))
             # where a scheduler shifts by the resolution, any grid is right: the network is told the noise level
             shift = 1.0 if config.get("use_dynamic_shifting") else float(config.get("shift", 1.0))
-            return Parametrisation(spaced(Shifted(shift), spacing), prediction or "flow", None, steps)
+            return Parametrisation(spaced(shifted(shift), spacing), prediction or "flow", None, steps)
         table = beta_table(config)
         chosen = prediction or config.get("prediction_type", "epsilon")
         return Parametrisation(spaced(table, spacing), chosen, table, table.steps)

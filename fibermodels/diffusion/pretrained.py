@@ -1,7 +1,6 @@
 """Pretrained diffusion models as priors: any pipeline of diffusers with a UNet or a DiT, in a local folder.
 
-Over pixels or, where the pipeline has an autoencoder, over its latents; predicting noise, data, v or flow;
-unconditional, or with a fixed class or prompt and classifier-free guidance.
+They are over pixels or, where the pipeline has an autoencoder, over its latents; they predict noise, data, v or flow.
 """
 
 from pathlib import Path
@@ -16,6 +15,7 @@ from fibermodels.diffusion.parametrisation import PredictionName
 from fibermodels.diffusion.pipelines import NETWORKS, Spacing, read_network, read_parametrisation
 from fibermodels.diffusion.prior import Controllable
 from fibermodels.diffusion.prompts import embed, read_embeddings
+from fibermodels.diffusion.samplers import Estimate
 from fibermodels.latents import AutoencoderKL, Identity
 from fibermodels.latents.folders import local_folder, read_json
 from fibermodels.nn import Control
@@ -92,19 +92,15 @@ class Pretrained(Foreign):
 class PretrainedUNet(Pretrained, Controllable):
     """A pipeline with a `UNet2DConditionModel`, which a ControlNet can steer; arguments as in `Pretrained`.
 
-    `controlled` is one call of the network, without classifier-free guidance: whose rows see the prompt is its
-    caller's choice, who guides in the way that suits the control.
+    `controlled` is one call of the network, without classifier-free guidance.
 
     Raises:
-        FileNotFoundError: no such folder. The name of a repository on a hub is not a folder.
         ValueError: another network, or what `Pretrained` refuses.
     """
 
     networks = ("UNet2DConditionModel",)
 
-    def controlled(
-        self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def controlled(self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None) -> Estimate:
         row = torch.ones_like(t, dtype=torch.bool) if prompted is None else prompted
         if not row.all():
             check_null(type(self).__name__, self.labels)

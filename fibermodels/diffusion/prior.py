@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fibermodels.component import Component
 from fibermodels.core import LatentSpace
-from fibermodels.diffusion.samplers import Denoiser
+from fibermodels.diffusion.samplers import Denoiser, Estimate
 from fibermodels.diffusion.schedule import Schedule
 from fibermodels.nn import Control
 
@@ -51,15 +51,12 @@ class Controllable(Prior, ABC):
     """A diffusers `UNet2DConditionModel`, which a ControlNet copies."""
 
     @abstractmethod
-    def controlled(
-        self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def controlled(self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None) -> Estimate:
         """The denoiser's data and noise, each `(B, D)`, with the residuals of `control`; differentiable.
 
         Args:
             z_t: states `(B, D)`, `alpha z_0 + sigma e` of the prior's schedule.
             t: times `(B,)` in [0, 1].
             control: called once, with what the UNet is given.
-            prompted: `(B,)` bool, the rows that see the prompt, for a prior that has one; None for all. The others
-                see what the prior uses for "no prompt".
+            prompted: `(B,)` bool, the rows that see the prompt of a prior that has one, not "no prompt"; None for all.
         """

@@ -1,11 +1,8 @@
-"""Prompts as a text-conditional network sees them: embedded once, by the pipeline's own encoder, or read from a file.
-
-The embedding of a prompt is a sequence `(L, D)`; `[0]` of what the functions return is that of "no prompt" (the
-negative prompt), `[1]` that of the prompt.
+"""Prompts as a text-conditional network sees them: sequences `(2, L, D)`, first "no prompt" (the negative prompt), then
+the prompt. They are embedded once, by the pipeline's own encoder, or read from a file.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -30,12 +27,17 @@ def embed(owner: str, folder: Path, prompt: str, negative_prompt: str) -> Tensor
     (name, *_) = read_json(owner, folder / "text_encoder" / "config.json").get("architectures") or [None]
     if name != ENCODER:
         raise ValueError(f"{owner}: expected a {ENCODER} as text encoder in '{folder}', got {name}: give embeddings")
-    library = _transformers(owner)
     try:
-        tokenizer = library.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        import transformers
+    except ImportError as error:
+        raise ValueError(
+            f"{owner}: prompts need the transformers package (pip install 'fibermodels[transformers]'), or `embeddings`"
+        ) from error
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"{owner}: cannot load the tokenizer from '{folder / 'tokenizer'}': {error}") from error
-    encoder = load_part(owner, getattr(library, ENCODER), folder / "text_encoder")
+    encoder = load_part(owner, getattr(transformers, ENCODER), folder / "text_encoder")
     length = encoder.config.max_position_embeddings
     tokens = tokenizer(
         [negative_prompt, prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -64,13 +66,3 @@ def read_embeddings(owner: str, path: str) -> Tensor:
     if parts[0].shape != parts[1].shape or parts[0].ndim != 2:
         raise ValueError(f"{owner}: '{path}': expected two (L, D), got {[tuple(part.shape) for part in parts]}")
     return torch.stack(parts)
-
-
-def _transformers(owner: str) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ValueError(
-            f"{owner}: prompts need the transformers package (pip install 'fibermodels[transformers]'), or `embeddings`"
-        ) from error
-    return transformers

@@ -3,19 +3,17 @@
 A sampler goes through times from 1 to 0. In a step from `t` to `s < t` it asks for the expected data and noise and
 puts them together again.
 
-DDIM and ancestral sampling:
+DDIM, and with `eta = 1` DDPM's ancestral sampling with the posterior's variance:
 
     z_s = alpha_s z_0 + sqrt(sigma_s^2 - c^2) e + c xi,    xi ~ N(0, I),
     c = eta sigma_s / sigma_t sqrt(1 - alpha_t^2 / alpha_s^2).
-
-They are deterministic for `eta = 0`; `eta = 1` is DDPM's ancestral sampling with the posterior's variance.
 
 Heun's method solves the probability-flow equation in the angle of the schedule,
 
     dz / d angle = alpha e - sigma z_0,
 
-whose right side is bounded at both ends of time. Its last step is one of DDIM: it leaves no noise behind and costs one
-call, and a single step of order 1 keeps the order 2 of the whole.
+whose right side is bounded at both ends of time. Its last step is one of DDIM, which leaves no noise behind, costs one
+call, and keeps the order 2 of the whole.
 
 Euler and the midpoint rule solve the same equation along flow matching's straight path, whose state and time are
 
@@ -35,7 +33,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.config import Recorded
-from fibermodels.diffusion.schedule import Schedule
+from fibermodels.diffusion.schedule import Schedule, straight_angle, straight_time
 
 Estimate = tuple[Tensor, Tensor]
 """The expected data and noise, each `(B, D)`: both, because either from the other divides by a number that vanishes
@@ -82,8 +80,7 @@ class Sampler(metaclass=Recorded):
             look: see `Look`.
             schedule: the one that the denoiser was trained with.
             z: the state `(B, D)` at times `t` `(B,)`.
-            t: where the step starts.
-            s: where it leads.
+            t, s: where the step starts, and where it leads.
             fresh: noise `(B, D)` to add, of a stochastic sampler; None in the last step.
             last: whether this step leads to time 0.
         """
@@ -111,8 +108,7 @@ class Sampler(metaclass=Recorded):
         """After each step, the state and the data that was expected at its start.
 
         Args:
-            look: see `Look`.
-            schedule: the one that the denoiser was trained with.
+            look, schedule: as in `step`.
             noise: `(B, *noise_shape)`.
             last_steps: gradients run through so many last steps only; None for all.
         """
@@ -155,9 +151,9 @@ class DDIM(Sampler):
         self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
     ) -> Estimate:
         data, noise = look(z, t, s)
-        alpha_s, sigma_s = schedule.alpha(s)[:, None], schedule.sigma(s)[:, None]
         if fresh is None:
-            return alpha_s * data + sigma_s * noise, data
+            return schedule.noised(data, noise, s), data
+        alpha_s, sigma_s = schedule.shares(s)
         # 1 - alpha_t^2 / alpha_s^2, without the difference of two numbers that may be equal after rounding
         turned = torch.sin(schedule.angle(t) - schedule.angle(s)) * torch.sin(schedule.angle(t) + schedule.angle(s))
         added = self.eta * (sigma_s / schedule.sigma(t)[:, None]) * turned.clamp(min=0).sqrt()[:, None] / alpha_s
@@ -198,41 +194,26 @@ class Heun(Sampler):
     ) -> Estimate:
         data, noise = look(z, t, s)
         if last:
-            return schedule.alpha(s)[:, None] * data + schedule.sigma(s)[:, None] * noise, data
+            return schedule.noised(data, noise, s), data
         turn = (schedule.angle(s) - schedule.angle(t))[:, None]
-        z = schedule.alpha(t)[:, None] * data + schedule.sigma(t)[:, None] * noise  # moved, where guidance moves it
+        z = schedule.noised(data, noise, t)  # moved, where guidance moves it
         slope = self._slope((data, noise), schedule, t)
         return z + 0.5 * turn * (slope + self._slope(look(z + turn * slope, s, s), schedule, s)), data
 
     @staticmethod
     def _slope(estimate: Estimate, schedule: Schedule, t: Tensor) -> Tensor:
         """`dz / d angle` of the probability-flow equation."""
-        data, noise = estimate
-        return schedule.alpha(t)[:, None] * noise - schedule.sigma(t)[:, None] * data
+        (data, noise), (alpha, sigma) = estimate, schedule.shares(t)
+        return alpha * noise - sigma * data
 
 
-class Straight(Sampler):
-    """What Euler and the midpoint rule share: steps that are even in the straight path's time `u`."""
-
-    def times(self, schedule: Schedule, like: Tensor) -> Tensor:
-        last = schedule.angle(like.new_ones(()))
-        even = torch.linspace(1, 0, self.steps + 1, device=like.device, dtype=like.dtype)
-        between = self.time(schedule, even * (self.share(last)))[1:-1].clamp(0, 1)
-        return torch.cat((even[:1], between, even[-1:]))
-
-    @staticmethod
-    def share(angle: Tensor) -> Tensor:
-        """`u = sigma / (alpha + sigma)` at an angle."""
-        sigma, alpha = torch.sin(angle), torch.cos(angle)
-        return sigma / (alpha + sigma)
-
-    @staticmethod
-    def time(schedule: Schedule, u: Tensor) -> Tensor:
-        """The schedule's time at `u`."""
-        return schedule.time(torch.atan2(u, 1 - u))
+def straight_times(steps: int, schedule: Schedule, like: Tensor) -> Tensor:
+    """`steps + 1` times from 1 to 0, even in the straight path's time `u`."""
+    last = straight_time(schedule.angle(like.new_ones(())))
+    return schedule.grid(steps, like, lambda even: straight_angle(even * last))
 
 
-class Euler(Straight):
+class Euler(Sampler):
     """Order 1 along the straight path, one call a step.
 
     Args:
@@ -242,14 +223,17 @@ class Euler(Straight):
     def __init__(self, steps: int = 20) -> None:
         super().__init__(steps)
 
+    def times(self, schedule: Schedule, like: Tensor) -> Tensor:
+        return straight_times(self.steps, schedule, like)
+
     def step(
         self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
     ) -> Estimate:
         data, noise = look(z, t, s)
-        return schedule.alpha(s)[:, None] * data + schedule.sigma(s)[:, None] * noise, data
+        return schedule.noised(data, noise, s), data
 
 
-class Midpoint(Straight):
+class Midpoint(Sampler):
     """Order 2 along the straight path, two calls a step.
 
     Args:
@@ -263,24 +247,25 @@ class Midpoint(Straight):
     def calls(self) -> int:
         return 2 * self.steps
 
+    def times(self, schedule: Schedule, like: Tensor) -> Tensor:
+        return straight_times(self.steps, schedule, like)
+
     def visited(self, schedule: Schedule) -> list[float]:
         times = self.times(schedule, torch.zeros(()))
-        middles = self._middle(schedule, times[:-1], times[1:])[1]
-        return torch.stack((times[:-1], middles), 1).flatten().tolist()
+        return torch.stack((times[:-1], self._middle(schedule, times[:-1], times[1:])), 1).flatten().tolist()
 
     def step(
         self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
     ) -> Estimate:
         data, noise = look(z, t, s)
-        u, middle = self._middle(schedule, t, s)
-        now, then = self.share(schedule.angle(t))[:, None], self.share(schedule.angle(s))[:, None]
-        alpha, sigma = schedule.alpha(middle)[:, None], schedule.sigma(middle)[:, None]
-        half = torch.lerp(data, noise, u[:, None]) * (alpha + sigma)
-        later_data, later_noise = look(half, middle, s)
+        middle = self._middle(schedule, t, s)
+        later_data, later_noise = look(schedule.noised(data, noise, middle), middle, s)
+        now, then = (straight_time(schedule.angle(time))[:, None] for time in (t, s))
         y = torch.lerp(data, noise, now) + (then - now) * (later_noise - later_data)
         return y * (schedule.alpha(s) + schedule.sigma(s))[:, None], data
 
-    def _middle(self, schedule: Schedule, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """`u` half way between two times, and the schedule's time there."""
-        u = (self.share(schedule.angle(t)) + self.share(schedule.angle(s))) / 2
-        return u, self.time(schedule, u)
+    @staticmethod
+    def _middle(schedule: Schedule, t: Tensor, s: Tensor) -> Tensor:
+        """The schedule's time half way between two times in `u`."""
+        now, then = straight_time(schedule.angle(t)), straight_time(schedule.angle(s))
+        return schedule.time(straight_angle((now + then) / 2))

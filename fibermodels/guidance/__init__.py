@@ -5,20 +5,18 @@ from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, Weighte
 from fibermodels.guidance.dps import DPS
 from fibermodels.guidance.feedback import ConditionFeedback
 from fibermodels.guidance.gauss_newton import ConjugateGradients, Exact, Solver
-from fibermodels.guidance.guidance import Guidance
-from fibermodels.guidance.guided import Guided, Steered
+from fibermodels.guidance.guided import Guided, Steered, Unguided
 from fibermodels.guidance.langevin import Langevin
 from fibermodels.guidance.maco import MACO
 from fibermodels.guidance.moment_matching import MomentMatching
 from fibermodels.guidance.ndtm import NDTM
 from fibermodels.guidance.noise_optimisation import NoiseOptimisation
-from fibermodels.guidance.objective import Objective, gradient
+from fibermodels.guidance.objective import Guidance, Objective, gradient
 from fibermodels.guidance.pixel_optimisation import PixelOptimisation
 from fibermodels.guidance.projection import FiberProjection
 from fibermodels.guidance.refine import LatentDescent, Refined
 from fibermodels.guidance.renoised import Renoised
 from fibermodels.guidance.strength import StrengthSearch
-from fibermodels.guidance.unguided import Unguided
 
 __all__ = [
     "DPS",

@@ -21,9 +21,8 @@ def low_pass(images: Tensor, cutoff: float, filter: FilterName = "ideal", order:
         gaussian       exp(-r^2 / (2 cutoff^2))
         butterworth    1 / (1 + (r / cutoff)^(2 order))
 
-    with `r = sqrt(u^2 + v^2)` and `u`, `v` in shares of the Nyquist frequency (half a cycle per pixel), so that
-    the corners of the spectrum lie at `sqrt(2)`. The image continues periodically. A sharp filter overshoots at
-    edges: its output may leave [0, 1] a little.
+    with `r = sqrt(u^2 + v^2)` and `u`, `v` in shares of the Nyquist frequency (half a cycle per pixel). The image
+    continues periodically. A sharp filter overshoots at edges: its output may leave [0, 1] a little.
     """
     height, width = images.shape[-2:]
     u = 2 * torch.fft.fftfreq(height, device=images.device, dtype=images.dtype)
@@ -88,8 +87,7 @@ class Cutouts(Cost):
     """The mean cost of noisy square cutouts, resized to the subject's input, so that it holds at any place and size.
 
     A cutout's side is `smallest + (largest - smallest) u^power`, `u` uniform, and its place is uniform. All random
-    numbers come from `seed` and are the same for every row and call: the cost is a function of the image, and costs of
-    two iterations can be compared. Resizing is bilinear, with antialiasing where it shrinks.
+    numbers come from `seed` and are the same for every row and call. Resizing is bilinear, with antialiasing.
 
     Reference: Augustin et al., DiG-IN, arXiv 2311.17833 (16 cutouts, noise 0.005).
 
@@ -145,9 +143,8 @@ class Cutouts(Cost):
 class Masked(Cost):
     """The inner cost, with a gradient in only one region of the image.
 
-    Its value is that of the whole image; its gradient is 0 outside the region: `cost(m x + (1 - m) stop(x))`. So an
-    optimisation of pixels does not change the rest. Behind a decoder, the rest changes only with the latents that
-    change the region.
+    Its value is that of the whole image; its gradient is 0 outside the region: `cost(m x + (1 - m) stop(x))`. Behind
+    a decoder, the rest of the image changes only with the latents that change the region.
 
     Args:
         cost: the inner cost.

@@ -99,11 +99,7 @@ class ScoreEnergy(Cost):
             if max(self.units) >= units.shape[1]:
                 raise ValueError(f"ScoreEnergy: index {max(self.units)} is not among the {units.shape[1]} units")
             units = units[:, self.units]
-        if self.reduction == "mean":
-            return units.mean(1)
-        if self.reduction == "max":
-            return units.amax(1)
-        return 0.7 * units.amax(1) + 0.3 * units.mean(1)
+        return torch.lerp(units.mean(1), units.amax(1), {"mean": 0.0, "max": 1.0, "mix": 0.7}[self.reduction])
 
 
 class WeightedSum(Cost):

@@ -1,7 +1,6 @@
 """Gradient descent of each row of a batch by itself: what the optimising FiberModels share.
 
-All rows are in one tensor, and the optimisers are elementwise, so no row has an influence on another. A row that has
-stopped is not evaluated again. The answer of a row is the best image that it has seen.
+The optimisers are elementwise, so no row has an influence on another. A row that has stopped is not evaluated again.
 """
 
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.checks import check_choice, check_finite, check_number
-from fibermodels.guidance.objective import gradient
+from fibermodels.guidance.objective import each, gradient
 
 OptimizerName = Literal["sgd", "adam", "nadam"]
 OPTIMIZERS: dict[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
@@ -72,7 +71,11 @@ def descend(
         if step == steps or not len(rows):
             break
         with torch.enable_grad():
-            forces = _clipped(gradient(loss, *variables), clip)
+            forces = gradient(loss, *variables)
+        if clip is not None:
+            largest = torch.stack([force.flatten(1).abs().amax(1) for force in forces]).amax(0)
+            scale = torch.where(largest > clip, clip / largest, 1.0)
+            forces = tuple(force * each(scale, force) for force in forces)
         for variable, force in zip(variables, forces, strict=True):
             variable.grad = force
         descent.step()
@@ -81,11 +84,3 @@ def descend(
                 project(variables)
     check_finite(best, "guidance: optimised images")
     return best
-
-
-def _clipped(gradients: tuple[Tensor, ...], limit: float | None) -> tuple[Tensor, ...]:
-    if limit is None:
-        return gradients
-    largest = torch.stack([part.flatten(1).abs().amax(1) for part in gradients]).amax(0)
-    scale = torch.where(largest > limit, limit / largest, 1.0)
-    return tuple(part * scale.view(-1, *(1 for _ in part.shape[1:])) for part in gradients)

@@ -4,13 +4,11 @@
 
 with the gradient through the denoiser. DDIM and ancestral sampling put `alpha_s data` into `z_s`, so that is a shift of
 the clean estimate by `-scale grad / alpha_s` with the noise unchanged. With Heun's method the state moves by the same
-amount up to the turn of the step, and the slopes of both halves see the shift.
+amount up to the turn of the step, and the slopes of both halves see the shift. Twice the steps guide twice as much.
 
-The published cost is the norm `|h - phi(x)|`, not squared, with a constant scale `zeta` of 0.3 to 1. Here the cost is
-chosen: `FiberDistance` divides the norm by `sqrt(F)` for `F` features, so its `scale` is `zeta sqrt(F)`. The published
-code takes one norm for the whole batch, which couples the samples; here each sample has its own. The shift does not
-depend on the length of the step: twice the steps guide twice as much. `docs/guidance.md` has the bias where the answer
-is known in closed form.
+The published cost is the norm `|h - phi(x)|`, one for the whole batch, with a constant scale `zeta` of 0.3 to 1. Here
+each sample has its own, and `FiberDistance` divides it by `sqrt(F)` for `F` features, so its `scale` is
+`zeta sqrt(F)`. `docs/guidance.md` has the bias where the answer is known in closed form.
 
 With the negative of a score as cost this is EnergyDPS, whose target is the prior tilted by the score's exponential.
 
@@ -22,8 +20,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.checks import check_number
-from fibermodels.guidance.guidance import Guidance
-from fibermodels.guidance.objective import Objective, gradient
+from fibermodels.guidance.objective import Guidance, Objective, gradient
 
 
 class DPS(Guidance):

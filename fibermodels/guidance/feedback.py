@@ -1,15 +1,13 @@
 """Condition feedback: correct what a model is told until it hits the target.
 
-A conditional model that is told `h` draws an image whose representation is a little off. With its noise held fixed,
-`phi(push(noise, h'))` depends only on the told condition `h'`, and for a good model it is nearly `h'` itself. So
+With its noise held fixed, `phi(push(noise, h'))` of a conditional model depends only on the told condition `h'`, and
+for a good model it is nearly `h'` itself. So
 
     h' <- h' + s (h - phi(push(noise, h')))
 
-is a Newton step with the identity for a Jacobian. It takes one call of the model and one of the subject, and no
-gradients. It converges where the model's error changes less than `h'` does, |d(error)/dh'| < 1. A step is kept only
-where it brings the row nearer; otherwise the row goes back to its best and tries a smaller step.
-
-The noise stays, and with it what the model draws from the noise: the sample moves across fibers, not along them.
+is a Newton step with the identity for a Jacobian: one call of the model and one of the subject, no gradients. It
+converges where the model's error changes less than `h'` does, |d(error)/dh'| < 1. A step is kept only where it brings
+the row nearer; otherwise the row tries a smaller one. The sample moves across fibers, not along them.
 
 With `memory` the secants of the last steps correct the identity (Anderson's mixing, type II):
 
@@ -21,9 +19,10 @@ References: our own; Anderson, J. ACM 12 (1965) 547; Walker & Ni, SIAM J. Numer.
 import torch
 from torch import Tensor
 
-from fibermodels import distances
-from fibermodels.checks import check_finite, check_number
+from fibermodels.checks import check_finite, check_number, check_numbers
 from fibermodels.core import Pushforward, Subject
+from fibermodels.guidance.gauss_newton import rms
+from fibermodels.guidance.objective import check_fits, each
 
 
 class ConditionFeedback(Pushforward):
@@ -48,10 +47,8 @@ class ConditionFeedback(Pushforward):
         tolerance: float = 0.0,
     ) -> None:
         super().__init__()
-        check_number("ConditionFeedback", "steps", steps, least=0)
+        check_numbers("ConditionFeedback", {"steps": steps, "memory": memory, "tolerance": tolerance}, least=0)
         check_number("ConditionFeedback", "step_size", step_size, above=0, most=2)
-        check_number("ConditionFeedback", "memory", memory, least=0)
-        check_number("ConditionFeedback", "tolerance", tolerance, least=0)
         self.model, self.subject = model, subject
         self.steps, self.step_size, self.memory, self.tolerance = steps, step_size, memory, tolerance
         self.image_shape, self.noise_shape = subject.image_shape, model.noise_shape
@@ -62,30 +59,28 @@ class ConditionFeedback(Pushforward):
         images, residual = self._look(noise, told, h)
         check_finite(images, f"ConditionFeedback: samples of {type(self.model).__name__}")
         check_finite(residual, f"ConditionFeedback: their representations by {type(self.subject).__name__}")
-        error = distances.rms(residual, torch.zeros_like(residual))
+        error = rms(residual)
         step = torch.full_like(error, self.step_size)
         secants: list[tuple[Tensor, Tensor]] = []
         for _ in range(self.steps):
             if not (error > self.tolerance).any():
                 break
-            trial = told + _each(step, h) * self._direction(residual, secants)
+            trial = told + each(step, h) * self._direction(residual, secants)
             trial_images, trial_residual = self._look(noise, trial, h)
-            trial_error = distances.rms(trial_residual, torch.zeros_like(residual))
+            trial_error = rms(trial_residual)
             if self.memory:  # a failed trial is a secant, too
                 secants = [*secants[1 - self.memory :], (trial - told, trial_residual - residual)][-self.memory :]
             better = (trial_error < error) & (error > self.tolerance)
-            images = torch.where(_each(better, images), trial_images, images)
-            told = torch.where(_each(better, h), trial, told)
-            residual = torch.where(_each(better, h), trial_residual, residual)
+            images = torch.where(each(better, images), trial_images, images)
+            told = torch.where(each(better, h), trial, told)
+            residual = torch.where(each(better, h), trial_residual, residual)
             error = torch.where(better, trial_error, error)
             step = torch.where(better, step, step / 2)
         return images
 
     def _look(self, noise: Tensor, told: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         images = self.model.push(noise, told)
-        made, wanted = tuple(images.shape[1:]), tuple(self.subject.image_shape)
-        if made != wanted:
-            raise ValueError(f"ConditionFeedback: the subject takes images {wanted}, the model makes {made}")
+        check_fits(self, self.subject, images.shape[1:], "the model")
         return images, h - self.subject(images)
 
     @staticmethod
@@ -100,8 +95,3 @@ class ConditionFeedback(Pushforward):
         ridge = 1e-8 * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-20)[:, None, None]
         share = torch.linalg.solve(gram + ridge * torch.eye(len(secants)).to(gram), change.mT @ flat)
         return (flat - (told + change) @ share)[..., 0].view_as(residual)
-
-
-def _each(row: Tensor, like: Tensor) -> Tensor:
-    """`(B,)` as `(B, 1, ...)`, with as many dimensions as `like`."""
-    return row.view(-1, *(1 for _ in like.shape[1:]))

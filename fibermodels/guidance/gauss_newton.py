@@ -4,23 +4,20 @@ With the Jacobian `J = dr/du` `(F, U)` the damped step of Levenberg and Marquard
 
     dz = J^T (J J^T + lam I)^-1 r = (J^T J + lam I)^-1 J^T r.
 
-As `lam -> 0` it is the shortest step to `r = 0` of the linearised problem if that has a solution, and to its least
-squares otherwise. `damping` is `lam` in units of `|J g|^2 / |g|^2`, the curvature along the gradient `g = J^T r`. No
-choice of units for `r` or `u` changes it, and it needs no Jacobian.
-
-The Jacobian is made by reverse mode alone, which every network supports. `J v` is the derivative of `J^T w`, which is
-linear in `w`, in the direction `v` (double backward).
+As `lam -> 0` it is the shortest step to `r = 0` of the linearised problem, or to its least squares. `damping` is `lam`
+in units of `|J g|^2 / |g|^2`, the curvature along the gradient `g = J^T r`, so no choice of units for `r` or `u`
+changes it. Reverse mode is enough: `J v` is the derivative of `J^T w`, which is linear in `w`, along `v`.
 
 References: Levenberg (1944); Marquardt (1963); Nocedal & Wright, Numerical Optimization, chapter 10.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fibermodels import distances
 from fibermodels.checks import check_number
 from fibermodels.config import Recorded
 from fibermodels.guidance.objective import gradient
@@ -66,16 +63,15 @@ class Linearised:
 
     def jacobian(self) -> Tensor:
         """`J`, `(B, F, U)`, by as many products as its smaller side has."""
-        rows, columns = self.residual.shape[1], self.point.shape[1]
-        if rows <= columns:
-            return torch.stack([self.pull(unit) for unit in _units(self.residual)], 1)
-        return torch.stack([self.push(unit) for unit in _units(self.point)], 2)
+        wide = self.residual.shape[1] <= self.point.shape[1]
+        product, smaller, side = (self.pull, self.residual, 1) if wide else (self.push, self.point, 2)
+        units = torch.eye(smaller.shape[1], dtype=smaller.dtype, device=smaller.device)
+        return torch.stack([product(unit.expand_as(smaller)) for unit in units], side)
 
 
-def _units(like: Tensor) -> list[Tensor]:
-    """The unit vectors of the second dimension, the same for all rows."""
-    eye = torch.eye(like.shape[1], dtype=like.dtype, device=like.device)
-    return [unit.expand_as(like) for unit in eye]
+def rms(residual: Tensor) -> Tensor:
+    """The root mean square of each row, `(B,)`."""
+    return distances.rms(torch.zeros_like(residual), residual)
 
 
 def curvature(gradient: Tensor, pushed: Tensor) -> Tensor:
@@ -109,36 +105,26 @@ def damped_inverse(jacobian: Tensor, damping: Tensor) -> Callable[[Tensor], Tens
     return inverse
 
 
-class Solver(metaclass=Recorded):
-    """How a damped step is computed."""
-
-    trials: int
-    """How many dampings a row may try from one point."""
-
-    @abstractmethod
-    def steps(self, at: Linearised) -> Callable[[Tensor], Tensor]:
-        """The damped `dz` `(B, U)` as a function of the damping `(B,)`, in units of the curvature."""
-
-
-class Exact(Solver):
+class Exact(metaclass=Recorded):
     """By the Jacobian: as many backward passes as the residual or the unknown has dimensions, whichever are fewer.
 
     One Jacobian serves all dampings, and costs more than trying several.
     """
 
     trials = 4
+    """How many dampings a row may try from one point."""
 
     def steps(self, at: Linearised) -> Callable[[Tensor], Tensor]:
+        """The damped `dz` `(B, U)` as a function of the damping `(B,)`, in units of the curvature."""
         jacobian = at.jacobian()
         unit = curvature(at.gradient, (jacobian @ at.gradient[..., None])[..., 0])
         return lambda damping: damped_inverse(jacobian, damping * unit)(at.residual)
 
 
-class ConjugateGradients(Solver):
+class ConjugateGradients(metaclass=Recorded):
     """By conjugate gradients on `(J^T J + lam I) dz = J^T r`, without a Jacobian, for large residuals and unknowns.
 
-    Every row has its own scalars. The start is 0, so the iterates stay in the range of `J^T`; without damping they go
-    to the shortest solution.
+    Every row has its own scalars. The start is 0, so without damping the iterates go to the shortest solution.
 
     Args:
         iterations: the most in one step, of two backward passes each.
@@ -153,6 +139,7 @@ class ConjugateGradients(Solver):
         self.iterations, self.tolerance = iterations, tolerance
 
     def steps(self, at: Linearised) -> Callable[[Tensor], Tensor]:
+        """As in `Exact`."""
         return lambda damping: self._step(at, damping)
 
     def _step(self, at: Linearised, damping: Tensor) -> Tensor:
@@ -172,3 +159,7 @@ class ConjugateGradients(Solver):
             before, size = size, left.square().sum(1, keepdim=True)
             direction = left + torch.where(going, size / before, 0.0) * direction
         return step
+
+
+Solver = Exact | ConjugateGradients
+"""How a damped step is computed."""

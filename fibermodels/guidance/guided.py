@@ -1,17 +1,18 @@
-"""The driver of all guidance: it takes a prior's sampler step by step and lets a guidance steer every step."""
+"""A prior as a FiberModel: sampled as it is, or with a guidance that steers every step of its sampler."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fibermodels.checks import check_finite, check_number
-from fibermodels.core import FiberModel, Subject
-from fibermodels.diffusion import DDIM, Estimate, Prior, Sampler
+from fibermodels.core import FiberModel, Pushforward, Subject
+from fibermodels.diffusion import DDIM, Estimate, Prior, Sampler, unguided
 from fibermodels.guidance.costs import Cost, FiberDistance
-from fibermodels.guidance.guidance import Guidance
-from fibermodels.guidance.objective import Objective
+from fibermodels.guidance.objective import Guidance, Objective, check_fits
 from fibermodels.noise import pushed_noise, target_noise
 
 Aim = Callable[[Objective, Tensor], Tensor]
@@ -33,12 +34,7 @@ class Steered(FiberModel, ABC):
 
     @abstractmethod
     def steering(self, h: Tensor, x: Tensor | None) -> Steering:
-        """What turns noise and strengths into samples of these targets.
-
-        Args:
-            h: targets `(B, *feature_shape)`.
-            x: the queries `(B, C, H, W)`, for a model that needs them.
-        """
+        """What turns noise and strengths into samples of targets `h` `(B, *feature_shape)`; `x` are their queries."""
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         noise = target_noise(n, len(h), self.noise_shape, generator)
@@ -71,9 +67,7 @@ class Guided(Steered):
         strength: float = 1.0,
     ) -> None:
         super().__init__()
-        ours, theirs = tuple(prior.latents.image_shape), tuple(subject.image_shape)
-        if ours != theirs:
-            raise ValueError(f"Guided: the subject takes images {theirs}, the prior makes {ours}")
+        check_fits(self, subject, prior.latents.image_shape, "the prior")
         check_number("Guided", "strength", strength, least=0)
         guidance.check(prior)
         self.prior, self.subject, self.guidance, self.cost = prior, subject, guidance, cost or FiberDistance()
@@ -105,3 +99,35 @@ class Guided(Steered):
             images = self.prior.decode(self.sampler(look, self.prior.schedule, noise), h)
         check_finite(images, f"Guided: samples by {type(self.guidance).__name__}")
         return images
+
+
+class Unguided(Pushforward):
+    """A prior and a sampler: what every guidance is at strength 0. A conditional prior is bound to the target.
+
+    Args:
+        prior: the prior.
+        sampler: how it is sampled; None takes 50 steps of DDIM.
+        checkpointing: where gradients run through the sampler, compute each call of the network again in the
+            backward pass instead of keeping it: the memory of one step, for twice the time forward.
+    """
+
+    def __init__(self, prior: Prior, sampler: Sampler | None = None, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.prior, self.sampler, self.checkpointing = prior, sampler or DDIM(), checkpointing
+        self.image_shape = prior.latents.image_shape
+        self.noise_shape = self.sampler.noise_shape(prior.latents.latent_shape)
+        self.network_calls = self.sampler.calls
+
+    def push(self, noise: Tensor, h: Tensor) -> Tensor:
+        return self.estimates(noise, h, 1)[0]
+
+    def estimates(self, noise: Tensor, h: Tensor, count: int) -> Tensor:
+        """Images `(count, B, C, H, W)` of the clean latents that the last `count` steps expect, differentiable."""
+        if not 1 <= count <= self.sampler.steps:
+            raise ValueError(f"Unguided: count must be from 1 to the {self.sampler.steps} steps, got {count}")
+        denoise, decode = self.prior.denoiser(h), self.prior.decode
+        if self.checkpointing:
+            denoise, decode = (partial(checkpoint, part, use_reentrant=False) for part in (denoise, decode))
+        *earlier, last = self.sampler.trajectory(unguided(denoise), self.prior.schedule, noise)
+        expected = [data for _, data in earlier][len(earlier) + 1 - count :]
+        return torch.stack([decode(z, h) for z in (*expected, last[0])])

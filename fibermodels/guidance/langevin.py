@@ -4,10 +4,9 @@
 
 with the score `s` of the latents' law and the projector `P` on the tangent of the fiber. Corrections with the same
 `J^+` follow each step. Here `r` is the change of the residual in this step: a row that the projection could not bring
-to its own fiber goes along the fiber that it is on, because a correction that keeps failing would lead it astray. As
-`a -> 0` the law of the steps is the latents' density restricted to the fiber, with respect to its surface. The
-conditional law has a further factor `det(J J^T)^(-1/2)` (co-area formula). It is left out: it is constant where the
-representation bends little along the fiber.
+to its own fiber goes along the fiber that it is on. As `a -> 0` the law of the steps is the latents' density restricted
+to the fiber, with respect to its surface. The conditional law has a further factor `det(J J^T)^(-1/2)` (co-area
+formula), which is left out: it is constant where the representation bends little along the fiber.
 
 Reference: Lelievre, Rousset & Stoltz, Math. Comp. 81 (2012) (Langevin's equation under constraints).
 """
@@ -20,8 +19,8 @@ from torch import Tensor
 from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace
 from fibermodels.diffusion import Prior
-from fibermodels.guidance.gauss_newton import Exact, Linearised, damped_inverse
-from fibermodels.guidance.projection import FiberProjection, rms
+from fibermodels.guidance.gauss_newton import Exact, Linearised, damped_inverse, rms
+from fibermodels.guidance.projection import FiberProjection
 from fibermodels.guidance.refine import Refined
 
 CORRECTIONS = 5
@@ -58,7 +57,7 @@ class Langevin(Refined):
         prior: Prior | None = None,
         prior_time: float = 0.05,
     ) -> None:
-        super().__init__(model, model.subject, None)
+        super().__init__(model, model.subject, None, steps)
         check_number("Langevin", "steps", steps, least=0)
         check_number("Langevin", "step_size", step_size, above=0)
         check_number("Langevin", "prior_time", prior_time, above=0, below=1)
@@ -72,17 +71,13 @@ class Langevin(Refined):
             raise ValueError(
                 f"Langevin: prior: expected a prior over latents {shape}, got {tuple(prior.latents.latent_shape)}"
             )
-        self.steps, self.step_size, self.prior, self.prior_time = steps, step_size, prior, prior_time
+        self.step_size, self.prior, self.prior_time = step_size, prior, prior_time
         self.noise_shape = (steps, *shape)
         self.network_calls = model.network_calls + (0 if prior is None else steps)
 
     @property
     def space(self) -> LatentSpace:
         return self.model.space
-
-    @property
-    def moves(self) -> bool:
-        return self.steps > 0
 
     def start(
         self, h: Tensor, n: int, generator: torch.Generator, x: Tensor | None
@@ -123,7 +118,7 @@ class Langevin(Refined):
 
         def score(z: Tensor) -> Tensor:
             t = torch.full_like(z[:, 0], time)
-            alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+            alpha, sigma = schedule.shares(t)
             return -alpha / sigma * denoise(alpha * z, t)[1]
 
         return score

@@ -2,14 +2,12 @@
 
     x = sigmoid(irfft2(r exp(i phi))),    phi* = argmin_phi cost(x)
 
-The magnitudes `r` of natural images fall as one over the frequency. With fixed magnitudes an optimiser cannot put its
-signal into high frequencies, as it does with free pixels. Here
+With fixed magnitudes an optimiser cannot put its signal into high frequencies, as it does with free pixels. Here
 
     r(f) = 1 / max(f, 1 / max(H, W))^decay,    f in cycles per pixel,
 
-and 0 for the mean. It is scaled to unit variance over the pixels of a channel, which no phase changes (Parseval). The
-paper takes the mean spectrum of a data set and decorrelated colours instead. Random crops and noise, which it needs
-against adversarial patterns, belong to the cost: `Cutouts`.
+and 0 for the mean, scaled to unit variance over the pixels of a channel, which no phase changes (Parseval). The paper
+takes a data set's mean spectrum and decorrelated colours. Its random crops and noise belong to the cost: `Cutouts`.
 
 The image is real if the spectrum has `X(-k) = conj X(k)`. The half that rFFT stores fulfils this except in its first
 column, and in its last column where the width is even: there half of the phases must be minus the other half.

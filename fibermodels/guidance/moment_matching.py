@@ -10,15 +10,13 @@ observation would be
 
     data' = data + C J^T (J C J^T + noise^2 I)^{-1} (h - phi(decode(data))),
 
-and `noise' = (z_t - alpha data') / sigma`, so any sampler goes on with a denoiser of the posterior. For a Gaussian
-prior and a linear subject all of this holds, and the samples follow the posterior. Elsewhere it is an approximation.
+and `noise' = (z_t - alpha data') / sigma`. This holds for a Gaussian prior and a linear subject, whose samples follow
+the posterior; elsewhere it is an approximation. The cost is not used.
 
 Both `C J^T` and `J C J^T` come from the rows `J D`, the gradients of the representation's features in `z_t`: one
-backward pass for each feature and step. `D` is symmetric up to a network's error. The matrix to be inverted is made
-symmetric, and its negative eigenvalues, which no covariance has, are set to 0. The error is multiplied by
-`sigma^2 / alpha`, and where a schedule ends at zero signal, `C` there is 0 / 0.
-
-The cost is not used: the residual `h - phi` says where to go, and `noise` how far.
+backward pass for each feature and step. `D` is symmetric up to a network's error, which is multiplied by
+`sigma^2 / alpha`. The matrix to be inverted is made symmetric, and its negative eigenvalues are set to 0. Where a
+schedule ends at zero signal, `C` there is 0 / 0.
 
 References: Boys et al., arXiv 2310.06721; Rozet et al., arXiv 2405.13712 (section 4.2); with a covariance that is a
 multiple of the identity it is the pseudoinverse guidance of Song et al. (ICLR 2023).
@@ -29,8 +27,7 @@ from torch import Tensor
 
 from fibermodels.checks import check_number
 from fibermodels.diffusion import Prior
-from fibermodels.guidance.guidance import Guidance
-from fibermodels.guidance.objective import Objective, gradient
+from fibermodels.guidance.objective import Guidance, Objective, gradient
 
 
 class MomentMatching(Guidance):
@@ -75,7 +72,7 @@ class MomentMatching(Guidance):
             features = objective.representations(data).flatten(1)
             rows = [gradient(feature, data, z, retain_graph=True) for feature in features.unbind(1)]
         jacobian, through = (torch.stack(part, 1) for part in zip(*rows, strict=True))  # J and J D, each (B, F, D)
-        alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
+        alpha, sigma = objective.schedule.shares(t)
         through = through * (sigma.square() / alpha)[..., None]
         covariance = through @ jacobian.mT
         values, vectors = torch.linalg.eigh((covariance + covariance.mT) / 2)

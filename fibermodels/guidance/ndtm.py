@@ -5,21 +5,18 @@ minimises, row by row,
 
     weight cost(data(z + g u)) + tau |noise(z + g u) - noise(z)|^2 + kappa |g u|^2,
 
-where `cost` is that of the clean estimate. The other two terms bound how far the guided step leads from the unguided
-one. Either step has the mean `(alpha_s / alpha_t) z + c noise`. The difference of the two means is linear in the
-shift of the state and in the change of the noise, and its square over twice the added variance is the divergence of
-the two steps.
+where `cost` is that of the clean estimate. The other two terms bound the divergence of the guided step from the
+unguided one: either has the mean `(alpha_s / alpha_t) z + c noise`, and the difference of the two means is linear in
+the shift of the state and in the change of the noise.
 
 The control starts at `u = 0` and takes `inner` steps of Adam, whose moments start anew at every time. Each sample's
-gradient is scaled down to a norm of at most 1, and the learning rate is `learning_rate t`. Adam's steps do not depend
-on the scale of the gradient: in one step of the sampler a coordinate of the state moves by at most about
-`g inner learning_rate t`, and `weight` matters only relative to `tau` and `kappa`. `gamma` is a function of time, not
-a rate: twice the steps guide twice as much.
+gradient is scaled down to a norm of at most 1, and the learning rate is `learning_rate t`. So in one step of the
+sampler a coordinate of the state moves by at most about `g inner learning_rate t`, and `weight` matters only relative
+to `tau` and `kappa`. Twice the steps guide twice as much.
 
-Two conventions differ from the published code. It multiplies by gamma twice, so its price is `kappa gamma^4 |u|^2`;
-here the price is that of the shift, and its `kappa` is `kappa / gamma^2` there (at gamma 5, 3e-4 there is 7.5e-3
-here). Its learning rate is `learning_rate (1 - i / n)` in step `i` of `n`, counted from the noisiest; on a grid that is
-even in time this is the same. `docs/guidance.md` has the bias where the answer is known in closed form.
+Two conventions differ from the published code. Its price is `kappa gamma^4 |u|^2`, so a `kappa` of 3e-4 there is
+7.5e-3 here (at gamma 5). Its learning rate is `learning_rate (1 - i / n)` in step `i` of `n`, counted from the
+noisiest, which is the same on a grid that is even in time. `docs/guidance.md` has the bias where the answer is known.
 
 References: Pandey et al., arXiv 2502.03686 (section 4, algorithm 1); the gradient's norm, the learning rate and the
 schedule of gamma as in arXiv 2603.21782.
@@ -30,9 +27,8 @@ import math
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_number
-from fibermodels.guidance.guidance import Guidance
-from fibermodels.guidance.objective import Objective, gradient
+from fibermodels.checks import check_number, check_numbers
+from fibermodels.guidance.objective import Guidance, Objective, gradient
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Adam's own."""
@@ -67,11 +63,8 @@ class NDTM(Guidance):
         super().__init__()
         check_number("NDTM", "until", until, above=0, most=1)
         check_number("NDTM", "inner", inner, least=1)
-        check_number("NDTM", "learning_rate", learning_rate, above=0)
-        check_number("NDTM", "weight", weight, above=0)
-        check_number("NDTM", "kappa", kappa, least=0)
-        check_number("NDTM", "tau", tau, least=0)
-        check_number("NDTM", "clip", clip, above=0)
+        check_numbers("NDTM", {"learning_rate": learning_rate, "weight": weight, "clip": clip}, above=0)
+        check_numbers("NDTM", {"kappa": kappa, "tau": tau}, least=0)
         self.pieces = gamma if isinstance(gamma, list) else [[until, 0.0, gamma, gamma]]
         _check_pieces(self.pieces, until)
         self.inner, self.learning_rate, self.clip = inner, learning_rate, clip
@@ -99,12 +92,12 @@ class NDTM(Guidance):
         if self.clip is None:
             return data, noise
         clipped = torch.where(g > 0, data.clamp(-self.clip, self.clip), data)
-        alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
+        alpha, sigma = objective.schedule.shares(t)
         return clipped, noise + alpha / sigma * (data - clipped)  # together they are still the guided state
 
     def _control(self, objective: Objective, z: Tensor, t: Tensor, g: Tensor) -> Tensor:
         """The control `(B, D)` after the inner steps."""
-        u, first, second = torch.zeros_like(z), torch.zeros_like(z), torch.zeros_like(z)
+        u = first = second = torch.zeros_like(z)
         rate = self.learning_rate * t[:, None]
         unguided: Tensor | None = None
         for i in range(1, self.inner + 1):

@@ -2,8 +2,8 @@
 
     e* = argmin_e  cost(G(e, h)),    e from N(0, I)
 
-`G` is any `Pushforward`: a flow map, a conditional flow, or a prior with its sampler (`Unguided`). The image stays in
-the range of the model, whereas the noise may leave its law: `keep_norm` holds it at the radius from which it started.
+`G` is any `Pushforward`: a flow map, a conditional flow, or a prior with its sampler (`Unguided`). The noise may leave
+its law; `keep_norm` holds it at the radius from which it started.
 
 Two papers are configurations of this class:
 
@@ -22,7 +22,8 @@ from fibermodels.checks import check_number
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
-from fibermodels.guidance.unguided import Unguided
+from fibermodels.guidance.guided import Unguided
+from fibermodels.guidance.objective import each
 from fibermodels.noise import pushed
 
 
@@ -30,8 +31,7 @@ class NoiseOptimisation(FiberModel):
     """Gradient descent on the noise of a model, for every sample by itself; the answer is the best image seen.
 
     Args:
-        model: the model; its weights do not change. `Unguided` with `checkpointing` needs the memory of only one
-            step of its sampler.
+        model: the model; its weights do not change. `Unguided` with `checkpointing` needs the memory of one step.
         subject: the network whose fibers are sampled.
         cost: what is lowered; None takes the fiber's distance.
         steps: steps of the optimiser; 0 is the model itself.
@@ -93,7 +93,7 @@ class NoiseOptimisation(FiberModel):
 
         def restore(variables: list[Tensor]) -> None:
             now = variables[0].flatten(1).norm(dim=1).clamp(min=torch.finfo(norms.dtype).tiny)
-            variables[0].mul_((norms / now).view(-1, *(1 for _ in noise.shape[1:])))
+            variables[0].mul_(each(norms / now, noise))
 
         start, rates = [noise], [self.learning_rate]
         if self.condition_learning_rate:
@@ -110,8 +110,7 @@ class NoiseOptimisation(FiberModel):
         costs = torch.stack([self.cost(self.subject, images, h) for images in estimates])
         weights = torch.arange(1, self.last + 1, device=costs.device, dtype=costs.dtype)
         loss = (weights[:, None] * costs).sum(0) / weights.sum()
-        images = estimates[-1]
         if self.judge is None:
-            return loss, images, costs[-1]
+            return loss, estimates[-1], costs[-1]
         with torch.no_grad():
-            return loss, images, self.judge(self.subject, images, h)
+            return loss, estimates[-1], self.judge(self.subject, estimates[-1], h)

@@ -1,11 +1,13 @@
-"""What guidance lowers, as a function of the clean latent, and the prior that it guides."""
+"""What guidance lowers, as a function of the clean latent, and the contract of all guidance."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from fibermodels.component import Component
 from fibermodels.core import Subject
 from fibermodels.diffusion import Denoiser, Prior, Schedule
 from fibermodels.guidance.costs import Cost
@@ -27,7 +29,7 @@ class Objective:
 
     @classmethod
     def bound(cls, prior: Prior, subject: Subject, cost: Cost, h: Tensor) -> Self:
-        """The objective of targets `h`; it binds the prior, which encodes the condition here and nowhere else."""
+        """The objective of targets `h`, to which the prior is bound here and nowhere else."""
         return cls(prior, subject, cost, h, h, prior.denoiser(h))
 
     def aimed(self, h: Tensor) -> Self:
@@ -39,17 +41,25 @@ class Objective:
         """The prior's."""
         return self.prior.schedule
 
-    def images(self, z: Tensor) -> Tensor:
-        """`decode(z)`, `(B, C, H, W)`."""
-        return self.prior.decode(z, self.told)
-
     def representations(self, z: Tensor) -> Tensor:
         """`phi(decode(z))`, `(B, *feature_shape)`."""
-        return self.subject(self.images(z))
+        return self.subject(self.prior.decode(z, self.told))
 
     def __call__(self, z: Tensor) -> Tensor:
         """The cost `(B,)` of clean latents `(B, D)`."""
-        return self.cost(self.subject, self.images(z), self.h)
+        return self.cost(self.subject, self.prior.decode(z, self.told), self.h)
+
+
+def check_fits(owner: object, subject: Subject, shape: tuple[int, ...], maker: str) -> None:
+    """Refuses images of a shape that the subject does not take, in the name of who makes them."""
+    wanted = tuple(subject.image_shape)
+    if tuple(shape) != wanted:
+        raise ValueError(f"{type(owner).__name__}: the subject takes images {wanted}, {maker} makes {tuple(shape)}")
+
+
+def each(row: Tensor, like: Tensor) -> Tensor:
+    """`(B,)` as `(B, 1, ...)`, with as many dimensions as `like`."""
+    return row.view(-1, *(1 for _ in like.shape[1:]))
 
 
 def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor, ...]:
@@ -75,3 +85,29 @@ def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple
             "and a model that uses all of it"
         )
     return found
+
+
+class Guidance(Component, ABC):
+    """Steers one step of a sampler, every row by itself."""
+
+    @abstractmethod
+    def step(self, objective: Objective, z: Tensor, t: Tensor, s: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """The data and the noise, each `(B, D)`, with which the sampler goes on from `t` to `s`; without gradients.
+
+        The state that it goes on from is `alpha data + sigma noise` at time `t`: `z`, or where the guidance moves it.
+
+        Args:
+            objective: what to lower, with the denoiser of the prior.
+            z: the state `(B, D)`.
+            t: its time `(B,)`, in (0, 1].
+            s: the time `(B,)` that the step leads to, `s <= t` (Heun's second half has `s = t`).
+            strength: `(B,)`, at least 0: what the guidance's own force is multiplied by, row by row. Where it is 0
+                the result is `objective.denoise(z, t)`, exactly.
+        """
+
+    @abstractmethod
+    def calls(self, t: float) -> int:
+        """Calls of the denoiser (forward) in one step from time `t`."""
+
+    def check(self, prior: Prior) -> None:
+        """Raises a ValueError for a prior that it cannot guide, such as one whose schedule reaches zero signal."""

@@ -11,7 +11,7 @@ Reference: Mahendran & Vedaldi, arXiv 1412.0035 (their penalties have other expo
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_numbers
 from fibermodels.core import FiberModel, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
@@ -47,8 +47,7 @@ class PixelOptimisation(FiberModel):
     ) -> None:
         super().__init__()
         check_descent("PixelOptimisation", optimizer, steps, learning_rate)
-        for name, value in {"total_variation": total_variation, "l2": l2, "noise": noise}.items():
-            check_number("PixelOptimisation", name, value, least=0)
+        check_numbers("PixelOptimisation", {"total_variation": total_variation, "l2": l2, "noise": noise}, least=0)
         self.subject, self.cost = subject, cost or FiberDistance()
         self.steps, self.learning_rate = steps, learning_rate
         self.optimizer: OptimizerName = optimizer
@@ -62,8 +61,7 @@ class PixelOptimisation(FiberModel):
         """The images `(B, C, H, W)` of the lowest penalised cost on the way from noise, without gradients."""
 
         def look(rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            cost = self.cost(self.subject, images, h[rows])
-            cost = cost + self.total_variation * total_variation(images)
+            cost = self.cost(self.subject, images, h[rows]) + self.total_variation * total_variation(images)
             cost = cost + self.l2 * (images - 0.5).flatten(1).square().mean(1)
             return cost, images, cost
 

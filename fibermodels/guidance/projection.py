@@ -1,12 +1,10 @@
 """Samples projected onto the fiber by the method of Levenberg and Marquardt.
 
-The residual `r(z) = phi(decode(z, h)) - h` has to vanish. Gradient descent lowers it at the pace of its worst
-conditioned direction. The method of Gauss and Newton takes the shortest step that solves the linearised problem (see
-`gauss_newton.py`), and near the fiber each step squares the residual. Farther off a step can overshoot, so each row has
-its own damping. A step that lowers the row's residual is kept and the damping falls; any other step is undone and the
-damping grows.
-
-The shortest step is normal to the fiber, so a sample keeps its place along the fiber. `Langevin` changes that place.
+The residual `r(z) = phi(decode(z, h)) - h` has to vanish. A step of Gauss and Newton is the shortest that solves the
+linearised problem (see `gauss_newton.py`); near the fiber each step squares the residual. Farther off a step can
+overshoot, so each row has its own damping: a step that lowers the row's residual is kept and the damping falls, any
+other step is undone and the damping grows. The shortest step is normal to the fiber, so a sample keeps its place along
+the fiber. `Langevin` changes that place.
 
 References: Levenberg (1944); Marquardt (1963).
 """
@@ -16,10 +14,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from fibermodels import distances
-from fibermodels.checks import check_choice, check_number
+from fibermodels.checks import check_choice, check_numbers
 from fibermodels.core import FiberModel, LatentSpace, Subject
-from fibermodels.guidance.gauss_newton import Exact, Linearised, Solver
+from fibermodels.guidance.gauss_newton import Exact, Linearised, Solver, rms
 from fibermodels.guidance.refine import Refined
 
 Over = Literal["latents", "condition", "both"]
@@ -56,18 +53,13 @@ class FiberProjection(Refined):
         over: Over = "latents",
         solver: Solver | None = None,
     ) -> None:
-        super().__init__(model, subject, latents)
-        check_number("FiberProjection", "iterations", iterations, least=0)
-        check_number("FiberProjection", "damping", damping, least=0)
-        check_number("FiberProjection", "tolerance", tolerance, least=0)
+        super().__init__(model, subject, latents, iterations)
+        numbers = {"iterations": iterations, "damping": damping, "tolerance": tolerance}
+        check_numbers("FiberProjection", numbers, least=0)
         check_choice("FiberProjection", "over", over, get_args(Over))
-        self.iterations, self.damping, self.tolerance = iterations, damping, tolerance
+        self.damping, self.tolerance = damping, tolerance
         self.over: Over = over
         self.solver = solver or Exact()
-
-    @property
-    def moves(self) -> bool:
-        return self.iterations > 0
 
     def refine(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
         return self._render(self.project(z, h), z, h)
@@ -78,7 +70,7 @@ class FiberProjection(Refined):
         unknown = {"latents": z, "condition": told, "both": torch.cat((z, told), 1)}[self.over]
         off = rms(self._residual(unknown, z, h))
         damping = torch.full_like(off, self.damping)
-        for _ in range(self.iterations):
+        for _ in range(self.steps):
             rows = (~(off < self.tolerance)).nonzero()[:, 0]  # written so that NaN stays, and is reported
             if not len(rows):
                 break
@@ -121,8 +113,3 @@ class FiberProjection(Refined):
             if not waits.any():
                 break
         return unknown, off, damping
-
-
-def rms(residual: Tensor) -> Tensor:
-    """The root mean square of each row, `(B,)`."""
-    return distances.rms(torch.zeros_like(residual), residual)

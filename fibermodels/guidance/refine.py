@@ -1,8 +1,7 @@
 """Samples of any FiberModel, moved nearer to the fiber in a latent space.
 
-A sample's representation is near `h` but not equal to it. A move in pixels would reach the fiber as an adversarial
-example does, by changes that nobody sees. A move in the latents of an autoencoder stays among images. With
-`latents.Identity` the same classes move in pixels.
+A move in pixels would reach the fiber as an adversarial example does, by changes that nobody sees. A move in the
+latents of an autoencoder stays among images. With `latents.Identity` the same classes move in pixels.
 
 Reference: arXiv 2603.21782, Algorithm 1 and figure 12.
 """
@@ -16,7 +15,7 @@ from torch import Tensor
 from fibermodels import distances
 from fibermodels.checks import check_finite, check_number
 from fibermodels.core import FiberModel, LatentSpace, Subject
-from fibermodels.guidance.objective import gradient
+from fibermodels.guidance.objective import check_fits, gradient
 from fibermodels.noise import ROWS, pushed, seeded, target_generators
 from fibermodels.trainable import TrainableFiberModel
 
@@ -29,6 +28,7 @@ class Refined(FiberModel, ABC):
         subject: the network whose fibers are sampled.
         latents: the latent space to move in; samples are encoded there first. None takes the latent space in which
             the model has its density, and starts from the latents that it draws.
+        steps: how many; 0 returns the model's own samples.
 
     Raises:
         ValueError: images that do not fit the subject; no latent space, and a model that has none; when sampling,
@@ -38,16 +38,13 @@ class Refined(FiberModel, ABC):
     noise_shape: tuple[int, ...] = (0,)
     """Shape of the standard normal noise that refining one sample takes."""
 
-    def __init__(self, model: FiberModel, subject: Subject, latents: LatentSpace | None) -> None:
+    def __init__(self, model: FiberModel, subject: Subject, latents: LatentSpace | None, steps: int) -> None:
         super().__init__()
+        self.steps = steps
         self.model, self.subject = model, subject
         self.latents = None if latents is None else latents.requires_grad_(False).eval()
         self.image_shape = self.space.image_shape
-        if tuple(self.image_shape) != tuple(subject.image_shape):
-            raise ValueError(
-                f"{type(self).__name__}: the subject takes images {tuple(subject.image_shape)}, "
-                f"the latent space makes {tuple(self.image_shape)}"
-            )
+        check_fits(self, subject, self.image_shape, "the latent space")
         self.network_calls = model.network_calls
 
     @property
@@ -62,11 +59,6 @@ class Refined(FiberModel, ABC):
             f"{type(self.model).__name__} in, got None"
         )
 
-    @property
-    @abstractmethod
-    def moves(self) -> bool:
-        """Whether there is anything to do. If not, the model's own samples are returned."""
-
     @abstractmethod
     def refine(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
         """Images `(B, C, H, W)` from latents `(B, D)`, row by row; called without gradients.
@@ -78,27 +70,21 @@ class Refined(FiberModel, ABC):
         """
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
-        if not self.moves:
+        if not self.steps:
             return self.model.sample(h, n, generator, x)
         same = torch.Generator()
         same.set_state((torch.default_generator if generator is None else generator).get_state())
-        noise = self._noise(target_generators(len(h), generator), n)
-        start = self.start(h, n, same, x)
-        every = torch.arange(n * len(h), device=h.device)
-        parts = []
-        for rows in every.split(ROWS):
+        # A function of the seeds by which the model draws, one per target: batches of targets make no difference.
+        own = [seeded("refine", one.initial_seed()) for one in target_generators(len(h), generator)]
+        fresh = [torch.randn(n, *self.noise_shape, generator=one) for one in own]
+        noise = torch.stack(fresh, 1).flatten(0, 1) if fresh else torch.empty(0, *self.noise_shape)
+        start, parts = self.start(h, n, same, x), []
+        for rows in torch.arange(n * len(h), device=h.device).split(ROWS):
             again = h[rows % max(1, len(h))]
             parts.append(self.refine(start(rows, again), again, noise[rows.to(noise.device)].to(h.device, h.dtype)))
         images = torch.cat(parts)
         check_finite(images, f"{type(self).__name__}: refined samples")
         return images.unflatten(0, (n, len(h)))
-
-    def _noise(self, generators: list[torch.Generator], n: int) -> Tensor:
-        """The refinement's noise `(n B, *noise_shape)`: a function of the seeds by which the model draws its samples,
-        one per target, so that neither depends on how the targets are batched."""
-        own = [seeded("refine", one.initial_seed()) for one in generators]
-        fresh = [torch.randn(n, *self.noise_shape, generator=one) for one in own]
-        return torch.stack(fresh, 1).flatten(0, 1) if fresh else torch.empty(0, *self.noise_shape)
 
     def start(
         self, h: Tensor, n: int, generator: torch.Generator, x: Tensor | None
@@ -107,13 +93,8 @@ class Refined(FiberModel, ABC):
         if self.latents is None and isinstance(self.model, TrainableFiberModel):
             z = pushed(self.model.transport, self.model.noise_shape, h, n, generator).flatten(0, 1)
             return lambda rows, h: z[rows]
-        images = self.model.sample(h, n, generator, x)
-        if tuple(images.shape[2:]) != tuple(self.image_shape):
-            raise ValueError(
-                f"{type(self).__name__}: the subject takes images {tuple(self.image_shape)}, "
-                f"{type(self.model).__name__} makes {tuple(images.shape[2:])}"
-            )
-        images = images.flatten(0, 1)
+        images = self.model.sample(h, n, generator, x).flatten(0, 1)
+        check_fits(self, self.subject, images.shape[1:], type(self.model).__name__)
         return lambda rows, h: self.space.encode(images[rows], h)
 
 
@@ -134,14 +115,10 @@ class LatentDescent(Refined):
         steps: int = 25,
         learning_rate: float = 0.01,
     ) -> None:
-        super().__init__(model, subject, latents)
+        super().__init__(model, subject, latents, steps)
         check_number("LatentDescent", "steps", steps, least=0)
         check_number("LatentDescent", "learning_rate", learning_rate, above=0)
-        self.steps, self.learning_rate = steps, learning_rate
-
-    @property
-    def moves(self) -> bool:
-        return self.steps > 0
+        self.learning_rate = learning_rate
 
     def refine(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
         z = z.clone().requires_grad_()

@@ -1,7 +1,6 @@
 """Guidance towards what the prior still sees of the query at the present noise level.
 
-Early in sampling a state holds no detail, and a target with all of its detail asks for what no sample can have by
-then. So each call of the denoiser aims at
+Early in sampling a state holds no detail. So each call of the denoiser aims at
 
     phi(decode(E[z_0 | z_t])),    z_t = alpha_t query + sigma_t e,    e ~ N(0, I) fresh in every call,
 
@@ -19,10 +18,8 @@ from fibermodels.noise import pushed_noise
 
 
 class Renoised(Steered):
-    """A guided prior that aims at the renoised query.
-
-    It needs the query images `x` beside their representations, and one call of the denoiser more for each call of the
-    sampler.
+    """A guided prior that aims at the renoised query: it needs the query images `x`, and one call of the denoiser more
+    for each call of the sampler.
 
     Args:
         model: the guided prior.
@@ -45,19 +42,11 @@ class Renoised(Steered):
         return lambda noise, strength: pushed_noise(self.steer, noise, h, strength, query)
 
     def steer(self, noise: Tensor, h: Tensor, strength: Tensor, query: Tensor) -> Tensor:
-        """Images `(B, C, H, W)`, without gradients.
-
-        Args:
-            noise: standard normal noise `(B, *noise_shape)`.
-            h: the queries' representations, one for each row.
-            strength: `(B,)`, row by row.
-            query: the queries' latents `(B, D)`.
-        """
+        """As in `Guided`, of queries with the representations `h` and the latents `query` `(B, D)`."""
         own, fresh = noise[:, : self.own], iter(noise[:, self.own :].unbind(1))
 
         def aim(objective: Objective, t: Tensor) -> Tensor:
-            alpha, sigma = objective.schedule.alpha(t)[:, None], objective.schedule.sigma(t)[:, None]
-            data, _ = objective.denoise(alpha * query + sigma * next(fresh), t)
+            data, _ = objective.denoise(objective.schedule.noised(query, next(fresh), t), t)
             return objective.representations(data)
 
         return self.model.steer(own if self.model.sampler.stochastic else own[:, 0], h, strength, aim)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.checks import check_number
+from fibermodels.checks import check_number, check_numbers
 from fibermodels.core import FiberModel, Reports
 from fibermodels.guidance.guided import Steered
 from fibermodels.noise import target_noise
@@ -23,9 +23,9 @@ SHORT = 1.2
 class StrengthSearch(FiberModel, Reports):
     """A steered prior at the strength that reaches a given fiber RMS, for each target by itself.
 
-    The strength is measured on samples of its own. `report` says what was chosen, and for how many targets no strength
-    came within a fifth of the goal; a warning names these. The search's calls of the network are counted for each
-    target, apart from those of a sample.
+    The strength is measured on samples of its own. `report` says what was chosen, how many calls of the network the
+    search took for each target, and for how many targets no strength came within a fifth of the goal; a warning tells
+    of these, too.
 
     Args:
         model: the steered prior; its own strength is not used.
@@ -37,8 +37,7 @@ class StrengthSearch(FiberModel, Reports):
     def __init__(self, model: Steered, target_rms: float, samples: int = 4, rounds: int = 8) -> None:
         super().__init__()
         check_number("StrengthSearch", "target_rms", target_rms, above=0)
-        check_number("StrengthSearch", "samples", samples, least=1)
-        check_number("StrengthSearch", "rounds", rounds, least=1)
+        check_numbers("StrengthSearch", {"samples": samples, "rounds": rounds}, least=1)
         self.model, self.target_rms, self.samples, self.rounds = model, target_rms, samples, rounds
         self.image_shape, self.network_calls = model.image_shape, model.network_calls
         self._report: dict[str, float] = {}
@@ -81,9 +80,8 @@ class StrengthSearch(FiberModel, Reports):
 def find_strength(measure: Callable[[Tensor], Tensor], goal: float, targets: int, rounds: int) -> tuple[Tensor, Tensor]:
     """The strengths at which the measured fiber RMS is nearest to `goal`, target by target.
 
-    It bisects the logarithm of the strength: more where the RMS is too large, less where it is too small. The
-    measurement is noisy and need not be monotone at the ends (too much guidance leaves the data, and the fiber with
-    it), so of all strengths tried the one that came nearest is kept.
+    It bisects the logarithm of the strength. The measurement is noisy and need not be monotone at the ends (too much
+    guidance leaves the data, and the fiber with it), so of all strengths tried the one that came nearest is kept.
 
     Args:
         measure: the fiber RMS `(targets,)` at strengths `(targets,)`; with the same random numbers every time.

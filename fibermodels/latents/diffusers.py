@@ -7,9 +7,6 @@ Its encoder returns a Gaussian over maps `l`. Diffusion models use shifted maps,
 References: Rombach et al., arXiv 2112.10752 (scale); Esser et al., arXiv 2403.03206 (shift).
 """
 
-from collections.abc import Callable
-from typing import Self
-
 import torch
 from torch import Tensor
 
@@ -48,7 +45,9 @@ class AutoencoderKL(MapLatents, FromFiles):
                 f"AutoencoderKL: path: expected its folder, got '{folder}' of a {config.get('_class_name')}"
             )
         check_number("AutoencoderKL", "batch", batch, least=1)
-        self.network, self.batch = load_part("AutoencoderKL", _class(), folder, low_cpu_mem_usage=False), batch
+        from diffusers import AutoencoderKL as Network
+
+        self.network, self.batch = load_part("AutoencoderKL", Network, folder, low_cpu_mem_usage=False), batch
         settings = self.network.config  # includes defaults that the file omits
         self.colours, factor = settings["in_channels"], 2 ** (len(settings["block_out_channels"]) - 1)
         size = settings["sample_size"]
@@ -67,15 +66,10 @@ class AutoencoderKL(MapLatents, FromFiles):
         self.register_buffer("shift", torch.tensor(shift).reshape(-1, 1, 1))
         self.register_buffer("scale", (settings["scaling_factor"] / std).reshape(-1, 1, 1))
 
-    def train(self, mode: bool = True) -> Self:
-        """It always stays in evaluation mode, because it is frozen."""
-        return super().train(False)
-
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
         images = (2 * x - 1).expand(-1, self.colours, -1, -1)
         parts = [self.network.encode(part).latent_dist for part in images.split(self.batch)]
-        mean = torch.cat([part.mean for part in parts])
-        std = torch.cat([part.std for part in parts])
+        mean, std = torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts])
         return (self.scale * (mean - self.shift)).flatten(1), (self.scale * std).flatten(1)
 
     def decode(self, z: Tensor, h: Tensor | None) -> Tensor:
@@ -84,9 +78,3 @@ class AutoencoderKL(MapLatents, FromFiles):
         if self.image_shape[0] < self.colours:
             images = images.mean(1, keepdim=True)
         return ((images + 1) / 2).clamp(0, 1)
-
-
-def _class() -> Callable:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL

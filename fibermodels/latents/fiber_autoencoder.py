@@ -6,17 +6,15 @@ channel's own part `z_k` of the latent, through one network for all channels:
 
     D(z, h)_k = offset(z_k) + sum_r mix_r(z_k) map_r(h),    map_r >= 0, and 0 on at least half the pixels.
 
-So the offset is exactly the colour of the background, for every `h`; one `z` means the same colours on every fiber; the
-latents are nearly independent of `h`; and few dimensions suffice. The decoder is trained to be a right inverse of the
-subject for every `z`:
+So the offset is exactly the colour of the background, and one `z` means the same colours on every fiber. The decoder
+is trained to be a right inverse of the subject for every `z`:
 
     loss = KL(q(z|x,h) || N(0, I)) - log Laplace(x; D(z,h), scale) - log N(h'; phi(D(z',h')), tau^2 I),
 
-where `z'` belongs to another image, and `h' = h + noise * e` to no image. The last term needs no image, so the decoder
-learns from more representations than the training set has. This term gives no gradient to the offset, because small
-shifts of the background mislead a subject that estimates its colour. The likelihood is Laplace's, because no `h`
+where `z'` belongs to another image, and `h' = h + noise * e` to no image. The last term gives no gradient to the
+offset: small shifts of the background mislead a subject that estimates its colour. The likelihood is Laplace's: no `h`
 determines the edges of shapes exactly: a Gaussian likelihood would average the errors at the edges into the colour of
-the background, and Laplace's likelihood takes the median, which is that colour.
+the background, and Laplace's takes the median, which is that colour.
 
 Reference: our own. The decoder is bilinear in style and content as in Tenenbaum & Freeman (Neural Computation 12,
 2000); the last term is the fiber loss of arXiv 2603.21782 in the training of the latent space.
@@ -26,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.checks import check_number
+from fibermodels.checks import check_number, check_numbers
 from fibermodels.core import Subject
 from fibermodels.latents.variational import Variational, gaussian_nll
 from fibermodels.nn import FlatCondition, ResidualMLP
@@ -75,10 +73,8 @@ class FiberAutoencoder(Variational):
         weights: str | None = None,
     ) -> None:
         super().__init__(image_shape, image_shape[0] * channel_dim, patterns)
-        check_number("FiberAutoencoder", "scale", scale, above=0)
+        check_numbers("FiberAutoencoder", {"scale": scale, "tau": tau}, above=0)
         check_number("FiberAutoencoder", "noise", noise, least=0)
-        if tau is not None:
-            check_number("FiberAutoencoder", "tau", tau, above=0)
         self.scale, self.tau, self.noise = scale, tau, noise
         self.condition = FlatCondition(feature_shape)
         self.encoder = ResidualMLP(2 * patterns + self.condition.dim, 2 * channel_dim, width, blocks)
@@ -88,21 +84,26 @@ class FiberAutoencoder(Variational):
         self.subject = subject  # after the weights, which do not contain it
 
     def _encode(self, patterns: Tensor, shape: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        common = torch.cat((shape, self.condition(_given(h))), -1)[:, None].expand(-1, patterns.shape[1], -1)
+        common = torch.cat((shape, self._told(h)), -1)[:, None].expand(-1, patterns.shape[1], -1)
         mean, log_std = self.encoder(torch.cat((patterns, common), -1)).chunk(2, -1)
         return mean.flatten(1), log_std.flatten(1)
 
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
-        offset, mix = self._style(z)
-        return self._paint(offset, mix, _given(h))
+        return self._paint(*self._style(z), h)
+
+    def _told(self, h: Tensor | None) -> Tensor:
+        if h is None:
+            raise ValueError("FiberAutoencoder: h: expected representations, got None; give a subject")
+        told: Tensor = self.condition(h)
+        return told
 
     def _style(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The colour of the background `(B, C, 1)`, and the weight of each map in each channel `(B, C, maps)`."""
         style = self.style(z.unflatten(1, (self.image_shape[0], -1)))
         return 0.5 + style[..., :1], style[..., 1:]
 
-    def _paint(self, offset: Tensor, mix: Tensor, h: Tensor) -> Tensor:
-        maps = self.content(self.condition(h)).unflatten(1, (mix.shape[2], -1))
+    def _paint(self, offset: Tensor, mix: Tensor, h: Tensor | None) -> Tensor:
+        maps = self.content(self._told(h)).unflatten(1, (mix.shape[2], -1))
         maps = (maps - maps.median(2, keepdim=True).values).relu()
         return (offset + mix @ maps).unflatten(2, self.image_shape[1:])
 
@@ -110,11 +111,10 @@ class FiberAutoencoder(Variational):
         return (image - x).abs().flatten(1).sum(1) / self.scale
 
     def _further_terms(self, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
-        if self.tau is None:
+        if self.tau is None or h is None:
             return {}
         if self.subject is None:
             raise ValueError(f"FiberAutoencoder: subject: expected one to train with tau {self.tau}, got None")
-        h = _given(h)
         near = h + self.noise * torch.randn_like(h)
         offset, mix = self._style(z.detach().roll(1, 0))
         image = self._paint(offset.detach(), mix, near).clamp(0, 1)
@@ -123,13 +123,7 @@ class FiberAutoencoder(Variational):
     def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         scores = super().scores(x, h)
         if self.subject is not None and h is not None:
-            mean, _ = self._posterior(x, h)
+            mean, _ = self.moments(x, h)
             for name, z in {"fiber_rms": mean, "fiber_rms_swapped": mean.roll(1, 0)}.items():
                 scores[name] = distances.rms(h, self.subject(self._draw(z, h).clamp(0, 1)))
         return scores
-
-
-def _given(h: Tensor | None) -> Tensor:
-    if h is None:
-        raise ValueError("FiberAutoencoder: h: expected representations, got None; give a subject")
-    return h

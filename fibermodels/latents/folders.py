@@ -48,15 +48,13 @@ def read_json(owner: str, path: Path) -> dict[str, Any]:
 
 
 def load_part(owner: str, cls: Any, folder: Path, **options: Any) -> Any:
-    """A network `cls` with the weights in its folder, frozen and in evaluation mode.
+    """A network `cls` of diffusers or transformers with the weights in its folder, frozen and in evaluation mode.
 
     It reads safetensors files only, because other formats can run code, and requires all weights.
 
     Args:
         owner: the first word of error messages.
-        cls: a class of diffusers or transformers.
-        folder: the folder with `config.json` and the weights.
-        options: further arguments of `from_pretrained`.
+        cls, folder, options: for `cls.from_pretrained`; the folder has `config.json` and the weights.
 
     Raises:
         ValueError: the weights are missing, damaged, or those of another network.

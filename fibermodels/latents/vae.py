@@ -1,7 +1,6 @@
 """A variational autoencoder that does not use the subject: the usual latent space.
 
-If decoded images lose information about `h`, no density over this space can recover it, and a fiber loss lowers the
-distance only by a change of the distribution; see `fiber_autoencoder.py`.
+If decoded images lose information about `h`, no density over this space can recover it; see `fiber_autoencoder.py`.
 
 Reference: Kingma & Welling, arXiv 1312.6114.
 """

@@ -10,35 +10,28 @@ Reference: Kingma & Welling, arXiv 1312.6114.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from fibermodels import distances
-from fibermodels.checks import check_number
+from fibermodels.checks import check_numbers
 from fibermodels.core import LatentSpace
 from fibermodels.nn import Gaussianise
 from fibermodels.noise import seeded
 from fibermodels.trainable import Trainable
 
+DRAWS = 8
+"""The number of posterior samples of each image that are measured."""
+
 
 class Variational(LatentSpace, Trainable, ABC):
-    """A latent space in which each dimension of the latents is standard normal.
-
-    Args:
-        image_shape: `(C, H, W)`.
-        dim: dimensions of the latent space, at least 1.
-        patterns: size of the dictionary, at least 1.
-
-    Raises:
-        ValueError: a number out of its range.
-    """
+    """A latent space in which each dimension of the latents is standard normal; arguments as in `VAE`."""
 
     def __init__(self, image_shape: list[int], dim: int, patterns: int) -> None:
         super().__init__()
-        for argument, number in (("dim", dim), ("patterns", patterns)):
-            check_number(type(self).__name__, argument, number, least=1)
+        check_numbers(type(self).__name__, {"dim": dim, "patterns": patterns}, least=1)
         channels, height, width = image_shape
         self.image_shape, self.pixels = (channels, height, width), height * width
         self.latent_shape = (dim,)
@@ -65,7 +58,10 @@ class Variational(LatentSpace, Trainable, ABC):
         """`-log p(x | image)` without its constant, `(B,)`."""
 
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self._posterior(x, h)
+        patterns = self.look(x.flatten(2) - 0.5)  # (B, C, patterns)
+        shape = (patterns * self.gate(patterns).tanh()).mean(1)  # a channel's contrast may have either sign
+        mean, log_std = self._encode(patterns, shape, h)
+        return mean, (log_std - 2).clamp(-10, 2).exp()
 
     def posterior_sample(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         return self.gaussianise(super().posterior_sample(mean, std, noise))
@@ -73,14 +69,8 @@ class Variational(LatentSpace, Trainable, ABC):
     def decode(self, z: Tensor, h: Tensor | None) -> Tensor:
         return self._draw(self.gaussianise.inverse(z), h).clamp(0, 1)
 
-    def _posterior(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        patterns = self.look(x.flatten(2) - 0.5)  # (B, C, patterns)
-        shape = (patterns * self.gate(patterns).tanh()).mean(1)  # a channel's contrast may have either sign
-        mean, log_std = self._encode(patterns, shape, h)
-        return mean, (log_std - 2).clamp(-10, 2).exp()
-
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
-        mean, std = self._posterior(x, h)
+        mean, std = self.moments(x, h)
         z = mean + std * torch.randn_like(std)
         return {
             "kl": 0.5 * (mean.square() + std.square() - 1).sum(1) - std.log().sum(1),
@@ -91,7 +81,7 @@ class Variational(LatentSpace, Trainable, ABC):
         return {}
 
     def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
-        mean, _ = self._posterior(x, h)
+        mean, _ = self.moments(x, h)
         return {"reconstruction_rmse": distances.rms(x, self._draw(mean, h).clamp(0, 1))}
 
     @torch.no_grad()
@@ -102,21 +92,14 @@ class Variational(LatentSpace, Trainable, ABC):
         """
         generator, codes = seeded("gaussianise"), []
         for batch in batches:
-            mean, std = self._posterior(batch["x"], batch.get("h"))
+            mean, std = self.moments(batch["x"], batch.get("h"))
             codes += [mean + std * torch.randn(std.shape, generator=generator) for _ in range(DRAWS)]
-        arguments: dict[str, Any] = {k: None if k in JUDGE else v for k, v in self.arguments.items()}
-        product = type(self)(**arguments)
-        own = {name: value for name, value in self.state_dict().items() if not name.startswith("subject.")}
-        product.load_state_dict(own)
+        judge = self.arguments.keys() & {"weights", "subject"}
+        product = type(self)(**self.arguments | dict.fromkeys(judge))
+        state = self.state_dict()
+        product.load_state_dict({name: value for name, value in state.items() if not name.startswith("subject.")})
         product.gaussianise.measure(torch.cat(codes))
         return product
-
-
-DRAWS = 8
-"""The number of posterior samples of each image that are measured."""
-
-JUDGE = ("weights", "subject")
-"""Arguments that a trained space does not need."""
 
 
 def gaussian_nll(value: Tensor, mean: Tensor, scale: float) -> Tensor:

@@ -1,37 +1,27 @@
 """The query under augmentations: what an engineer, or a training, expects the subject to ignore."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_choice, check_number
 from fibermodels.core import FiberModel
 from fibermodels.noise import target_generators
 
 
-class Augmentation(FiberModel, ABC):
-    """A FiberModel that transforms the query itself, and does not look at its representation."""
-
-    network_calls = 0
-
-    @abstractmethod
-    def view(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """One augmented image `(C, H, W)` in [0, 1]."""
-
-    @final
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
-        images = self.queries(x)
-        rows = [
-            torch.stack([self.view(image, own) for _ in range(n)])
-            for image, own in zip(images, target_generators(len(images), generator), strict=True)
-        ]
-        return torch.stack(rows, 1)
+def views(
+    view: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, n: int, generator: torch.Generator | None
+) -> Tensor:
+    """`n` views `(n, B, C, H, W)` of each image."""
+    own = target_generators(len(images), generator)
+    rows = [torch.stack([view(image, one) for _ in range(n)]) for image, one in zip(images, own, strict=True)]
+    return torch.stack(rows, 1)
 
 
 @final
-class Augmented(Augmentation):
+class Augmented(FiberModel):
     """The query under random augmentations that an engineer may expect the subject to ignore.
 
     Args:
@@ -43,6 +33,8 @@ class Augmented(Augmentation):
         fill: what comes in at the border: the `mean` colour of the image's border, or the image, mirrored (`reflect`).
     """
 
+    network_calls = 0
+
     def __init__(
         self,
         degrees: float = 10.0,
@@ -53,12 +45,15 @@ class Augmented(Augmentation):
         fill: Literal["mean", "reflect"] = "mean",
     ) -> None:
         super().__init__()
-        if fill not in ("mean", "reflect"):
-            raise ValueError(f"fill: expected 'mean' or 'reflect', got '{fill}'")
+        check_choice("Augmented", "fill", fill, ("mean", "reflect"))
         self.degrees, self.translate = degrees, translate
         self.brightness, self.contrast, self.hue, self.fill = brightness, contrast, hue, fill
 
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
+        return views(self.view, self.queries(x), n, generator)
+
     def view(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """One augmented image `(C, H, W)` in [0, 1]."""
         from torchvision.transforms.v2 import functional as tv
 
         u: list[Any] = (2 * torch.rand(6, generator=generator) - 1).tolist()  # six draws in [-1, 1]
@@ -76,7 +71,7 @@ class Augmented(Augmentation):
 
 
 @final
-class RandomViews(Augmentation):
+class RandomViews(FiberModel):
     """The query under the augmentations of DINOv2's first global crop: a random crop, resized to the image's size, then
     mirrored, recoloured or made grey, and blurred, each with a probability of its own.
 
@@ -94,6 +89,8 @@ class RandomViews(Augmentation):
 
     Reference: Oquab et al., arXiv 2304.07193, as its public code sets it; the baseline of arXiv 2603.21782.
     """
+
+    network_calls = 0
 
     def __init__(
         self,
@@ -119,7 +116,11 @@ class RandomViews(Augmentation):
         self.scale, self.blur, self.flip, self.jitter, self.grey = scale, blur, flip, jitter, grey
         self.changes = changes
 
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
+        return views(self.view, self.queries(x), n, generator)
+
     def view(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """One augmented image `(C, H, W)` in [0, 1]."""
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as tv
 
@@ -139,10 +140,10 @@ class RandomViews(Augmentation):
                 image = adjust[k](image, by if names[k] == "hue" else 1 + by)
         if grey < self.grey and len(image) == 3:
             image = tv.rgb_to_grayscale(image, num_output_channels=3)
-        if self.blur is None:
-            return image.clamp(0, 1)
-        sigma = self.blur[0] + (self.blur[1] - self.blur[0]) * blur
-        return tv.gaussian_blur(image, [9, 9], [sigma, sigma]).clamp(0, 1)
+        if self.blur is not None:
+            sigma = self.blur[0] + (self.blur[1] - self.blur[0]) * blur
+            image = tv.gaussian_blur(image, [9, 9], [sigma, sigma])
+        return image.clamp(0, 1)
 
 
 def crop_box(height: int, width: int, scale: list[float], generator: torch.Generator) -> tuple[int, int, int, int]:

@@ -2,8 +2,8 @@
 
 The representation becomes a map (`nn.FeatureMap`), the map enters a trainable copy of the first half of the prior's
 UNet, and the copy's outputs are added to the UNet's skips and middle. Only copy and encoder learn; at the start the
-model is the prior. In training both the map (by zeros) and the prompt (by the prior's "no prompt") are left out
-together in some rows, so that sampling can go away from what the model would draw without them,
+model is the prior. In some training rows map (zeros) and prompt ("no prompt") are left out together, so that sampling
+can go away from what the model would draw without them,
 
     (z_0, e) = (z_0, e)_without + s ((z_0, e)_with - (z_0, e)_without),
 
@@ -14,7 +14,7 @@ References: FeatInv (feature space to input space with conditional diffusion mod
 2302.05543 (ControlNet); Ho & Salimans, arXiv 2207.12598 (classifier-free guidance).
 """
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from fibermodels.checks import check_choice, check_feature_shape, check_number
 from fibermodels.core import MapLatents
 from fibermodels.diffusion import DDIM, Controllable, Denoiser, Sampler
 from fibermodels.models.trainable_prior import TrainablePrior
-from fibermodels.nn import FeatureMap, Residuals, Standardise, spread_times
+from fibermodels.nn import FeatureMap, Standardise, spread_times
 from fibermodels.nn.controlnet import ControlNet, input_size
 
 Contrast = Literal["both", "prompt"]
@@ -79,27 +79,18 @@ class ControlNetInverter(TrainablePrior):
         self.dropout, self.objective = dropout, objective
         self.control_strength, self.guidance_scale, self.contrast = control_strength, guidance_scale, contrast
         self.network_calls *= 1 if guidance_scale == 1 else 2
+        self.standardise, config = Standardise(feature_shape), cast(Any, prior.unet.config)
         size = input_size(prior.unet, prior.latents.map_shape)
-        self.standardise = Standardise(feature_shape)
-        first: Any = prior.unet.config
-        self.encoder = FeatureMap(feature_shape, int(first.block_out_channels[0]), size, width)
+        self.encoder = FeatureMap(feature_shape, int(config.block_out_channels[0]), size, width)
         self.control = ControlNet(prior.unet, checkpointing)
         self.load_density(weights)
 
     def frozen_parts(self) -> dict[str, nn.Module]:
         return {**super().frozen_parts(), "prior": self.prior}
 
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.prior.eval()
-        return self
-
     def condition(self, h: Tensor | None) -> Tensor:
         """The map `(B, C, H, W)` that the ControlNet is given."""
-        if h is None:
-            shape = ", ".join(map(str, self.feature_shape))
-            raise ValueError(f"ControlNetInverter: h: expected representations of shape (B, {shape}), got None")
-        check_feature_shape("ControlNetInverter", h, self.feature_shape)
+        h = check_feature_shape("ControlNetInverter", h, self.feature_shape)
         condition: Tensor = self.encoder(self.standardise(h))
         return condition
 
@@ -107,12 +98,9 @@ class ControlNetInverter(TrainablePrior):
         self, z_t: Tensor, t: Tensor, condition: Tensor, prompted: Tensor | None, strength: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """The prior's data and noise under the control of maps, one row for each of `z_t`."""
-
-        def control(maps: Tensor, times: Tensor, prompt: Tensor | None) -> Residuals:
-            residuals: Residuals = self.control(maps, times, prompt, condition, strength)
-            return residuals
-
-        return self.prior.controlled(z_t, t, control, prompted)
+        return self.prior.controlled(
+            z_t, t, lambda maps, times, prompt: self.control(maps, times, prompt, condition, strength), prompted
+        )
 
     def denoiser(self, h: Tensor | None = None) -> Denoiser:
         """With strength and guidance; the representation is encoded once, not in every step."""
@@ -125,19 +113,18 @@ class ControlNetInverter(TrainablePrior):
         def denoise(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             prompted = torch.arange(2 * len(z), device=z.device) < len(z)
             pair = self.steered(torch.cat((z, z)), torch.cat((t, t)), both, prompted, self.control_strength)
-            halves = (each.chunk(2) for each in pair)
-            data, noise = (torch.lerp(without, with_, self.guidance_scale) for with_, without in halves)
+            data, noise = (torch.lerp(each[len(z) :], each[: len(z)], self.guidance_scale) for each in pair)
             return data, noise
 
         return denoise
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
-        noise = torch.randn_like(z)
-        t = spread_times(z)
+        noise, t = torch.randn_like(z), spread_times(z)
         kept = torch.rand(len(z), device=z.device) >= (self.dropout if self.training else 0.0)
         condition = self.condition(h) * kept[:, None, None, None]
         found, error = self.steered(self.noised(z, noise, t), t, condition, kept)
         error = error - noise
         if self.objective == "velocity":
-            error = self.schedule.alpha(t)[:, None] * error - self.schedule.sigma(t)[:, None] * (found - z)
+            alpha, sigma = self.schedule.shares(t)
+            error = alpha * error - sigma * (found - z)
         return {self.objective: error.square().mean(1)}

@@ -10,8 +10,7 @@ A point with `v = 0` lies on the manifold. So training makes `f^-1(u, 0)` restor
 
     loss = -log p(z~ | h) + beta |z - f^-1(u, 0)|^2.
 
-The scale of `v` is a choice of units: the outer flow can absorb any scale without a change of the density or of the
-reconstruction. With sigma it need not stretch its input.
+The scale of `v` is a choice of units; with sigma the outer flow need not stretch its input.
 
 Reference: Horvat & Pfister, Denoising normalizing flow, NeurIPS 2021 (unconditional; `h` is ours).
 """
@@ -29,11 +28,10 @@ from fibermodels.trainable import TrainableFiberModel
 
 
 class DenoisingFlow(TrainableFiberModel, HasLogProb):
-    """Noise has `manifold_dim` dimensions, and samples lie on the manifold: they have no noise across it. Along the
-    manifold they are blurred by `sigma`.
+    """Noise has `manifold_dim` dimensions. Samples lie on the manifold, along which they are blurred by `sigma`.
 
-    `log_prob` is the log-density of the noisy latents `z + sigma e`. It is normalised over the whole latent space,
-    but it is not that of the samples, which have no density there.
+    `log_prob` is the log-density of the noisy latents `z + sigma e`, normalised over the whole latent space. Samples
+    have no density there.
 
     Args:
         latents: the frozen latent space.

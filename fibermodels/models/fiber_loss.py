@@ -2,20 +2,19 @@
 
     lambda * d(phi(push(noise, h)), h),   noise ~ N(0, I)
 
-Gradients run through the subject, the decoder and the whole sampler into the model's parameters;
-subject and decoder stay as they are. For models with many steps there are two cheaper routes: gradients
-through the last steps alone, and, without any sampling, the model's one-call estimate of the clean
-latent from a training latent with a little noise.
+Gradients run through the subject, the decoder and the whole sampler into the model's parameters; subject and decoder
+stay as they are. For models with many steps there are two cheaper routes: gradients through the last steps alone, and,
+without any sampling, the model's one-call estimate of the clean latent from a training latent with a little noise.
 
-Reference: arXiv 2603.21782, eq. 3 and section 3.1 (for flows and free-form flows; there the distance
-is `rms`, the weight 1 to 100 and the warm-up linear).
+Reference: arXiv 2603.21782, eq. 3 and section 3.1 (for flows and free-form flows; there the distance is `rms`, the
+weight 1 to 100 and the warm-up linear).
 """
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_choice, check_number, check_numbers
 from fibermodels.component import Component
 from fibermodels.core import Pushforward, Subject
 from fibermodels.distances import DISTANCES, DistanceName
@@ -49,10 +48,8 @@ class FiberLoss(Component):
         super().__init__()
         check_number("fiber", "weight", weight, least=0)
         check_number("fiber", "warmup", warmup, least=0, most=1)
-        if distance not in DISTANCES:
-            raise ValueError(f"fiber.distance: expected one of {list(DISTANCES)}, got '{distance}'")
-        check_number("fiber", "rows", rows, least=1)
-        check_number("fiber", "last_steps", last_steps, least=1)
+        check_choice("fiber", "distance", distance, DISTANCES)
+        check_numbers("fiber", {"rows": rows, "last_steps": last_steps}, least=1)
         check_number("fiber", "estimate_below", estimate_below, above=0, most=1)
         if last_steps is not None and estimate_below is not None:
             raise ValueError("fiber: expected last_steps or estimate_below, got both: an estimate takes no steps")
@@ -89,19 +86,17 @@ class FiberLoss(Component):
         return self.weight * ramp * self.distance(h, subject(images))
 
     def _images(self, model: Pushforward, h: Tensor, z: Tensor | None) -> Tensor:
-        if self.last_steps is None and self.estimate_below is None:
-            return model.push(self._noise(model, h), h)
+        if self.estimate_below is None:
+            noise = torch.randn(len(h), *model.noise_shape, device=h.device, dtype=h.dtype)
+            if self.last_steps is None:
+                return model.push(noise, h)
         if not isinstance(model, Stepped):
             given = "last_steps" if self.estimate_below is None else "estimate_below"
             raise ValueError(f"fiber.{given}: expected a model with steps, got {type(model).__name__}")
         if self.estimate_below is None:
-            return model.latents.decode(model.transport(self._noise(model, h), h, self.last_steps), h)
+            return model.latents.decode(model.transport(noise, h, self.last_steps), h)
         if z is None:
             raise ValueError("fiber.estimate_below: expected the training latents, got None")
         t = self.estimate_below * torch.rand(len(h), device=h.device, dtype=h.dtype)
         z_t = model.noised(z, torch.randn_like(z), t)
         return model.latents.decode(model.estimate(z_t, t, h), h)
-
-    @staticmethod
-    def _noise(model: Pushforward, h: Tensor) -> Tensor:
-        return torch.randn(len(h), *model.noise_shape, device=h.device, dtype=h.dtype)

@@ -1,19 +1,17 @@
 """A flow map in a latent space: from noise to data in one jump, or a few, learned as a MeanFlow.
 
-Flow matching follows `dy/dt = v(y_t, t, h)` along the path `y_t = (1 - t) z_0 + t e`. A flow map learns
-the velocity averaged over a stretch of the trajectory,
+Flow matching follows `dy/dt = v(y_t, t, h)` along the path `y_t = (1 - t) z_0 + t e`. A flow map learns the velocity
+averaged over a stretch of the trajectory,
 
     (t - r) u(y_t, r, t, h) = integral of v(y_s, s, h) over s in [r, t],    y_r = y_t - (t - r) u(y_t, r, t, h).
 
-The derivative in `t` along the trajectory, where `dy_t/dt = v`, has no integral: with the total
-derivative `u' = v . d_y u + d_t u` it is the MeanFlow identity
+Its derivative in `t`, with the total derivative `u' = v . d_y u + d_t u`, is the MeanFlow identity
 
     u = v - (t - r) u',
 
-which for all `r <= t` holds for the average velocity alone. The right side, without gradient, is what `u`
-regresses on. It is linear in `v`, so `e - z_0`, whose mean given `y_t` is `v`, may take its place in both
-terms: the mean of the target stays the same. A trained velocity field in its place (`teacher`) gives
-that mean itself, a target without noise. At `r = t` all of this is flow matching.
+which for all `r <= t` holds for the average velocity alone. The right side, without gradient, is what `u` regresses on.
+It is linear in `v`, so `e - z_0`, whose mean given `y_t` is `v`, may take its place in both terms. A trained velocity
+field in its place (`teacher`) gives that mean itself, a target without noise. At `r = t` this is flow matching.
 
 Reference: Geng et al., Mean Flows for One-step Generative Modeling, arXiv 2505.13447.
 """
@@ -40,14 +38,12 @@ def total_derivative(
 ) -> Tensor:
     """`d/dt u(z_t, t)` for a `z_t` that passes through `z` with `velocity`; without gradients.
 
-    `difference` is symmetric, with a step `s = eps^(1/3) / 10`. Rounding gives it an error of about
-    `eps / s`, which is 2e-4 in float32 and 4e-10 in float64, and the series one of `(w s)^2 / 6` of
-    what varies along the path as `sin(w t)`: 2e-6 in float32 at `w = 2 pi`.
+    `difference` is symmetric, with a step `s = eps^(1/3) / 10`. Rounding gives it an error of about `eps / s` (2e-4 in
+    float32, 4e-10 in float64), the series one of `(w s)^2 / 6` of what varies along the path as `sin(w t)`.
 
     Args:
         u: a function of `z` `(B, D)` and `t` `(B,)`.
-        z: states.
-        t: their times.
+        z, t: states and their times.
         velocity: `dz/dt`, `(B, D)`.
         route: `forward` for forward-mode differentiation, which is exact; `difference` for two calls of `u`,
             which asks nothing of the network (fused attention has no forward mode).
@@ -62,8 +58,8 @@ def total_derivative(
 class FlowMap(Stepped):
     """A flow map over the latents of a frozen latent space.
 
-    The weights of a flow-matching model with the same network fit all of it but what sees the length of a step. That
-    part of a `nn.UNet` starts at zero, so it starts as the velocity field of that model.
+    The weights of a flow-matching model with the same network fit all of it but what sees the length of a step, which
+    in a `nn.UNet` starts at zero: it starts as the velocity field of that model.
 
     Args:
         latents: the frozen latent space.
@@ -72,17 +68,15 @@ class FlowMap(Stepped):
         steps: jumps of the sampler, of equal length in time; one network call each.
         instantaneous: share of a batch's rows with `r = t`, which learn plain flow matching.
         power: `p` of the adaptive weight `1 / (error + 1e-3)^p` of a row, `error` being its mean square over
-            dimensions. 0 leaves the regression as it is: its minimum is the conditional mean. Any other
-            power favours small errors, and only where the target has no noise (`teacher`) the minimum
-            remains the same.
+            dimensions. The minimum is the conditional mean for 0, and where the target has no noise (`teacher`);
+            elsewhere any other power favours small errors.
         derivative: how the total derivative is computed, `forward` or `difference` (see `total_derivative`).
         teacher: a trained model over the same latent space, on the path `straight`. It is frozen here, its velocity
             takes the place of `e - z`, and the product of the training is without it.
         weights: a safetensors file of a trained flow map; None starts at random.
 
     Raises:
-        ValueError: numbers out of range, a teacher of other shapes or another path, or a network without
-            forward-mode derivatives for the derivative `forward`.
+        ValueError: numbers out of range, a teacher of other shapes or another path, or a network without forward mode.
     """
 
     def __init__(
@@ -165,25 +159,20 @@ class FlowMap(Stepped):
     def target(self, y: Tensor, r: Tensor, t: Tensor, h: Tensor, velocity: Tensor) -> Tensor:
         """The right side of the MeanFlow identity, without gradients.
 
-        It is computed in full precision, since the derivative of a bfloat16 network is mostly rounding. And nothing
-        that is computed here, outside of the loss's graph, may stay in autocast's cache of weights.
+        It is computed in full precision: the derivative of a bfloat16 network is mostly rounding, and nothing that is
+        computed outside of the loss's graph may stay in autocast's cache of weights.
         """
         with torch.autocast(y.device.type, enabled=False):
             if self.teacher is not None:
-                data, noise = self.teacher.denoiser(h)(
-                    y * (self.schedule.alpha(t) + self.schedule.sigma(t))[:, None], t
-                )
+                data, noise = self.teacher.denoiser(h)(y * sum(self.schedule.shares(t)), t)
                 velocity = noise - data
             first = self._rows(y)
             late, condition = r[first:], self.network.condition(h[first:])
+            y, t, later = y[first:], t[first:], velocity[first:]
             change = total_derivative(
-                lambda y, t: self.average_velocity(y, late, t, condition),
-                y[first:],
-                t[first:],
-                velocity[first:],
-                self.derivative,
+                lambda y, t: self.average_velocity(y, late, t, condition), y, t, later, self.derivative
             )
-            return torch.cat((velocity[:first], velocity[first:] - (t - r)[first:, None] * change))
+            return torch.cat((velocity[:first], later - (t - late)[:, None] * change))
 
     def noised(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         return self.schedule.noised(z, noise, t)
@@ -204,6 +193,6 @@ class FlowMap(Stepped):
     def product(self, batches: Iterable[dict[str, Tensor]]) -> "FlowMap":
         """The flow map without its teacher."""
         product = type(self)(**self.arguments | {"weights": None, "teacher": None})
-        own = {name: value for name, value in self.state_dict().items() if not name.startswith("teacher.")}
-        product.load_state_dict(own)
+        state = self.state_dict()
+        product.load_state_dict({name: value for name, value in state.items() if not name.startswith("teacher.")})
         return product

@@ -1,17 +1,15 @@
 """A conditional free-form flow in a latent space: an encoder and a decoder without an invertible architecture.
 
 The encoder `f(., h)` maps latents to standard normal noise, and the decoder `g(., h)` maps noise to latents. Where each
-is the inverse of the other, `log p(z | h) = log N(f(z)) + log |det J_f(z)|`, and the gradient of the last term needs
-no determinant: with random `v` whose `E[v v^T] = I`,
+inverts the other, `log p(z | h) = log N(f(z)) + log |det J_f(z)|`, whose gradient needs no determinant: with random
+`v` whose `E[v v^T] = I`,
 
     d log |det J_f| = tr(dJ_f J_f^{-1}) = tr(dJ_f J_g) = E[v^T dJ_f J_g v].
 
-One pass through the decoder in forward mode gives `J_g v`, and one through the encoder in reverse mode gives
-`v^T J_f`; no gradient goes through `J_g v`. The second term of the loss makes the networks inverse to each other:
+One pass through the decoder in forward mode gives `J_g v`, without a gradient, and one through the encoder in reverse
+mode gives `v^T J_f`. The second term of the loss makes the networks inverse to each other:
 
-    L = -log p(z | h) + beta ||z - g(f(z))||^2,
-
-divided by the number of dimensions of the latent space.
+    L = -log p(z | h) + beta ||z - g(f(z))||^2,    divided by the number of dimensions of the latent space.
 
 Reference: Draxler, Sorrenson, Zimmermann, Rousselot, Köthe, Free-form flows, arXiv 2310.16624.
 """
@@ -62,21 +60,15 @@ def volume_surrogate(encode: Map, decode: Map, z: Tensor, probes: int = 1) -> tu
 
 
 class FreeForm(TrainableFiberModel, ABC):
-    """What free-form flows with and without a bottleneck share: the loss. It is computed in float32 (or float64)
-    whatever the trainer's precision, because it contains second derivatives.
+    """What free-form flows with and without a bottleneck share: the loss, in float32 (or float64) whatever the
+    trainer's precision, because it contains second derivatives.
 
-    In training, the term `nll` has the right gradient, but its value leaves out the volume change. Without
-    gradients, as in validation, the value is exact: it is that of the density of the model's samples at `g(f(z))`,
-    and the term `reconstruction` keeps this point near `z`.
+    In training, the term `nll` has the right gradient, but its value leaves out the volume change. Without gradients,
+    as in validation, the value is exact: that of the density of the model's samples at `g(f(z))`.
 
     Args:
-        latents: the frozen latent space.
-        feature_shape: of one representation.
+        latents, feature_shape, width, blocks, beta, probes: as in `FreeFormFlow`.
         noise_dim: dimensions of the noise.
-        width: width of each network.
-        blocks: residual blocks of each network.
-        beta: weight of the reconstruction, positive.
-        probes: vectors per latent that estimate the gradient of the volume change, from 1 to `noise_dim`.
         near_identity: the networks are corrections of the identity and start as zero; `noise_dim` is that of latents.
     """
 
@@ -124,20 +116,16 @@ class FreeForm(TrainableFiberModel, ABC):
 
     def decoder_nll(self, noise: Tensor, h: Tensor) -> Tensor:
         """`-log N(noise) + log volume` `(B,)`: minus the log-density that samples have at `transport(noise, h)`."""
-
-        def single(n: Tensor, c: Tensor) -> Tensor:
-            return self.transport(n[None], c[None])[0]
-
-        jacobian = torch.func.vmap(torch.func.jacfwd(single))(noise, h)
+        single = torch.func.jacfwd(lambda n, c: self.transport(n[None], c[None])[0])
+        jacobian = torch.func.vmap(single)(noise, h)
         return self.log_volume(jacobian) - log_normal(noise)
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         with torch.autocast(z.device.type, enabled=False):
             z, h = full_precision(z), full_precision(h)
             if torch.is_grad_enabled():
-                noise, surrogate = volume_surrogate(
-                    lambda z: self.encode(z, h), lambda noise: self.transport(noise, h), z, self.probes
-                )
+                encode, decode = (lambda z: self.encode(z, h)), (lambda noise: self.transport(noise, h))
+                noise, surrogate = volume_surrogate(encode, decode, z, self.probes)
                 nll = -log_normal(noise) - surrogate
             else:
                 noise = self.encode(z, h)
@@ -179,8 +167,8 @@ class FreeFormFlow(FreeForm, HasLogProb):
     def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
         """`log N(n) - log |det J_g(n)|` at `n = f(z)`.
 
-        The decoder makes the samples. So this is the logarithm of their density at `g(f(z))`, with the decoder's
-        Jacobian. This point is `z` itself as far as the encoder inverts the decoder there.
+        It is the log-density of the samples at `g(f(z))`, which is `z` itself as far as the encoder inverts the
+        decoder there.
         """
         with torch.autocast(z.device.type, enabled=False):
             z, h = full_precision(z), full_precision(h)

@@ -10,10 +10,9 @@ on `h` with the noise `s(h)`. A constant `c` does not minimise the loss, because
 small.
 
 Reference: arXiv 2603.21782, appendix B, after the multi-scale architecture of Kingma & Dhariwal,
-arXiv 1807.03039. In that paper the coarse part has the dimensions of `h`, a penalty `|c - h|` draws it to `h`, a third
-flow gives its unconditional density, and sampling inserts `h` for `c`. Here the latent space may have fewer dimensions
-than `h`: `m(h)` replaces `h`, and a conditional density replaces the penalty and the third flow. So the coarse part is
-sampled, not inserted, and samples have the density whose likelihood was trained.
+arXiv 1807.03039. There the coarse part has the dimensions of `h`, a penalty `|c - h|` draws it to `h`, a third flow
+gives its unconditional density, and sampling inserts `h` for `c`. Here a conditional density with the mean `m(h)`
+replaces the penalty and the third flow, and the coarse part is sampled.
 """
 
 import torch

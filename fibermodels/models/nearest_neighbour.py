@@ -9,16 +9,15 @@ from fibermodels.checks import check_finite, check_images, check_number
 from fibermodels.core import FiberModel, Images, Remembers
 
 ROWS, VALUES, MARGIN = 512, 2**26, 16
-"""How many targets are compared at once, how many numbers of stored representations are read at once, and how many
-extra candidates are compared exactly."""
+"""How many targets are compared at once, how many stored numbers are read at once, and how many extra candidates are
+compared exactly."""
 
 
 @final
 class NearestNeighbour(FiberModel, Remembers):
     """The `n` training images nearest in representation.
 
-    It stores the `N D` numbers of the representations of N images (10 GB for ImageNet, where D is 2,048), and reads
-    the images that it shows.
+    It stores the `N D` numbers of the representations of N images, and reads the images that it shows.
 
     Args:
         exclude_below: images whose representation differs from the target's by less than this mean square are left

@@ -15,10 +15,8 @@ from fibermodels.trainable import Stepped
 
 
 class TrainablePrior(Stepped, Prior, ABC):
-    """A fiber model with a denoiser, which a sampler takes from noise to a latent.
-
-    What `transport` computes is one and the same sampler in training with a fiber loss, and after it: few steps make
-    that loss affordable, and the model learns to be right in just these steps.
+    """A fiber model with a denoiser, which one sampler takes from noise to a latent, in training with a fiber loss and
+    after it. With few steps that loss is affordable, and the model learns to be right in just these steps.
 
     Args:
         latents: the frozen latent space.
@@ -50,9 +48,8 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
 
     Args:
         latents, feature_shape, schedule, sampler: as in `TrainablePrior`.
-        network: its hyperparameters; the layers are made here.
+        network, weights: as in `Diffusion`.
         prediction: what the network predicts.
-        weights: a safetensors file of a trained model; None starts at random.
     """
 
     objective: str = "velocity"
@@ -73,10 +70,10 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
         self.network = network.build(latents.shape, feature_shape)
         self.load_density(weights)
 
-    def predict(self, z_t: Tensor, t: Tensor, condition: Any) -> Tensor:
-        """The network's output `(B, D)` in states `(B, D)` at times `(B,)`."""
+    def predict(self, z_t: Tensor, t: Tensor, condition: Any, *control: Control) -> Tensor:
+        """The network's output `(B, D)` in states `(B, D)` at times `(B,)`; a `Steerable` takes a control."""
         states, times = self.prediction.given(self.schedule, z_t, t)
-        output: Tensor = self.network(states, (times,), condition)
+        output: Tensor = self.network(states, (times,), condition, *control)
         return output
 
     def denoiser(self, h: Tensor | None = None) -> Denoiser:
@@ -87,38 +84,28 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
                 raise ValueError(
                     f"{type(self).__name__}: h: expected one representation for each of {len(z)} states, got {len(h)}"
                 )
-            return self._estimates(self.predict(z, t, condition), z, t)
+            return self.prediction.estimates(self.predict(z, t, condition), z, *self.schedule.shares(t))
 
         return denoise
 
     @property
     def unet(self) -> nn.Module:  # type: ignore[override]  # a property: the state would hold an attribute twice
-        return self._steerable().unet
-
-    def controlled(self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None) -> Estimate:
-        states, times = self.prediction.given(self.schedule, z_t, t)
-        return self._estimates(self._steerable()(states, (times,), None, control), z_t, t)
-
-    def _steerable(self) -> Steerable:
         if not isinstance(self.network, Steerable):
             raise ValueError(
                 f"{type(self).__name__}: network: expected one that a ControlNet can steer, as fibermodels.nn.UNet, "
                 f"got {type(self.network).__name__}"
             )
-        return self.network
+        return self.network.unet
+
+    def controlled(self, z_t: Tensor, t: Tensor, control: Control, prompted: Tensor | None = None) -> Estimate:
+        return self.prediction.estimates(self.predict(z_t, t, None, control), z_t, *self.schedule.shares(t))
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         noise, t = torch.randn_like(z), spread_times(z)
         output = self.predict(self.noised(z, noise, t), t, self.network.condition(h))
-        error = output - self.prediction.target(z, noise, *self._shares(t))
+        error = output - self.prediction.target(z, noise, *self.schedule.shares(t))
         return {self.objective: self.weight(t) * error.square().mean(1)}
 
     @abstractmethod
     def weight(self, t: Tensor) -> Tensor:
         """Of the squared error at times `(B,)`."""
-
-    def _shares(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return self.schedule.alpha(t)[:, None], self.schedule.sigma(t)[:, None]
-
-    def _estimates(self, output: Tensor, z: Tensor, t: Tensor) -> Estimate:
-        return self.prediction.estimates(output, z, *self._shares(t))

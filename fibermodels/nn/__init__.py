@@ -1,7 +1,6 @@
 """Networks that know no objective."""
 
-from fibermodels.nn.affine_couplings import AffineCouplings
-from fibermodels.nn.conditional_affine import ConditionalAffine, conditional_flow
+from fibermodels.nn.affine_couplings import AffineCouplings, ConditionalAffine, conditional_flow
 from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.freia import FreiaFlow
 from fibermodels.nn.gaussianise import Gaussianise

@@ -1,4 +1,4 @@
-"""Invertible conditional networks of affine coupling blocks.
+"""Invertible conditional networks of affine maps: coupling blocks, and one map of all dimensions.
 
 A block splits its input into two halves, `(u, v)`. A network sees `u` and the context, and says how `v` is scaled and
 shifted; a learned scale and offset per dimension and a fixed permutation follow:
@@ -15,9 +15,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_numbers
 from fibermodels.nn.invertible import Invertible
-from fibermodels.nn.residual_mlp import zeroed
+from fibermodels.nn.residual_mlp import ResidualMLP, zeroed
 
 GENTLY = 0.1
 LARGEST_LOG_SCALE = 2.0
@@ -27,9 +27,8 @@ LARGEST_LOG_SCALE = 2.0
 class Affine(nn.Module):
     """`value @ first + context @ second + bias`.
 
-    `nn.Linear` on the two side by side is the same map, and slower in training: it stores its weight transposed,
-    which makes the gradient of a wide layer with few inputs slow, and it computes a gradient for the context that
-    is not needed.
+    `nn.Linear` on the two side by side is the same map, and slower in training: it stores its weight transposed, which
+    makes the gradient of a wide layer with few inputs slow, and computes a gradient for the context.
     """
 
     def __init__(self, value: int, context: int, outputs: int) -> None:
@@ -59,8 +58,7 @@ class CouplingBlock(nn.Module):
         self.halves = (dim - dim // 2, dim // 2)
         self.enter = Affine(self.halves[0], context, width)
         hidden = [part for _ in range(layers - 1) for part in (nn.SiLU(), nn.Linear(width, width))]
-        last = zeroed(nn.Linear(width, 2 * self.halves[1]))
-        self.leave = nn.Sequential(*hidden, nn.SiLU(), last)
+        self.leave = nn.Sequential(*hidden, nn.SiLU(), zeroed(nn.Linear(width, 2 * self.halves[1])))
         self.log_scale = nn.Parameter(torch.zeros(dim))
         self.offset = nn.Parameter(torch.zeros(dim))
         self.register_buffer("order", order)
@@ -101,24 +99,17 @@ class AffineCouplings(Invertible):
 
     def __init__(self, width: int = 512, blocks: int = 16, layers: int = 1, seed: int = 0) -> None:
         super().__init__()
-        for name, size in (("width", width), ("blocks", blocks), ("layers", layers)):
-            check_number("AffineCouplings", name, size, least=1)
+        check_numbers("AffineCouplings", {"width": width, "blocks": blocks, "layers": layers}, least=1)
         self.width, self.count, self.layers, self.seed = width, blocks, layers, seed
 
     def create(self, dim: int, context: int) -> None:
-        generator = torch.Generator().manual_seed(self.seed)
+        generator, count = torch.Generator().manual_seed(self.seed), self.count
         # Every other permutation is random; those between reverse the order, so that a pair of blocks changes
         # every dimension. With few dimensions, random permutations alone leave some unchanged in many blocks.
-        self.blocks = nn.ModuleList(
-            CouplingBlock(
-                dim,
-                context,
-                self.width,
-                self.layers,
-                torch.randperm(dim, generator=generator) if i % 2 else torch.arange(dim).flip(0),
-            )
-            for i in range(self.count)
+        orders = (
+            torch.randperm(dim, generator=generator) if i % 2 else torch.arange(dim).flip(0) for i in range(count)
         )
+        self.blocks = nn.ModuleList(CouplingBlock(dim, context, self.width, self.layers, order) for order in orders)
 
     def run(self, value: Tensor, context: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
         blocks, terms = cast(list[CouplingBlock], list(self.blocks)), []
@@ -128,3 +119,35 @@ class AffineCouplings(Invertible):
         constant = GENTLY * torch.stack([block.log_scale for block in blocks]).sum()
         log_det = torch.cat(terms, 1).sum(1) + constant
         return value, -log_det if reverse else log_det
+
+
+class ConditionalAffine(Invertible):
+    """`(value - mean(context)) / std(context)`: standard normal where `value` is Gaussian given `context` `(B, >= 1)`.
+
+    Args:
+        width: width of the network that reads the condition.
+        blocks: its residual blocks.
+    """
+
+    MAX_LOG_STD = 6.0  # only a bad training step would go beyond it
+    least_dim = 1
+
+    def __init__(self, width: int = 256, blocks: int = 2) -> None:
+        super().__init__()
+        self.width, self.blocks = width, blocks
+
+    def create(self, dim: int, context: int) -> None:
+        self.network = ResidualMLP(context, 2 * dim, self.width, self.blocks, zero_output=True)
+
+    def run(self, value: Tensor, context: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
+        mean, raw = self.network(context).chunk(2, -1)
+        log_std: Tensor = self.MAX_LOG_STD * torch.tanh(raw / self.MAX_LOG_STD)
+        if reverse:
+            return mean + value * log_std.exp(), log_std.sum(1)
+        return (value - mean) * (-log_std).exp(), -log_std.sum(1)
+
+
+def conditional_flow(dim: int, context: int, width: int, blocks: int, layers: int, seed: int) -> Invertible:
+    """Affine couplings; in one dimension, which has no halves to couple, a `ConditionalAffine`."""
+    recipe = ConditionalAffine(width, layers) if dim == 1 else AffineCouplings(width, blocks, layers, seed)
+    return recipe.build(dim, context)

@@ -18,8 +18,7 @@ class ControlNet(nn.Module):
 
     Args:
         unet: a `UNet2DConditionModel`; only `checkpointing` changes it.
-        checkpointing: UNet and copy compute their blocks again in the backward pass instead of keeping their
-            activations.
+        checkpointing: UNet and copy compute their blocks again in the backward pass instead of keeping activations.
     """
 
     def __init__(self, unet: Any, checkpointing: bool = False) -> None:

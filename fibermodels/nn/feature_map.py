@@ -9,7 +9,7 @@ upsampling and a shallow CNN, whose last convolution starts at zero. The divisio
 import torch
 from torch import Tensor, nn
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_numbers
 from fibermodels.nn.residual_mlp import zeroed
 
 FLOOR = 1e-12
@@ -20,8 +20,7 @@ class FeatureMap(nn.Module):
     """Representations `(B, *feature_shape)` to maps `(B, channels, *size)`.
 
     Each representation is divided by its root mean square over channels and places, whose logarithm is one more input
-    channel: nothing is lost. There is one factor for all places, since a map also says how strong a place is against
-    the others. Statistics of the training set are not its business (see `Standardise`, which comes before it).
+    channel. There is one factor for all places, since a map also says how strong a place is against the others.
 
     Args:
         feature_shape: `(C, h, w)` of a spatial map; `(D,)` of a vector, which is the same in every place.
@@ -42,8 +41,7 @@ class FeatureMap(nn.Module):
         super().__init__()
         if len(feature_shape) not in (1, 3) or min(feature_shape) < 1:
             raise ValueError(f"FeatureMap: feature_shape must be [D] or [C, h, w], got {list(feature_shape)}")
-        check_number("FeatureMap", "channels", channels, least=1)
-        check_number("FeatureMap", "width", width, least=1)
+        check_numbers("FeatureMap", {"channels": channels, "width": width}, least=1)
         self.feature_shape, self.size = tuple(feature_shape), size
         self.layers = nn.Sequential(
             nn.Conv2d(feature_shape[0] + 1, width, 3, padding=1),
@@ -65,7 +63,6 @@ class FeatureMap(nn.Module):
         square = maps.square().mean((1, 2, 3), keepdim=True) + FLOOR
         scale = 0.5 * square.log().expand(-1, 1, *maps.shape[2:])
         given = torch.cat((maps * square.rsqrt(), scale), 1)
-        # In float32 at least, for which alone every device can. Antialiased: the same where a map grows, and no place
-        # is left out where it shrinks.
+        # In float32 at least, which every device can. With antialiasing no place is left out where a map shrinks.
         given = given.to(torch.promote_types(given.dtype, torch.float32))
         return self.layers(nn.functional.interpolate(given, self.size, mode="bilinear", antialias=True))

@@ -1,27 +1,36 @@
-"""FrEIA's invertible blocks as a flow: the only file that imports FrEIA.
+"""FrEIA's invertible blocks as a flow, and a block of our own for it: the only file that imports FrEIA.
 
-Reference: Ardizzone et al., Framework for Easily Invertible Architectures, https://github.com/vislearn/FrEIA.
+The block's monotone rational-quadratic spline is an elementwise map with an exact inverse. `K` bins divide
+`[-bound, bound]` on both axes. In the bin from `(x_k, y_k)` with width `w`, height `e`, slope `s = e / w` and
+derivatives `d_0, d_1` at its ends, with `u = (x - x_k) / w`,
+
+    y = y_k + e (s u^2 + d_0 u (1 - u)) / (s + (d_1 + d_0 - 2 s) u (1 - u)).
+
+Outside the interval the map is the identity.
+
+References: Ardizzone et al., Framework for Easily Invertible Architectures, https://github.com/vislearn/FrEIA; Durkan
+et al., Neural spline flows, arXiv 1906.04032.
 """
 
+import math
+from functools import partialmethod
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_choice, check_number, check_numbers
 from fibermodels.nn.invertible import Invertible
 from fibermodels.nn.residual_mlp import zeroed
-from fibermodels.nn.spline import rational_quadratic
 
 
 class FreiaFlow(Invertible):
     """A sequence of FrEIA's blocks, each followed by a fixed random permutation.
 
     Args:
-        block: `spline` is a coupling of both halves by rational-quadratic splines (our block for FrEIA, whose
-            release 0.2 has none); `all_in_one`, `glow` and `rnvp` are FrEIA's `AllInOneBlock`, `GLOWCouplingBlock`
-            and `RNVPCouplingBlock`.
+        block: `spline` is a coupling of both halves by rational-quadratic splines (our block); `all_in_one`, `glow`
+            and `rnvp` are FrEIA's `AllInOneBlock`, `GLOWCouplingBlock` and `RNVPCouplingBlock`.
         blocks: how many, at least 1.
         width: width of the hidden layers of each coupling network, at least 1.
         layers: hidden layers of each coupling network, at least 1.
@@ -40,10 +49,8 @@ class FreiaFlow(Invertible):
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if block not in BLOCKS:
-            raise ValueError(f"FreiaFlow: block: expected one of {list(BLOCKS)}, got '{block}'")
-        for name, size in (("blocks", blocks), ("width", width), ("layers", layers)):
-            check_number("FreiaFlow", name, size, least=1)
+        check_choice("FreiaFlow", "block", block, BLOCKS)
+        check_numbers("FreiaFlow", {"blocks": blocks, "width": width, "layers": layers}, least=1)
         self.block, self.count, self.width, self.layers, self.seed = block, blocks, width, layers, seed
         self.options = options or {}
 
@@ -83,13 +90,7 @@ def _spline() -> Any:
     from FrEIA.modules.coupling_layers import _BaseCouplingBlock
 
     class RationalQuadraticSpline(_BaseCouplingBlock):  # type: ignore[misc]
-        """A coupling of both halves, one after the other.
-
-        Args:
-            dims_in, dims_c, subnet_constructor: as in FrEIA's blocks.
-            bins: of each spline, at least 2.
-            bound: half the length of the interval on which the spline differs from the identity.
-        """
+        """A coupling of both halves by splines of at least 2 `bins`, the identity outside `[-bound, bound]`."""
 
         def __init__(
             self, dims_in: Any, dims_c: Any = (), subnet_constructor: Any = None, bins: int = 8, bound: float = 5.0
@@ -104,16 +105,12 @@ def _spline() -> Any:
                 for seen, changed in (sizes[::-1], sizes)
             )
 
-        def _coupling1(self, value: Tensor, seen: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
-            return self._coupling(0, value, seen, rev)
-
-        def _coupling2(self, value: Tensor, seen: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
-            return self._coupling(1, value, seen, rev)
-
-        def _coupling(self, half: int, value: Tensor, seen: Tensor, rev: bool) -> tuple[Tensor, Tensor]:
+        def _coupling(self, half: int, value: Tensor, seen: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
             raw = self.subnets[half](seen).unflatten(1, (value.shape[1], self.parameters_per_value))
             value, log_derivative = rational_quadratic(value, raw, self.bound, rev)
             return value, log_derivative.sum(1)
+
+        _coupling1, _coupling2 = partialmethod(_coupling, 0), partialmethod(_coupling, 1)
 
     return RationalQuadraticSpline
 
@@ -125,3 +122,42 @@ BLOCKS = {
     "rnvp": lambda: _freia("RNVPCouplingBlock"),
 }
 """How to get the class of each block, without importing FrEIA before it is needed."""
+
+
+SMALLEST = 1e-3
+"""Of a derivative, and of a bin as a share of the interval."""
+
+
+def rational_quadratic(value: Tensor, raw: Tensor, bound: float, reverse: bool = False) -> tuple[Tensor, Tensor]:
+    """The map, or in reverse its inverse, of `value` `(B, D)`, and the logarithm of its derivative, each `(B, D)`.
+
+    The unconstrained parameters `raw` `(B, D, 3 K - 1)` are those of widths, heights and inner derivatives. The map is
+    the identity where all are 0.
+    """
+    bins = (raw.shape[-1] + 1) // 3
+    sizes = torch.stack((raw[..., :bins], raw[..., bins : 2 * bins])).softmax(-1)
+    sizes = 2 * bound * (SMALLEST + (1 - SMALLEST * bins) * sizes)  # of widths and heights: (2, B, D, K)
+    knots = sizes.cumsum(-1) - sizes - bound  # where each bin begins
+    slopes = SMALLEST + torch.nn.functional.softplus(raw[..., 2 * bins :] + math.log(math.expm1(1 - SMALLEST)))
+    slopes = torch.nn.functional.pad(slopes, (1, 1), value=1.0)
+    inner = value.clamp(-bound, bound)
+    index = (inner[..., None] >= knots[int(reverse), ..., 1:]).sum(-1, keepdim=True)
+    (x, y), (width, height) = (part.gather(-1, index.expand(2, *index.shape))[..., 0] for part in (knots, sizes))
+    first, second = (slopes.gather(-1, index + k)[..., 0] for k in (0, 1))
+    slope = height / width
+    bend = second + first - 2 * slope
+    if reverse:
+        rise = inner - y
+        b = height * first - rise * bend
+        root = (b.square() + 4 * slope * rise * (height * slope - height * first + rise * bend)).clamp(min=0).sqrt()
+        u = 2 * slope * rise / (b + root)
+        result = x + u * width
+    else:
+        u = (inner - x) / width
+        result = y + height * (slope * u.square() + first * u * (1 - u)) / (slope + bend * u * (1 - u))
+    below = slope + bend * u * (1 - u)
+    above = second * u.square() + 2 * slope * u * (1 - u) + first * (1 - u).square()
+    log_derivative = 2 * (slope / below).log() + above.log()
+    inside = value.abs() < bound
+    log_derivative = torch.where(inside, -log_derivative if reverse else log_derivative, 0.0)
+    return torch.where(inside, result, value), log_derivative

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 class Gaussianise(nn.Module):
     """`Phi^-1(F_d(code_d))` for each dimension `d`, `F_d` the distribution function that was measured.
 
-    Monotone and piecewise linear between `KNOTS` quantiles, linear beyond them, the identity until it is
-    measured. Unlike a flow it is exact for laws with gaps and spikes; it leaves the dependence between
-    dimensions as it is.
+    It is monotone, piecewise linear between `KNOTS` quantiles, linear beyond them, the identity until it is measured.
+    Unlike a flow it is exact for laws with gaps and spikes; it leaves the dependence between dimensions as it is.
 
     Reference: the first step of Gaussianization, Chen & Gopinath, NeurIPS 2000.
     """
@@ -31,7 +30,8 @@ class Gaussianise(nn.Module):
     def inverse(self, value: Tensor) -> Tensor:
         """Undoes `forward`."""
         value = self._exact(value)
-        upper = ((value.detach() + self.REACH) / self._step).floor().long() + 1
+        step = 2 * self.REACH / (self.KNOTS - 1)
+        upper = ((value.detach() + self.REACH) / step).floor().long() + 1
         return self._interpolate(value, upper, self._grid().to(value).expand_as(self.knots), self.knots)
 
     def measure(self, codes: Tensor) -> None:
@@ -45,10 +45,6 @@ class Gaussianise(nn.Module):
     def _exact(self, value: Tensor) -> Tensor:
         """In the knots' precision at least: in bfloat16 the next knots are out of sight."""
         return value.to(torch.promote_types(value.dtype, self.knots.dtype))
-
-    @property
-    def _step(self) -> float:
-        return 2 * self.REACH / (self.KNOTS - 1)
 
     def _grid(self) -> Tensor:
         return torch.linspace(-self.REACH, self.REACH, self.KNOTS)

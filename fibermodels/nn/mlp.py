@@ -1,5 +1,7 @@
 """The network of vectors: a residual MLP that sees times and a representation in every block."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -8,8 +10,7 @@ from fibermodels.nn.residual_mlp import ResidualMLP
 from fibermodels.nn.time_embedding import TimeEmbedding
 
 FREQUENCY, SLOW_FREQUENCY = 100.0, 2.0
-"""Of the time embedding: usually, and where the objective contains the derivative in time. A frequency is a factor in
-that derivative; with 100, training is unstable."""
+"""Of the time embedding: usually, and where the objective contains the derivative in time, of which it is a factor."""
 
 
 class MLP(Network):
@@ -30,7 +31,7 @@ class MLP(Network):
         self.width, self.blocks, self.time_dim, self.max_frequency = width, blocks, time_dim, max_frequency
 
     def create(self, shape: tuple[int, ...], times: int, differentiated: bool) -> None:
-        dim, told = torch.Size(shape).numel(), torch.Size(self.feature_shape).numel() if self.feature_shape else 0
+        dim, told = math.prod(shape), math.prod(self.feature_shape) if self.feature_shape else 0
         usual = SLOW_FREQUENCY if differentiated else FREQUENCY
         self.time = TimeEmbedding(self.time_dim, usual if self.max_frequency is None else self.max_frequency)
         context = times * self.time_dim + told

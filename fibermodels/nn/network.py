@@ -29,10 +29,8 @@ class Network(Component, ABC):
     standardise: Standardise
     """Of representations; an unconditional network has none."""
 
-    @property
-    def forward_mode(self) -> bool:
-        """Whether forward-mode derivatives (`torch.func.jvp`) go through the network."""
-        return True
+    forward_mode: bool = True
+    """Whether forward-mode derivatives (`torch.func.jvp`) go through the network."""
 
     @final
     def build(
@@ -44,8 +42,8 @@ class Network(Component, ABC):
             shape: of the latents: `(D,)` for vectors, `(C, H, W)` for maps.
             feature_shape: of representations; empty for an unconditional network.
             times: how many times the network is given, 1 or 2.
-            differentiated: whether the objective contains the derivative in time, which makes training unstable
-                where the network varies fast in time.
+            differentiated: whether the objective contains the derivative in time: training is unstable where the
+                network varies fast in time.
         """
         built = type(self)(**self.arguments)
         built.feature_shape = tuple(feature_shape)
@@ -67,11 +65,7 @@ class Network(Component, ABC):
         """
         if not self.feature_shape:
             return None
-        if h is None:
-            shape = ", ".join(map(str, self.feature_shape))
-            raise ValueError(f"{type(self).__name__}: h: expected representations of shape (B, {shape}), got None")
-        check_feature_shape(type(self).__name__, h, self.feature_shape)
-        return self.encode(self.standardise(h))
+        return self.encode(self.standardise(check_feature_shape(type(self).__name__, h, self.feature_shape)))
 
     @abstractmethod
     def encode(self, h: Tensor) -> Any:

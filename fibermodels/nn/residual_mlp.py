@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_number, check_numbers
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -57,8 +57,7 @@ class ResidualMLP(nn.Module):
         zero_output: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in {"inputs": inputs, "outputs": outputs, "width": width}.items():
-            check_number("ResidualMLP", name, size, least=1)
+        check_numbers("ResidualMLP", {"inputs": inputs, "outputs": outputs, "width": width}, least=1)
         check_number("ResidualMLP", "blocks", blocks, least=0)
         self.enter = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, hidden or width, context) for _ in range(blocks))

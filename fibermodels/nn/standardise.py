@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from fibermodels.checks import check_feature_shape
 
 SMALLEST = 1e-3
-"""A standard deviation below this share of their root mean square is replaced by that root mean square: a dimension
-that never changed in training would otherwise be blown up by the first small change in use."""
+"""A standard deviation below this share of their root mean square is replaced by that root mean square, so that a
+dimension that never changed in training is not blown up."""
 
 
 class Standardise(nn.Module):
     """`(h - mean) / std`: per dimension for vectors, per channel for maps `(C, H, W)`.
 
-    It is the identity until it is measured, and so it is for weights that were saved without statistics. Its output
-    does not depend on the scale and the offset of what it is given.
+    It is the identity until it is measured, and so it is for weights that were saved without statistics.
 
     Args:
         shape: of one row of what is standardised.

@@ -1,7 +1,7 @@
 """The network of maps: a UNet, made by diffusers, that sees times and a representation (a vector, or a map)."""
 
 import math
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,9 @@ from fibermodels.nn.network import Control, Steerable
 from fibermodels.nn.residual_mlp import zeroed
 from fibermodels.nn.time_embedding import TimeEmbedding
 
-
-class Condition(NamedTuple):
-    """What a UNet is told of a representation."""
-
-    context: Tensor
-    """What joins the embedding of the time, `(B, E)`."""
-    places: Tensor | None
-    """What is added to the output of the first convolution, `(B, C, H, W)`; None for vectors."""
+Condition = tuple[Tensor, Tensor | None]
+"""What a UNet is told of a representation: what joins the embedding of the time, `(B, E)`, and what is added to the
+output of the first convolution, `(B, C, H, W)`, or None for vectors."""
 
 
 class UNet(Steerable):
@@ -27,9 +22,9 @@ class UNet(Steerable):
 
     A representation enters by two ways. As a vector (a map's mean over places) it joins the embedding of the time,
     which scales and shifts every normalisation, as in RCDM. As a map, resized, it is added to the output of the first
-    convolution, as in ControlNet, so that a place of the map acts on its place of the image. Both ways start at zero:
-    a UNet that was given the weights of an unconditional one starts as that one. A second time, the length of a step,
-    enters by a third way, which starts at zero, too.
+    convolution, as in ControlNet, so that a place of the map acts on its place of the image. A second time, the length
+    of a step, enters by a third way. All three start at zero: a UNet with the weights of an unconditional one starts
+    as that one.
 
     References: Dhariwal & Nichol, arXiv 2105.05233 (scale and shift); Bordes et al., arXiv 2112.09164 (RCDM).
 
@@ -65,11 +60,7 @@ class UNet(Steerable):
         self.channels, self.blocks, self.patch, self.attention = tuple(channels), blocks, patch, attention
         check_number("UNet", "middle", middle, least=1)
         self.frequency, self.middle, self.scale_shift = frequency, middle, scale_shift
-        self.checkpointing = checkpointing
-
-    @property
-    def forward_mode(self) -> bool:
-        return not (self.attention or self.checkpointing)
+        self.checkpointing, self.forward_mode = checkpointing, not (attention or checkpointing)
 
     @property
     def unet(self) -> nn.Module:
@@ -86,8 +77,7 @@ class UNet(Steerable):
         if len(features) not in (0, 1, 3):
             raise ValueError(f"UNet: feature_shape must be [], [D] or [C, H, W], got {list(features)}")
         self.shape, size = shape, (shape[1] // self.patch, shape[2] // self.patch)
-        first = self.channels[0]
-        embedding = 4 * first  # diffusers' choice
+        first, embedding = self.channels[0], 4 * self.channels[0]  # diffusers' choice
         self.context = self.length = None
         if features:
             last = zeroed(nn.Linear(embedding, embedding))
@@ -96,29 +86,23 @@ class UNet(Steerable):
         if times == 2:
             time = TimeEmbedding(64, max(1.0, self.frequency / math.pi))
             self.length = nn.Sequential(time, zeroed(nn.Linear(64, embedding)))
-        own = shape[0] * self.patch**2
-        self.network: Any = self._network(own, size, bool(features) or times == 2)
+        self.network: Any = self._network(shape[0] * self.patch**2, size, bool(features) or times == 2)
         if self.checkpointing:
             self.network.enable_gradient_checkpointing()
 
     def encode(self, h: Tensor) -> Condition:
         context = cast(nn.Module, self.context)(h.flatten(2).mean(2) if h.ndim > 2 else h)
-        return Condition(context, None if self.places is None else self.places(h))
+        return context, None if self.places is None else self.places(h)
 
     def forward(
-        self,
-        z: Tensor,
-        times: tuple[Tensor, ...],
-        condition: Condition | None,
-        control: Control | None = None,
+        self, z: Tensor, times: tuple[Tensor, ...], condition: Condition | None, control: Control | None = None
     ) -> Tensor:
         squares = nn.functional.pixel_unshuffle(z.unflatten(1, self.shape), self.patch)
         steps = self.frequency * times[0]
         down, middle = control(squares, steps, None) if control else (None, None)
         embedding, places = condition or (None, None)
         if self.length is not None:
-            length = self.length(times[1])
-            embedding = length if embedding is None else embedding + length
+            embedding = self.length(times[1]) + (0 if embedding is None else embedding)
         if places is not None:
             squares = torch.cat((squares, places), 1)
         output: Tensor = self.network(
@@ -136,8 +120,7 @@ class UNet(Steerable):
         from diffusers import UNet2DConditionModel
         from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 
-        levels = len(self.channels)
-        kinds = ["Attn" if level >= levels - self.attention else "" for level in range(levels)]
+        kinds = [""] * (len(self.channels) - self.attention) + ["Attn"] * self.attention
         modulation = "scale_shift" if self.scale_shift else "default"
         network = UNet2DConditionModel(
             sample_size=size,
