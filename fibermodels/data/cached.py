@@ -30,7 +30,7 @@ from fibermodels.config import describe
 from fibermodels.core import LatentSpace, Subject
 from fibermodels.data.digits import Split
 from fibermodels.data.loading import EpochSampler, loader
-from fibermodels.data.shards import ShardedDraws, Shards
+from fibermodels.data.shards import ShardedDraws, Shards, replace_file
 from fibermodels.noise import seeded
 
 SAMPLE = 256
@@ -184,7 +184,7 @@ class CachedLatents(LightningDataModule):
             print(f"latents are encoded in every step, not once: {self.declined}", file=sys.stderr)
         elif not self.shard_rows and not self.file.is_file():
             self._announce()
-            self._write_file("cuda" if torch.cuda.is_available() else "cpu")
+            self._write_file()
 
     def _announce(self) -> None:
         """Checks the images' shape, and prints what will be written and why."""
@@ -209,7 +209,8 @@ class CachedLatents(LightningDataModule):
             check_finite(value, f"{name}, of training images")
         return encoded
 
-    def _write_file(self, device: str) -> None:
+    def _write_file(self) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         self.latents.to(device)
         self.subject.to(device)
         images = self.source.split("train")
@@ -221,9 +222,7 @@ class CachedLatents(LightningDataModule):
                 parts.append([tuple(value.cpu() for value in row) for row in encoded])
         stacked = [torch.stack([torch.cat([row[i] for row in rows]) for rows in parts]) for i in range(3)]
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.file.with_suffix(f".{os.getpid()}")
-        save_file(dict(zip(("mean", "std", "h"), stacked, strict=True)), unfinished)
-        unfinished.replace(self.file)  # so that no file is half written
+        replace_file(self.file, partial(save_file, dict(zip(("mean", "std", "h"), stacked, strict=True))))
 
     def setup(self, stage: str) -> None:
         """Writes missing shards, with all processes, and reads the encoded training set.
@@ -260,11 +259,9 @@ class CachedLatents(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of latents and representations."""
         if self.declined:
-            loaded: DataLoader[Any] = self.source.train_dataloader()
-            return loaded
+            return self.source.train_dataloader()  # type: ignore[no-any-return]
         return loader(EpochSampler(self.train, self.source.seed), self.source.batch_size)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of validation images."""
-        loaded: DataLoader[Any] = self.source.val_dataloader()
-        return loaded
+        return self.source.val_dataloader()  # type: ignore[no-any-return]
