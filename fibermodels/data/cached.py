@@ -67,16 +67,13 @@ class LatentDraws(Dataset[dict[str, Tensor]]):
 
     def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
         """All rows of the current epoch, in order, in batches of `size`."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            yield {"z": self.z[rows], "h": self.h[self.draw, rows]}
+        return (self[start : start + size] for start in range(0, len(self), size))
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"z": self.z[index], "h": self.h[self.draw, index]}
+    def __getitem__(self, rows: int | slice | Tensor) -> dict[str, Tensor]:
+        return {"z": self.z[rows], "h": self.h[self.draw, rows]}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        rows = torch.tensor(indices)
-        return {"z": self.z[rows], "h": self.h[self.draw, rows]}
+        return self[torch.tensor(indices)]
 
 
 class CachedLatents(LightningDataModule):
@@ -259,9 +256,9 @@ class CachedLatents(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of latents and representations."""
         if self.declined:
-            return self.source.train_dataloader()  # type: ignore[no-any-return]
+            return self.source.train_dataloader()
         return loader(EpochSampler(self.train, self.source.seed), self.source.batch_size)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of validation images."""
-        return self.source.val_dataloader()  # type: ignore[no-any-return]
+        return self.source.val_dataloader()

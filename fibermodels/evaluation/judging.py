@@ -40,8 +40,8 @@ class Judges:
                     f"judge '{name}': expected a name of letters, digits, '.', '-' and '_' that does not end in one of "
                     f"{list(RESERVED)}"
                 )
-        for name, network in self._classifiers():
-            check_classifier(network, name)
+        for title, network in self._classifiers():
+            check_classifier(network, title)
         for name, network in self.features.items():
             check_features(network, name)
 
@@ -73,17 +73,13 @@ class Judges:
 
         values: dict[str, float] = {}
         for title, network in self._classifiers():
-            limits = self.thresholds or thresholds_of(network)
+            fitted = tuple(network.threshold.tolist()) if isinstance(network, Classifier) else (0.5,)
+            limits = self.thresholds or fitted
             values |= classifier_scores(network, samples, own, categories, title, limits, device, batch_size)
         rest = others if len(targets) >= 2 * count else None
         for name, network in self.features.items():
             values |= feature_scores(network, name, samples, rest, is_published(network), device, batch_size)
         return values
-
-
-def thresholds_of(network: Subject) -> tuple[float, ...]:
-    """The thresholds of a fine-tuned classifier, else one half."""
-    return tuple(network.threshold.tolist()) if isinstance(network, Classifier) else (0.5,)
 
 
 def is_published(network: Subject) -> bool:
