@@ -6,7 +6,7 @@ from cases import LATENT, flow_matching, subject, vae
 
 from fibermodels.checks import check_images
 from fibermodels.component import fingerprint
-from fibermodels.config import build, describe
+from fibermodels.config import build, describe, import_class, public_path
 from fibermodels.core import FiberModel, FiberSamples
 from fibermodels.noise import seeded, target_noise
 
@@ -117,3 +117,19 @@ def test_weights_that_do_not_load(tmp_path):
     foreign.write_bytes(b"not a tensor in sight")
     with pytest.raises(ValueError, match="not a safetensors file"):
         vae(weights=str(foreign))
+
+
+@pytest.mark.parametrize(
+    ("home", "public"),
+    [
+        ("fibermodels.core.FiberModel", "fibermodels.FiberModel"),
+        ("fibermodels.data.image_folder.ImageFolder", "fibermodels.data.ImageFolder"),
+        ("fibermodels.models.flow_matching.FlowMatching", "fibermodels.models.FlowMatching"),
+        ("fibermodels.suites.colour_digits.ColourDigits", "fibermodels.suites.ColourDigits"),
+    ],
+)
+def test_names_that_are_imported_lazily_have_public_paths(home, public):
+    """Packages import these classes on first use (`config.lazy`); files must not record where a class is defined."""
+    cls = import_class(home, lambda found: isinstance(found, type), "a class")
+    assert public_path(cls) == public
+    assert import_class(public, lambda found: found is cls, "the same class") is cls

@@ -13,10 +13,20 @@ from fibermodels.noise import seeded
 from fibermodels.suites.colour_digits import ColourDigits
 from fibermodels.training import Training
 from fibermodels.training.averaging import AveragedWeights
-from fibermodels.training.budget import Sizes, Steps
 from fibermodels.training.cli import main
-from fibermodels.training.cost import cost, line
-from fibermodels.training.dry_run import ROWS, dry_run, first_batch, measure
+from fibermodels.training.dry_run import (
+    ROWS,
+    checkpoint_bytes,
+    cost,
+    dry_run,
+    first_batch,
+    line,
+    measure,
+    memory,
+    parameters,
+    sizes,
+    steps,
+)
 from fibermodels.training.objective import own_terms
 
 A, B, C = 30, 50, 20
@@ -85,15 +95,15 @@ def test_the_costs_of_a_model_at_other_rows(build):
 
 def test_sizes_are_those_of_the_tensors(tmp_path):
     module = Training(flow_matching(width=512), subject())
-    sizes = Sizes.of(module)
+    parts, (weights, size) = parameters(module), sizes(module)
     trained = [p for p in module.parameters() if p.requires_grad]
     frozen = [p for p in module.parameters() if not p.requires_grad]
-    assert sum(part[0] for part in sizes.parts.values()) == sum(p.numel() for p in trained)
-    assert sum(part[1] for part in sizes.parts.values()) == sum(p.numel() for p in frozen)
-    assert set(sizes.parts) == {"learner.latents", "learner.network", "subject"}
-    assert sizes.trained == 4 * sum(p.numel() for p in trained)
-    assert sizes.memory(True) - sizes.memory(False) == sizes.trained
-    assert sizes.memory(True, 4, unit=100) == sizes.memory(True) / 4 + 100
+    assert sum(part[0] for part in parts.values()) == sum(p.numel() for p in trained)
+    assert sum(part[1] for part in parts.values()) == sum(p.numel() for p in frozen)
+    assert set(parts) == {"learner.latents", "learner.network", "subject"}
+    assert size == 4 * sum(p.numel() for p in trained)
+    assert memory(weights, size, True) - memory(weights, size, False) == size
+    assert memory(weights, size, True, 4, unit=100) == memory(weights, size, True) / 4 + 100
 
     average = AveragedWeights(0.9)
     run = Trainer(
@@ -101,11 +111,11 @@ def test_sizes_are_those_of_the_tensors(tmp_path):
         callbacks=[average], enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     run.fit(module, datamodule=ColourDigits(batch_size=16))
-    assert sum(a.numel() * 4 for a in average.averages) == sizes.trained
+    assert sum(a.numel() * 4 for a in average.averages) == size
     moments = [v for s in run.optimizers[0].state.values() for v in s.values() if v.numel() > 1]
-    assert sum(4 * v.numel() for v in moments) == pytest.approx(2 * sizes.trained, rel=0.01)
+    assert sum(4 * v.numel() for v in moments) == pytest.approx(2 * size, rel=0.01)
     run.save_checkpoint(tmp_path / "all.ckpt")
-    assert (tmp_path / "all.ckpt").stat().st_size == pytest.approx(sizes.checkpoint(True), rel=0.02)
+    assert (tmp_path / "all.ckpt").stat().st_size == pytest.approx(checkpoint_bytes(weights, size, True), rel=0.02)
 
 
 @pytest.mark.parametrize("accumulated", [1, 3])
@@ -117,9 +127,8 @@ def test_steps_are_those_that_lightning_counts(accumulated, limit):
     )  # fmt: skip
     data = ColourDigits(batch_size=300)
     run.fit(Training(flow_matching(), subject()), datamodule=data)
-    steps = Steps(len(data.split("train")), 300, 1, accumulated, 2, limit)
-    assert steps.total == run.global_step
-    assert Steps(1297, 300, 2, accumulated, 2, -1).per_epoch == -(-2 // accumulated)
+    assert steps(len(data.split("train")), 300, 1, accumulated, 2, limit)[1] == run.global_step
+    assert steps(1297, 300, 2, accumulated, 2, -1)[0] == -(-2 // accumulated)
 
 
 def test_encoded_sets_spare_the_subject_and_the_encoder():

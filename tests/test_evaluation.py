@@ -11,11 +11,9 @@ from scripts import run
 
 from fibermodels.component import fingerprint
 from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Pushforward, Reports
-from fibermodels.evaluation.choice import Choice, Where
-from fibermodels.evaluation.drawing import Drawing
+from fibermodels.evaluation.drawing import Choice, Drawing, Partial
 from fibermodels.evaluation.figures import columns, markdown_table, write_comparison
 from fibermodels.evaluation.judging import Judges
-from fibermodels.evaluation.partial import Partial
 from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
 from fibermodels.evaluation.scoring import evaluate, own_parameters, score, subject_name
@@ -282,7 +280,7 @@ class TestInterrupted:
     def test_nothing_is_left_when_it_is_done(self, tmp_path, monkeypatch):
         monkeypatch.setattr(self.Stops, "network_calls", 100)
         samples, values = evaluate(
-            self.Stops(), subject(), ColourDigits(), Choice(8, 2), Where(unfinished=tmp_path / "partial")
+            self.Stops(), subject(), ColourDigits(), Choice(8, 2), unfinished=tmp_path / "partial"
         )
         assert not (tmp_path / "partial").exists()
         assert values["asked"] == 1

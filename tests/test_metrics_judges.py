@@ -9,8 +9,8 @@ from torch import nn
 from fibermodels.core import FiberSamples, Subject
 from fibermodels.evaluation.judging import Judges, is_published
 from fibermodels.metrics import agreement, features
-from fibermodels.metrics.classifiers import ClassifierJudge
-from fibermodels.metrics.features import FeatureJudge
+from fibermodels.metrics.classifiers import classifier_scores
+from fibermodels.metrics.features import feature_scores
 from fibermodels.metrics.frechet import Moments, first_channels, frechet_distance
 from fibermodels.metrics.judges import seen_by
 from fibermodels.metrics.kid import kernel_distance
@@ -59,7 +59,7 @@ def mean(values):
 @pytest.mark.parametrize("batch_size", [4, 100])
 def test_features_are_compared_slot_by_slot(samples, batch_size):
     network = Maps()
-    found = FeatureJudge(network, "maps", batch_size=batch_size)(samples, lambda part: OTHERS[part])
+    found = feature_scores(network, "maps", samples, lambda part: OTHERS[part], batch_size=batch_size)
     x, slots, others = network(samples.x), [network(slot) for slot in samples.x_hat], network(OTHERS)
     pooled = {id(maps): maps.mean((2, 3)) for maps in (x, *slots, others)}
 
@@ -81,28 +81,28 @@ def test_features_are_compared_slot_by_slot(samples, batch_size):
 def test_blocks_of_the_kernel_distance(samples, monkeypatch):
     monkeypatch.setattr(features, "BLOCK", 10)
     network = Maps()
-    found = FeatureJudge(network, "maps", batch_size=4)(samples)
+    found = feature_scores(network, "maps", samples, batch_size=4)
     parts = [
         kernel_distance(network(x).mean((2, 3)), network(y).mean((2, 3)), paired=True)
         for slot in samples.x_hat
         for x, y in zip(samples.x.split(10), slot.split(10), strict=True)
     ]
     assert found["kid_maps"] == pytest.approx(mean(parts), rel=1e-4)
-    whole = FeatureJudge(network, "maps")(samples)
+    whole = feature_scores(network, "maps", samples)
     assert found["fid_maps"] == pytest.approx(whole["fid_maps"], rel=1e-6), "blocks are of the kernel alone"
 
 
 def test_more_noise_is_further_away(samples):
-    network = FeatureJudge(Maps(), "maps")
     more = (samples.x + 0.5 * torch.randn(3, *samples.x.shape, generator=seeded("more"))).clamp(0, 1)
-    less, more = network(samples), network(FiberSamples(samples.x, samples.h, more, samples.h_hat))
+    noisier = FiberSamples(samples.x, samples.h, more, samples.h_hat)
+    less, more = (feature_scores(Maps(), "maps", each) for each in (samples, noisier))
     for name in ("fid_maps", "sfid_maps", "kid_maps", "pairwise_distance_maps"):
         assert more[name] > less[name]
 
 
 def test_a_single_target_has_only_diversity(samples):
     one = FiberSamples(samples.x[:1], samples.h[:1], samples.x_hat[:, :1], samples.h_hat[:, :1])
-    assert set(FeatureJudge(Maps(), "maps")(one)) == {"pairwise_distance_maps"}
+    assert set(feature_scores(Maps(), "maps", one)) == {"pairwise_distance_maps"}
 
 
 def test_a_classifier_sees_what_it_would_see_itself(samples):
@@ -111,7 +111,7 @@ def test_a_classifier_sees_what_it_would_see_itself(samples):
     torch.testing.assert_close(seen.h, network(samples.x))
     torch.testing.assert_close(seen.h_hat[1], network(samples.x_hat[1]))
     labels = network(samples.x).argmax(1)
-    found = ClassifierJudge(network, batch_size=7)(samples, labels)
+    found = classifier_scores(network, samples, labels, batch_size=7)
     assert found["top1_match"] == found["top1_accuracy"] == agreement.top1_match(seen)
     assert found["top1_accuracy_targets"] == found["top5_accuracy_targets"] == 1
     assert 0 < found["top1_match"] < found["top5_match"]
@@ -120,7 +120,7 @@ def test_a_classifier_sees_what_it_would_see_itself(samples):
 def test_several_labels(samples):
     labels = (Maps(4, "logits")(samples.x).sigmoid() > 0.4).float()
     labels[0, 0] = float("nan")
-    found = ClassifierJudge(Maps(4, "logits"), "chest", (0.4,))(samples, labels)
+    found = classifier_scores(Maps(4, "logits"), samples, labels, name="chest", thresholds=(0.4,))
     assert found["decision_accuracy_targets_chest"] == 1
     assert found["decision_match_chest"] == pytest.approx(found["decision_accuracy_chest"], abs=0.02)
     assert "top1_match_chest" not in found
@@ -132,12 +132,12 @@ def test_cues(samples):
     decided = network(samples.x).softmax(1)
     decided = torch.stack([decided[:, own].mean(1) for own in categories], 1).argmax(1)
     cues = torch.stack((decided, (decided + 1) % 4), 1)
-    found = ClassifierJudge(network)(samples, cues, categories)
+    found = classifier_scores(network, samples, cues, categories)
     assert found["shape_preference_targets"] == 1
     assert found["shape_accuracy"] < 1
-    swapped = ClassifierJudge(network)(samples, cues.flip(1), categories)
+    swapped = classifier_scores(network, samples, cues.flip(1), categories)
     assert swapped["texture_accuracy"] == found["shape_accuracy"]
-    assert ClassifierJudge(network)(samples, decided, categories)["top1_accuracy_targets"] == 1
+    assert classifier_scores(network, samples, decided, categories)["top1_accuracy_targets"] == 1
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_networks_that_are_not_fit_to_judge(make, message):
 def test_images_of_another_size(samples):
     small = FiberSamples(samples.x[..., :9], samples.h, samples.x_hat[..., :9], samples.h_hat)
     with pytest.raises(ValueError, match=r"Maps, as a judge: expected shape \(B, 3, 28, 28\)"):
-        FeatureJudge(Maps(), "maps")(small)
+        feature_scores(Maps(), "maps", small)
 
 
 def test_only_the_features_of_the_published_distance_are_called_fid(samples):

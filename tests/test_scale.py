@@ -19,9 +19,8 @@ from fibermodels.noise import seeded
 from fibermodels.suites.colour_digits import ColourDigits
 from fibermodels.training import Training, load
 from fibermodels.training.averaging import AveragedWeights
-from fibermodels.training.callbacks import MetricsCSV
+from fibermodels.training.callbacks import EXIT_STATUS, MetricsCSV, Preemption
 from fibermodels.training.cli import main
-from fibermodels.training.preemption import EXIT_STATUS, Preemption
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,7 +22,7 @@ from fibermodels.training import NonFiniteLoss, Training, export, load
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import MetricsCSV, SampleGrid
 from fibermodels.training.checkpoint import start_from
-from fibermodels.training.optimisation import one_cycle
+from fibermodels.training.schedule import one_cycle
 
 ROOT = Path(__file__).parents[1]
 

@@ -30,7 +30,7 @@ from fibermodels.config import describe
 from fibermodels.core import LatentSpace, Subject
 from fibermodels.data.digits import Split
 from fibermodels.data.loading import EpochSampler, loader
-from fibermodels.data.shards import ShardedDraws, Shards
+from fibermodels.data.shards import ShardedDraws, Shards, replace_file
 from fibermodels.noise import seeded
 
 SAMPLE = 256
@@ -67,16 +67,13 @@ class LatentDraws(Dataset[dict[str, Tensor]]):
 
     def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
         """All rows of the current epoch, in order, in batches of `size`."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            yield {"z": self.z[rows], "h": self.h[self.draw, rows]}
+        return (self[start : start + size] for start in range(0, len(self), size))
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"z": self.z[index], "h": self.h[self.draw, index]}
+    def __getitem__(self, rows: int | slice | Tensor) -> dict[str, Tensor]:
+        return {"z": self.z[rows], "h": self.h[self.draw, rows]}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        rows = torch.tensor(indices)
-        return {"z": self.z[rows], "h": self.h[self.draw, rows]}
+        return self[torch.tensor(indices)]
 
 
 class CachedLatents(LightningDataModule):
@@ -184,7 +181,7 @@ class CachedLatents(LightningDataModule):
             print(f"latents are encoded in every step, not once: {self.declined}", file=sys.stderr)
         elif not self.shard_rows and not self.file.is_file():
             self._announce()
-            self._write_file("cuda" if torch.cuda.is_available() else "cpu")
+            self._write_file()
 
     def _announce(self) -> None:
         """Checks the images' shape, and prints what will be written and why."""
@@ -209,7 +206,8 @@ class CachedLatents(LightningDataModule):
             check_finite(value, f"{name}, of training images")
         return encoded
 
-    def _write_file(self, device: str) -> None:
+    def _write_file(self) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         self.latents.to(device)
         self.subject.to(device)
         images = self.source.split("train")
@@ -221,9 +219,7 @@ class CachedLatents(LightningDataModule):
                 parts.append([tuple(value.cpu() for value in row) for row in encoded])
         stacked = [torch.stack([torch.cat([row[i] for row in rows]) for rows in parts]) for i in range(3)]
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.file.with_suffix(f".{os.getpid()}")
-        save_file(dict(zip(("mean", "std", "h"), stacked, strict=True)), unfinished)
-        unfinished.replace(self.file)  # so that no file is half written
+        replace_file(self.file, partial(save_file, dict(zip(("mean", "std", "h"), stacked, strict=True))))
 
     def setup(self, stage: str) -> None:
         """Writes missing shards, with all processes, and reads the encoded training set.
@@ -260,11 +256,9 @@ class CachedLatents(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches of latents and representations."""
         if self.declined:
-            loaded: DataLoader[Any] = self.source.train_dataloader()
-            return loaded
+            return self.source.train_dataloader()
         return loader(EpochSampler(self.train, self.source.seed), self.source.batch_size)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Batches of validation images."""
-        loaded: DataLoader[Any] = self.source.val_dataloader()
-        return loaded
+        return self.source.val_dataloader()

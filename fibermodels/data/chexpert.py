@@ -6,6 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from fibermodels.data.digits import Split
@@ -108,7 +109,8 @@ class CheXpert(ImageData):
         found = self._read(root / ("valid.csv" if split == "test" else "train.csv"))
         if split == "test":
             return found.take(self.order(len(found.files), split))
-        patient = torch.tensor(_numbered([patient_of(file) for file in found.files]))
+        names = np.unique([patient_of(file) for file in found.files], return_inverse=True)
+        patient = torch.from_numpy(names[1])  # the index of each image's patient in their sorted list
         count = int(patient.max()) + 1
         held = torch.zeros(count, dtype=torch.bool)
         held[self.order(count, "patients")[: held_out(self.val_size, count, 1, str(root / "train.csv"))]] = True
@@ -172,9 +174,3 @@ def patient_of(path: str) -> str:
     if found is None:
         raise ValueError(f"'{path}' names no patient; expected a folder such as patient00001")
     return found.group()
-
-
-def _numbered(names: list[str]) -> list[int]:
-    """The index of each name in the sorted list of different names."""
-    number = {name: index for index, name in enumerate(sorted(set(names)))}
-    return [number[name] for name in names]

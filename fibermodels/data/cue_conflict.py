@@ -3,7 +3,6 @@
 import re
 
 import torch
-from torch import Tensor
 
 from fibermodels.core import HasCategories
 from fibermodels.data.digits import Split
@@ -46,19 +45,6 @@ def imagenet_classes(category: str) -> list[int]:
         raise ValueError(f"category: expected one of {CATEGORIES}, got '{category}'")
     bounds = [part.split("-") for part in _IMAGENET[category].split()]
     return [index for bound in bounds for index in range(int(bound[0]), int(bound[-1]) + 1)]
-
-
-def category_probabilities(probabilities: Tensor) -> Tensor:
-    """Mean probabilities `(..., 16)` over the classes of each category, from those of ImageNet-1k `(..., 1000)`.
-
-    Reference: Geirhos et al., arXiv 1811.12231, section 2.
-
-    Raises:
-        ValueError: the number of classes is not 1,000.
-    """
-    if probabilities.shape[-1] != 1000:
-        raise ValueError(f"probabilities: expected those of ImageNet's 1000 classes, got {probabilities.shape[-1]}")
-    return torch.stack([probabilities[..., imagenet_classes(name)].mean(-1) for name in CATEGORIES], -1)
 
 
 class CueConflict(ImageData, HasCategories):  # type: ignore[misc]

@@ -33,16 +33,16 @@ class ImageData(LightningDataModule, Data, metaclass=Recorded):  # type: ignore[
     def __init__(
         self,
         root: str,
-        image_shape: list[int],
-        batch_size: int,
-        workers: int,
-        seed: int,
-        flip: bool,
-        subset: int | None,
-        val_size: int | float,
-        fit: Fit,
-        unreadable: Unreadable,
-        cache: bool,
+        image_shape: list[int] = [3, 256, 256],  # noqa: B006  (read only)
+        batch_size: int = 64,
+        workers: int = 0,
+        seed: int = 0,
+        flip: bool = False,
+        subset: int | None = None,
+        val_size: int | float = 0.1,
+        fit: Fit = "crop",
+        unreadable: Unreadable = "error",
+        cache: bool = False,
     ) -> None:
         super().__init__()
         for argument, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("subset", subset, 1)):

@@ -7,8 +7,8 @@ import torch
 
 from fibermodels.data.digits import Split
 from fibermodels.data.image_data import ImageData
-from fibermodels.data.image_files import ENDINGS, Fit, find_images, is_hidden
-from fibermodels.data.image_set import Listing, Unreadable
+from fibermodels.data.image_files import ENDINGS, find_images, is_hidden
+from fibermodels.data.image_set import Listing
 
 
 class ImageFolder(ImageData):
@@ -34,22 +34,6 @@ class ImageFolder(ImageData):
     """
 
     layout = "  train/CLASS/*.jpg, test/CLASS/*.jpg, and perhaps val/CLASS/*.jpg; or CLASS/*.jpg; or *.jpg"
-
-    def __init__(
-        self,
-        root: str,
-        image_shape: list[int] = [3, 256, 256],  # noqa: B006  (read only)
-        batch_size: int = 64,
-        workers: int = 0,
-        seed: int = 0,
-        flip: bool = False,
-        subset: int | None = None,
-        val_size: int | float = 0.1,
-        fit: Fit = "crop",
-        unreadable: Unreadable = "error",
-        cache: bool = False,
-    ) -> None:
-        super().__init__(root, image_shape, batch_size, workers, seed, flip, subset, val_size, fit, unreadable, cache)
 
     def listing(self, split: Split) -> Listing:
         root = self.folder()

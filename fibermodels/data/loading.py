@@ -1,7 +1,7 @@
 """Batches of data sets, which continue exactly after an interruption."""
 
-from collections.abc import Iterable, Iterator, Sized
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -9,27 +9,17 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 
-class EpochDataset(Sized, Protocol):
-    """A data set that draws its random choices once per epoch and is read in batches."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draws the random choices of an epoch, from the seed and the number of the epoch only."""
-
-    def __getitems__(self, indices: list[int]) -> Any:
-        """A whole batch."""
-
-
 class EpochSampler(DistributedSampler[Any]):
-    """The order of an epoch and its data depend only on the seed and the number of the epoch.
+    """The order of a data set with `set_epoch` and `__getitems__`; it depends only on the seed and the epoch's number.
 
     A resumed run therefore gets the same batches as an uninterrupted one. Under DDP, each process gets every `world`-th
     index, so the batches of all processes together are those of a single process.
     """
 
-    def __init__(self, dataset: EpochDataset, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(self, dataset: Any, seed: int = 0, shuffle: bool = True) -> None:
         ranked = dist.is_available() and dist.is_initialized()
         world, rank = (dist.get_world_size(), dist.get_rank()) if ranked else (1, 0)
-        super().__init__(dataset, world, rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+        super().__init__(dataset, world, rank, shuffle=shuffle, seed=seed)
         self.draws_anew = shuffle
         self.start = 0  # number of indices that the next pass skips
 

@@ -20,10 +20,11 @@ from rich.progress import track
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace
+from fibermodels.data.loading import stream
 from fibermodels.noise import seeded
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -70,21 +71,22 @@ class Shards:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         index = {"images": self.count, "draws": self.draws, "rows_per_shard": self.rows, "half": half}
-        _replace(self.folder / "index.json", lambda path: path.write_text(json.dumps(index, indent=2) + "\n"))
+        replace_file(self.folder / "index.json", lambda path: path.write_text(json.dumps(index, indent=2) + "\n"))
         own = [number for number in self.missing() if number % world == rank]
         for number in track(own, "encoding the training set", disable=rank > 0 or not own):
             draw, part = divmod(number, self.per_draw)
             images.set_epoch(draw)
             indices = range(part * self.rows, min(self.count, (part + 1) * self.rows))
-            batches = DataLoader(images, BATCH, sampler=indices, collate_fn=_as_it_is, num_workers=workers)
+            chunks = [list(indices[start : start + BATCH]) for start in range(0, len(indices), BATCH)]
             with torch.no_grad():
+                batches = stream(images, chunks, workers)
                 encoded = [[value.cpu() for value in encode(batch["x"])] for batch in batches]
             tensors = (torch.cat(column) for column in zip(*encoded, strict=True))
             content = {
                 name: (value.half() if half else value).contiguous()
                 for name, value in zip(("mean", "std", "h"), tensors, strict=True)
             }
-            _replace(self.file(number), partial(save_file, content))
+            replace_file(self.file(number), partial(save_file, content))
 
 
 class ShardedDraws(Dataset[dict[str, Tensor]]):
@@ -141,12 +143,8 @@ class ShardedDraws(Dataset[dict[str, Tensor]]):
         return {name: value[row] for name, value in self.opened[number].items()}
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file under another name and renames it, so that it is never half written."""
     unfinished = path.with_suffix(f".{os.getpid()}")
     write(unfinished)
     unfinished.replace(path)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

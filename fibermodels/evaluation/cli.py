@@ -10,7 +10,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from fibermodels.evaluation.building import guard_imports
-from fibermodels.evaluation.choice import Choice, Where
+from fibermodels.evaluation.drawing import Choice
 
 USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
                           [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
@@ -152,8 +152,9 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
         about["series"] = options.series
     about |= {f"knob_{name}": value for name, value in options.knobs.items()}
     work = partial(_share, source, choice, options.device, kept, options.processes)
-    where = Where(options.device, kept, options.processes, work)
-    samples, values = evaluate(model, subject, data, choice, where, judges, about)
+    samples, values = evaluate(
+        model, subject, data, choice, options.device, kept, options.processes, work, judges, about
+    )
     save(out, samples, values)
     _print_table([values])
     print(f"{out}/metrics.json\n{out}/samples.png")

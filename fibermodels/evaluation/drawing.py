@@ -3,16 +3,115 @@
 The random numbers of a batch depend only on the seed and the batch's index, so any process can draw any batch.
 """
 
+import hashlib
+import json
+import shutil
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.progress import track
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fibermodels.checks import check_images
+from fibermodels.component import fingerprint
+from fibermodels.config import describe
 from fibermodels.core import FiberModel, FiberSamples, Reports, Subject
-from fibermodels.evaluation.partial import Batch, Partial
 from fibermodels.noise import seeded, skip_targets
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The samples to draw.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+
+    num_targets: int
+    """The number of targets: the first images of the split."""
+    samples_per_target: int
+    seed: int = 0
+    """The seed of the samples."""
+    split: Literal["test", "val"] = "test"
+    batch_size: int | None = None
+    """Targets per batch; None takes 100 for models with many network calls, else 500."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_targets", "samples_per_target", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of some targets."""
+
+    h: Tensor
+    """Representations of the targets `(B, *feature_shape)`."""
+    x_hat: Tensor
+    """Samples `(n, B, C, H, W)`."""
+    h_hat: Tensor
+    """Their representations `(n, B, *feature_shape)`."""
+    seconds: float
+    """The time of sampling."""
+    report: dict[str, float]
+    """The model's report on these samples; empty if it has none."""
+
+
+class Partial:
+    """The finished batches of one evaluation, in files `OUT/partial/NNNN.safetensors`.
+
+    With them, an evaluation can resume after an interruption, and several processes can share it. A file stores a key
+    of the model, its weights, the targets and the seed; files with another key are not read.
+
+    Args:
+        folder: the folder of the files.
+        model: the model.
+        choice: everything else that determines the samples: subject, targets, samples per target, seed, batch size.
+    """
+
+    def __init__(self, folder: Path, model: FiberModel, *choice: int | str) -> None:
+        self.folder = folder
+        text = json.dumps([describe(model), fingerprint(model), choice])
+        self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def holds(self, index: int) -> bool:
+        """Whether the batch with this index is stored completely and belongs to this evaluation."""
+        try:
+            with safe_open(self._path(index), "pt") as file:
+                return (file.metadata() or {}).get("key") == self.key
+        except (FileNotFoundError, SafetensorError):
+            return False
+
+    def load(self, index: int) -> Batch | None:
+        """The batch with this index, or None if `holds` is false."""
+        if not self.holds(index):
+            return None
+        with safe_open(self._path(index), "pt") as file:
+            about, found = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Batch(**found, seconds=float(about["seconds"]), report=json.loads(about["report"]))
+
+    def keep(self, index: int, batch: Batch) -> None:
+        """Writes a batch under another name and renames it, so that it is never half written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"h": batch.h, "x_hat": batch.x_hat, "h_hat": batch.h_hat}
+        about = {"key": self.key, "seconds": str(batch.seconds), "report": json.dumps(batch.report)}
+        unfinished = self._path(index).with_suffix(".unfinished")
+        save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, about)
+        unfinished.replace(self._path(index))
+
+    def remove(self) -> None:
+        """Removes the files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:04d}.safetensors"
 
 
 class Drawing:

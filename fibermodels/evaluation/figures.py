@@ -189,7 +189,7 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
         style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": palette[i % 20]}
         for axes, values in (
             (plane, [_height(row, other, excess) for row in own]),
-            (cost, [_seconds(row) for row in own]),
+            (cost, [max(float(row.get("seconds_per_sample", 0)), 1e-7) for row in own]),
         ):
             points = [(_distance(row, across), value) for row, value in zip(own, values, strict=True)]
             if not points:
@@ -233,10 +233,6 @@ def _height(row: Row, metric: str, excess: bool) -> float:
     """The metric, or its excess over the floor; at least 0.001, because the axis is logarithmic."""
     value = float(row[metric])
     return max(value - float(row.get(f"{metric}_floor", 0)), 1e-3) if excess else value
-
-
-def _seconds(row: Row) -> float:
-    return max(float(row.get("seconds_per_sample", 0)), 1e-7)
 
 
 def strength(row: Row) -> float:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from fibermodels.core import FiberSamples, Images, Subject
-from fibermodels.metrics.classifiers import ClassifierJudge
-from fibermodels.metrics.features import FeatureJudge
+from fibermodels.metrics.classifiers import check_classifier, classifier_scores
+from fibermodels.metrics.features import check_features, feature_scores
 from fibermodels.metrics.shape_texture import Categories
 from fibermodels.subjects import Classifier, Torchvision
 
@@ -40,21 +40,13 @@ class Judges:
                     f"judge '{name}': expected a name of letters, digits, '.', '-' and '_' that does not end in one of "
                     f"{list(RESERVED)}"
                 )
-        self._classifiers("cpu", 1), self._features("cpu", 1)
+        for title, network in self._classifiers():
+            check_classifier(network, title)
+        for name, network in self.features.items():
+            check_features(network, name)
 
-    def _classifiers(self, device: str, batch_size: int) -> list[ClassifierJudge]:
-        named: list[tuple[str | None, Subject]] = [*self.others.items()]
-        if self.classifier:
-            named.insert(0, (None, self.classifier))
-        return [
-            ClassifierJudge(each, name, self.thresholds or thresholds_of(each), device, batch_size)
-            for name, each in named
-        ]
-
-    def _features(self, device: str, batch_size: int) -> list[FeatureJudge]:
-        return [
-            FeatureJudge(each, name, is_published(each), device, batch_size) for name, each in self.features.items()
-        ]
+    def _classifiers(self) -> list[tuple[str | None, Subject]]:
+        return ([(None, self.classifier)] if self.classifier else []) + [*self.others.items()]
 
     def scores(
         self,
@@ -80,16 +72,14 @@ class Judges:
             return targets.images(slice(count + part.start, count + part.stop))
 
         values: dict[str, float] = {}
-        for classifier in self._classifiers(device, batch_size):
-            values |= classifier(samples, own, categories)
-        for features in self._features(device, batch_size):
-            values |= features(samples, others if len(targets) >= 2 * count else None)
+        for title, network in self._classifiers():
+            fitted = tuple(network.threshold.tolist()) if isinstance(network, Classifier) else (0.5,)
+            limits = self.thresholds or fitted
+            values |= classifier_scores(network, samples, own, categories, title, limits, device, batch_size)
+        rest = others if len(targets) >= 2 * count else None
+        for name, network in self.features.items():
+            values |= feature_scores(network, name, samples, rest, is_published(network), device, batch_size)
         return values
-
-
-def thresholds_of(network: Subject) -> tuple[float, ...]:
-    """The thresholds of a fine-tuned classifier, else one half."""
-    return tuple(network.threshold.tolist()) if isinstance(network, Classifier) else (0.5,)
 
 
 def is_published(network: Subject) -> bool:

@@ -1,19 +1,20 @@
 """Processes that share the batches of an evaluation: one for each GPU, or several on the cores of a CPU.
 
-Each process builds model and data itself and stores its batches in the evaluation's folder (`evaluation.partial`), from
+Each process builds model and data itself and stores its batches in the evaluation's folder (`drawing.Partial`), from
 which the first process collects them. There is no other communication.
 """
 
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import multiprocessing
 
-from fibermodels.evaluation.choice import Work
+Work = Callable[[int], None]
+"""The work of the process with a given rank. It is pickled, so it is a module's function or a `partial` of one."""
 
 
 def device_of(device: str, rank: int) -> str:

@@ -24,11 +24,9 @@ from fibermodels.core import (
     Remembers,
     Subject,
 )
-from fibermodels.evaluation.choice import Choice, Where
-from fibermodels.evaluation.drawing import Drawing
+from fibermodels.evaluation.drawing import Choice, Drawing, Partial
 from fibermodels.evaluation.judging import Judges
-from fibermodels.evaluation.partial import Partial
-from fibermodels.evaluation.processes import helped
+from fibermodels.evaluation.processes import Work, helped
 from fibermodels.evaluation.results import Metrics, commit
 from fibermodels.noise import seeded
 from fibermodels.trainable import TrainableFiberModel
@@ -54,7 +52,10 @@ def evaluate(
     subject: Subject,
     data: Data,
     choice: Choice,
-    where: Where = Where(),  # noqa: B008 (it is frozen)
+    device: str = "cpu",
+    unfinished: Path | None = None,
+    processes: int = 1,
+    work: Work | None = None,
     judges: Judges | None = None,
     about: Metrics | None = None,
 ) -> tuple[FiberSamples, Metrics]:
@@ -65,16 +66,20 @@ def evaluate(
         subject: the network whose fibers are sampled.
         data: where the targets come from.
         choice: the samples to draw.
-        where: the device and the processes.
+        device: the device of the computation.
+        unfinished: folder for finished batches, from which an interrupted evaluation continues.
+        processes: the number of processes that share the batches.
+        work: draws another process's batches into `unfinished`.
         judges: networks other than the subject that score the samples.
         about: further entries of the metrics (`name`, `fiber_weight`).
 
     Raises:
         ValueError: there are more targets than images, more processes than batches, or samples that are not images.
     """
-    kept = where.unfinished if model.network_calls >= LONG or where.processes > 1 else None
-    drawing = plan(model, subject, data, choice, where.device, kept)
-    _share(drawing, where)
+    kept = unfinished if model.network_calls >= LONG or processes > 1 else None
+    drawing = plan(model, subject, data, choice, device, kept)
+    if processes > 1 and work:
+        _share(drawing, processes, work)
     samples, seconds, report = drawing.gather()
     values: Metrics = {
         "name": type(model).__name__,
@@ -86,8 +91,8 @@ def evaluate(
         "num_targets": choice.num_targets,
         "samples_per_target": choice.samples_per_target,
         "seed": choice.seed,
-        "device": device_name(where.device),
-        **({"processes": where.processes} if where.processes > 1 else {}),
+        "device": device_name(device),
+        **({"processes": processes} if processes > 1 else {}),
         "commit": commit(),
         "num_parameters": own_parameters(model),
         "network_calls_per_sample": model.network_calls,
@@ -97,11 +102,11 @@ def evaluate(
         **rounded(report),
     }
     if isinstance(model, TrainableFiberModel) and isinstance(model, HasLogProb):
-        x, h = samples.x.to(where.device), samples.h.to(where.device)
+        x, h = samples.x.to(device), samples.h.to(device)
         values["nll_bits_per_dim"] = round(metrics.nll_bits_per_dim(model, model.latents, x, h), 6)
     if judges:
         categories = data.categories() if isinstance(data, HasCategories) else None
-        found = judges.scores(samples, data.split(choice.split), where.device, categories=categories)
+        found = judges.scores(samples, data.split(choice.split), device, categories=categories)
         values |= rounded(found)
     if drawing.partial:
         drawing.partial.remove()
@@ -157,17 +162,15 @@ def plan(
     return Drawing(model, subject, x, choice.samples_per_target, choice.seed, size, device, partial)
 
 
-def _share(drawing: Drawing, where: Where) -> None:
-    """Lets other processes draw their batches, if there are several."""
-    if where.processes == 1 or not where.work:
-        return
-    if where.processes > len(drawing):
+def _share(drawing: Drawing, processes: int, work: Work) -> None:
+    """Draws all batches in several processes."""
+    if processes > len(drawing):
         raise ValueError(
             f"processes: expected at most the number of batches, {len(drawing)} of {drawing.batch_size} targets, got "
-            f"{where.processes}; give fewer, or a smaller --batch_size"
+            f"{processes}; give fewer, or a smaller --batch_size"
         )
-    with helped(where.work, where.processes):
-        drawing.share(0, where.processes)
+    with helped(work, processes):
+        drawing.share(0, processes)
     if left := drawing.undone():
         warnings.warn(
             f"{len(left)} of {len(drawing)} batches are drawn by the first process alone: the others failed, or built "

@@ -1,7 +1,9 @@
 """Distances between samples and real images in the features of a network, without storing all features."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from statistics import fmean as mean
 
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from fibermodels.core import FiberSamples, Subject
 from fibermodels.metrics.diversity import Spread
 from fibermodels.metrics.frechet import Moments, first_channels, frechet_distance
-from fibermodels.metrics.judges import Asked
+from fibermodels.metrics.judges import outputs
 from fibermodels.metrics.kid import kernel_distance
 
 BLOCK = 1000
@@ -37,8 +39,29 @@ class _Law:
         return vectors
 
 
-class FeatureJudge:
-    """Distances of samples to real images, and to each other, in the features of a network.
+def check_features(network: Subject, name: str) -> None:
+    """Checks that a network returns vectors `(B, D)` or maps `(B, C, h, w)`.
+
+    Raises:
+        ValueError: it returns neither.
+    """
+    if len(network.feature_shape) not in (1, 3):
+        raise ValueError(
+            f"features {name}: expected a network that returns vectors [D] or maps [C, h, w], got representations "
+            f"{list(network.feature_shape)}"
+        )
+
+
+def feature_scores(
+    network: Subject,
+    name: str,
+    samples: FiberSamples,
+    others: Callable[[slice], Tensor] | None = None,
+    standard: bool = False,
+    device: str | torch.device = "cpu",
+    batch_size: int = 100,
+) -> dict[str, float]:
+    """Distances of samples to real images, and to each other, in the features of a network, by name.
 
     Every slot (one sample of each target) is compared with the targets, and the scores are means over slots, so both
     sets have as many images as there are targets. `fid` and `kid` use vectors, and average maps over their locations;
@@ -47,77 +70,48 @@ class FeatureJudge:
     Args:
         network: a network that returns vectors `(B, D)` or maps `(B, C, h, w)`.
         name: the ending `_NAME` of the results.
+        samples: targets and samples.
+        others: returns a slice of as many other real images; their distance to the targets is the floor.
         standard: whether the features are those of the published FID; the results are then called `fid` and `kid`.
         device: the device of the computation.
         batch_size: images per call of the network.
 
     Raises:
-        ValueError: the network returns neither vectors nor maps.
+        ValueError: the network returns neither vectors nor maps, or takes other images.
     """
-
-    def __init__(
-        self,
-        network: Subject,
-        name: str,
-        standard: bool = False,
-        device: str | torch.device = "cpu",
-        batch_size: int = 100,
-    ) -> None:
-        if len(network.feature_shape) not in (1, 3):
-            raise ValueError(
-                f"features {name}: expected a network that returns vectors [D] or maps [C, h, w], got representations "
-                f"{list(network.feature_shape)}"
-            )
-        self.__name__, self.suffix = f"features_{name}", "" if standard else f"_{name}"
-        self.spread = f"pairwise_distance_{name}"
-        self.spatial = len(network.feature_shape) == 3
-        self.network, self.device, self.batch_size = network, device, batch_size
-
-    def __call__(self, samples: FiberSamples, others: Callable[[slice], Tensor] | None = None) -> dict[str, float]:
-        """Scores by name.
-
-        Args:
-            samples: targets and samples.
-            others: returns a slice of as many other real images; their distance to the targets is the floor.
-        """
-        n, count = samples.x_hat.shape[:2]
-        asked = Asked(self.network, self.device, self.batch_size)
-        targets, slots, rest = _Law(), [_Law() for _ in range(n)], _Law()
-        spread, kernels, floors = 0.0, list[float](), list[float]()
-        edges = [round(count * i / max(1, count // BLOCK)) for i in range(max(1, count // BLOCK) + 1)]
-        for low, high in pairwise(edges):
-            for start in range(low, high, self.batch_size):
-                part = slice(start, min(start + self.batch_size, high))
-                targets.update(asked(samples.x[part]))
-                differences = Spread()
-                for law, slot in zip(slots, samples.x_hat, strict=True):
-                    features = asked(slot[part])
-                    law.update(features)
-                    differences.update(features)
-                spread += differences.mean().sum().item()
-                if others is not None:
-                    rest.update(asked(others(part)))
-            if high - low > 1:
-                block = targets.pop_block()
-                kernels += [kernel_distance(block, law.pop_block(), paired=True) for law in slots]
-                floors += [kernel_distance(block, rest.pop_block())] if others is not None else []
-        values = {self.spread: spread / count}
-        if count > 1:
-            values |= self._distances(targets, slots, "")
-            values |= self._distances(targets, [rest], "_floor") if others is not None else {}
-            values |= self._kernels(kernels, "") | (self._kernels(floors, "_floor") if floors else {})
+    check_features(network, name)
+    features = partial(outputs, network, device=device, batch_size=batch_size)
+    n, count = samples.x_hat.shape[:2]
+    targets, slots, rest = _Law(), [_Law() for _ in range(n)], _Law()
+    spread, kernels, floors = 0.0, list[float](), list[float]()
+    edges = [round(count * i / max(1, count // BLOCK)) for i in range(max(1, count // BLOCK) + 1)]
+    for low, high in pairwise(edges):
+        for start in range(low, high, batch_size):
+            part = slice(start, min(start + batch_size, high))
+            targets.update(features(samples.x[part]))
+            differences = Spread()
+            for law, slot in zip(slots, samples.x_hat, strict=True):
+                found = features(slot[part])
+                law.update(found)
+                differences.update(found)
+            spread += differences.mean().sum().item()
+            if others is not None:
+                rest.update(features(others(part)))
+        if high - low > 1:
+            block = targets.pop_block()
+            kernels += [kernel_distance(block, law.pop_block(), paired=True) for law in slots]
+            floors += [kernel_distance(block, rest.pop_block())] if others is not None else []
+    values = {f"pairwise_distance_{name}": spread / count}
+    if count < 2:
         return values
-
-    def _distances(self, targets: _Law, laws: list[_Law], ending: str) -> dict[str, float]:
-        own = [frechet_distance(targets.vectors, law.vectors) for law in laws]
-        values = {f"fid{self.suffix}{ending}": sum(own) / len(own)}
-        if self.spatial:
-            own = [frechet_distance(targets.maps, law.maps) for law in laws]
-            values[f"sfid{self.suffix}{ending}"] = sum(own) / len(own)
-        return values
-
-    def _kernels(self, found: list[float], ending: str) -> dict[str, float]:
-        values = {f"kid{self.suffix}{ending}": sum(found) / len(found)}
-        if len(found) > 1 and not ending:  # over slots and blocks
-            values[f"kid{self.suffix}_std"] = torch.tensor(found).std(correction=0).item()
-        return values
+    suffix = "" if standard else f"_{name}"
+    for end, laws, distances in (("", slots, kernels), ("_floor", [rest], floors)):
+        if not distances:
+            continue
+        values[f"fid{suffix}{end}"] = mean(frechet_distance(targets.vectors, law.vectors) for law in laws)
+        if len(network.feature_shape) == 3:
+            values[f"sfid{suffix}{end}"] = mean(frechet_distance(targets.maps, law.maps) for law in laws)
+        values[f"kid{suffix}{end}"] = mean(distances)
+    if len(kernels) > 1:  # over slots and blocks
+        values[f"kid{suffix}_std"] = torch.tensor(kernels).std(correction=0).item()
+    return values

@@ -7,7 +7,7 @@ and outputs without a grid as vectors `(B, D)`.
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,41 +91,41 @@ def as_representation(output: Any, size: tuple[int, int], prefix_tokens: int, ch
     return output[:, prefix_tokens:].transpose(1, 2).unflatten(2, grid)
 
 
-@dataclass(frozen=True)
-class AtLayer:
-    """Reads the output or the input of one module.
+def read_layer(
+    network: nn.Module,
+    inputs: Tensor,
+    layer: str,
+    calls: int = 1,
+    given: bool = False,
+    prefix_tokens: int = 0,
+    channels_last: bool = False,
+) -> Tensor:
+    """The output or the input of one module, as a representation.
 
     Args:
+        network, inputs: the network and its input.
         layer: the module's name; the empty name is the whole network.
         calls: how often the module runs; its last call is read.
         given: whether to read the module's input instead of its output.
         prefix_tokens, channels_last: as in `as_representation`.
     """
+    seen: list[Any] = []
 
-    layer: str
-    calls: int = 1
-    given: bool = False
-    prefix_tokens: int = 0
-    channels_last: bool = False
+    def take(_: nn.Module, arguments: tuple[Any, ...], output: Any = None) -> None:
+        seen.append(arguments[0] if given else output)
+        if len(seen) == calls and layer:
+            raise _Reached
 
-    def __call__(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        seen: list[Any] = []
-
-        def take(_: nn.Module, arguments: tuple[Any, ...], output: Any = None) -> None:
-            seen.append(arguments[0] if self.given else output)
-            if len(seen) == self.calls and self.layer:
-                raise _Reached
-
-        module = network.get_submodule(self.layer)
-        handle = module.register_forward_pre_hook(take) if self.given else module.register_forward_hook(take)
-        try:
-            network(inputs)
-        except _Reached:
-            pass
-        finally:
-            handle.remove()
-        size = (inputs.shape[-2], inputs.shape[-1])
-        return as_representation(seen[-1], size, self.prefix_tokens, self.channels_last, f"layer '{self.layer}'")
+    module = network.get_submodule(layer)
+    handle = module.register_forward_pre_hook(take) if given else module.register_forward_hook(take)
+    try:
+        network(inputs)
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    size = (inputs.shape[-2], inputs.shape[-1])
+    return as_representation(seen[-1], size, prefix_tokens, channels_last, f"layer '{layer}'")
 
 
 @torch.no_grad()
@@ -152,7 +152,7 @@ def trace(network: nn.Module, inputs: Tensor) -> list[tuple[str, tuple[int, ...]
 
 def at_layer(
     network: nn.Module, layer: str, example: Tensor, source: str, prefix_tokens: int = 0, channels_last: bool = False
-) -> AtLayer:
+) -> Reading:
     """The reading of a layer of any network.
 
     `logits` is the network's output, `pooled` the input of its last linear layer, and `spatial` the last output that is
@@ -169,7 +169,7 @@ def at_layer(
         ValueError: the layer does not exist or never runs.
     """
     if layer == "logits":
-        return AtLayer("", prefix_tokens=prefix_tokens, channels_last=channels_last)
+        return partial(read_layer, layer="", prefix_tokens=prefix_tokens, channels_last=channels_last)
     if layer not in PLACES:
         find_layer(network, layer, source)
     steps = trace(network, example)
@@ -180,7 +180,7 @@ def at_layer(
             raise ValueError(
                 f"layer: {type(network).__name__} has no linear layer, so it has no 'pooled'; give a module's name"
             )
-        return AtLayer(linear[-1], calls.count(linear[-1]), given=True)
+        return partial(read_layer, layer=linear[-1], calls=calls.count(linear[-1]), given=True)
     if layer == "spatial":
         size = (example.shape[-2], example.shape[-1])
         maps = [name for name, shape in steps if _is_map(shape, size, prefix_tokens)]
@@ -189,7 +189,9 @@ def at_layer(
         layer = maps[-1]
     elif layer not in calls:
         raise ValueError(f"layer: '{layer}' does not run in a forward pass of {type(network).__name__}")
-    return AtLayer(layer, calls.count(layer), False, prefix_tokens, channels_last)
+    return partial(
+        read_layer, layer=layer, calls=calls.count(layer), prefix_tokens=prefix_tokens, channels_last=channels_last
+    )
 
 
 def _is_map(shape: tuple[int, ...], size: tuple[int, int], prefix_tokens: int) -> bool:

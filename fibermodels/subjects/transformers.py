@@ -4,7 +4,7 @@ Examples are DINOv2, DINOv3, CLIP, SigLIP, and the vision tower of a vision-lang
 """
 
 import inspect
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -96,17 +96,14 @@ class _Patchified(nn.Module):
         return tokens, tokens.mean(1)
 
 
-@dataclass(frozen=True)
-class _Output:
-    """Reads the map or the pooled vector of an encoder."""
+def _pooled(network: nn.Module, inputs: Tensor) -> Tensor:
+    vector: Tensor = network(inputs)[1]
+    return vector
 
-    pooled: bool
-    prefix_tokens: int
 
-    def __call__(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        tokens, vector = network(inputs)
-        size = (inputs.shape[-2], inputs.shape[-1])
-        return vector if self.pooled else as_representation(tokens, size, self.prefix_tokens, False, "the encoder")
+def _spatial(network: nn.Module, inputs: Tensor, prefix_tokens: int) -> Tensor:
+    size = (inputs.shape[-2], inputs.shape[-1])
+    return as_representation(network(inputs)[0], size, prefix_tokens, False, "the encoder")
 
 
 def _library() -> Any:
@@ -206,7 +203,7 @@ def _reading(network: Any, layer: str, example: Tensor) -> Reading:
         patch = network.tower.config.patch_size
         prefix = tokens.shape[1] - (example.shape[-2] // patch) * (example.shape[-1] // patch)
     if layer in ("spatial", "pooled"):
-        return _Output(layer == "pooled", prefix)
+        return _pooled if layer == "pooled" else partial(_spatial, prefix_tokens=prefix)
     if layer == "logits":
         raise ValueError(f"layer: an encoder has no 'logits'; expected one of {list(PLACES[:2])} or a module's name")
     if isinstance(network, _Patchified):

@@ -1,4 +1,4 @@
-"""Averages of the trained weights; each process keeps those of its own shard."""
+"""Averages of the trained weights. Each process averages its own shard."""
 
 from typing import Any
 
@@ -11,20 +11,19 @@ from fibermodels.training.sharding import as_part_of, own_shard, put_together, s
 
 
 def decay_at(updates: int, decay: float) -> float:
-    """`min(decay, (1 + n) / (10 + n))` after `n` updates; the first takes the weights as they are.
+    """`min(decay, (1 + n) / (10 + n))` after `n` updates, and 0 for the first update, which copies the weights.
 
-    A short run would otherwise be little more than its initialisation: 200 steps at .999 keep 82 % of it.
+    With a constant decay of .999, the average after 200 steps would still consist of the initial weights to 82 %.
     """
     return min(decay, (1 + updates) / (10 + updates)) if updates else 0.0
 
 
 class AveragedWeights(Callback):
-    """An exponential moving average of the weights, which is what validation sees and checkpoints keep.
+    """An exponential moving average of the weights, for validation and checkpoints.
 
-    Each step, `a + (1 - decay) (w - a)` replaces the average `a` of the weights `w`; the decay grows over the first
-    steps (see `decay_at`). Only what is trained is averaged, so the averages take the bytes of the trained weights,
-    or of their shard. Buffers are the module's own. A checkpoint holds the averages in `state_dict` and the weights
-    themselves in `current_model_state`.
+    After each step, `a + (1 - decay) (w - a)` replaces the average `a` of the weights `w`; the decay grows over the
+    first steps (see `decay_at`). Only trained weights have averages; buffers have none. A checkpoint contains the
+    averages in `state_dict` and the weights in `current_model_state`.
 
     Args:
         decay: a number in (0, 1), reached after about `10 / (1 - decay)` steps.
@@ -50,7 +49,7 @@ class AveragedWeights(Callback):
 
     @torch.no_grad()
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Finds the tensors once. In a resumed run, the module has loaded the averages; now it gets its own weights."""
+        """Starts the averages. A resumed module has loaded the averages; here it gets its own weights back."""
         names: dict[Tensor, list[str]] = {}
         for name, weight in module.named_parameters(remove_duplicate=False):
             if weight.requires_grad:
@@ -97,7 +96,7 @@ class AveragedWeights(Callback):
 
     @torch.no_grad()
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """The averages take the weights' place. Every process helps to put them together; one has the rest."""
+        """Stores the averages in place of the weights. All processes gather the shards; one has the other state."""
         if not self.averages:
             return
         state = checkpoint["state_dict"]
@@ -112,6 +111,6 @@ class AveragedWeights(Callback):
         checkpoint["averaging_state"] = {"n_averaged": torch.tensor(self.updates)}
 
     def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keeps the weights until training starts: by then the module has its final place and shards."""
+        """Keeps the weights until training starts, when the module is on its device and sharded."""
         self.resumed = dict(checkpoint.get("current_model_state", {}))
         self.updates = int(checkpoint.get("averaging_state", {}).get("n_averaged", 0))

@@ -1,22 +1,34 @@
-"""What a run writes beside its checkpoints."""
+"""Callbacks: metrics, sample grids, and checkpoints within an epoch."""
 
 import csv
+import signal
 import sys
+import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torchvision.utils import make_grid, save_image
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""The signals that a cluster sends before it stops a job; SLURM sends SIGUSR1 with `--signal=USR1@120`."""
+
+EXIT_STATUS = 128 + signal.SIGTERM
+"""The exit status of a run that a signal ended."""
+
+AGREE_EVERY = 10
+"""Several processes ask each other in every tenth step only, because that takes time."""
 
 
 def epoch_metrics(trainer: Trainer) -> dict[str, float]:
-    """What was logged for the epoch that ends, by name.
-
-    Lightning's extra names per step are left out, and what it keeps of an earlier epoch's validation.
-    """
+    """The metrics of the epoch that ends, by name, without Lightning's names per step and without the validation of an
+    earlier epoch."""
     every = trainer.check_val_every_n_epoch
     validated = every is None or (trainer.current_epoch + 1) % every == 0
     left_out = ("_step", "_epoch")
@@ -28,63 +40,43 @@ def epoch_metrics(trainer: Trainer) -> dict[str, float]:
 
 
 class MetricsCSV(Callback):
-    """`metrics.csv`: one row per epoch. A resumed run keeps the rows of the epochs before it.
+    """Writes `metrics.csv` with one row per epoch. A resumed run keeps the rows of earlier epochs.
 
     Args:
         path: the file.
+        lines: whether to print at most thirty epochs, evenly spread, to standard error, for logs without a progress
+            bar.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, lines: bool = False) -> None:
+        self.path, self.lines = Path(path), lines
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Writes the epoch's row; rows of this epoch and later, from a run that died, are replaced."""
-        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row |= epoch_metrics(trainer)
-        rows = [old for old in self._rows() if int(old["epoch"]) < trainer.current_epoch] + [row]
+        """Writes the row of the epoch; it replaces rows of this and later epochs, which an interrupted run wrote."""
+        metrics = epoch_metrics(trainer)
+        rows: list[dict[str, Any]] = []
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < trainer.current_epoch]
+        rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
         names = list(dict.fromkeys(name for each in rows for name in each))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", newline="") as file:
             writer = csv.DictWriter(file, names, restval="")
             writer.writeheader()
             writer.writerows(rows)
-
-    def _rows(self) -> list[dict[str, Any]]:
-        if not self.path.is_file():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
-
-
-class InterruptNote(Callback):
-    """Says how to go on when the user presses Ctrl-C."""
-
-    @rank_zero_only
-    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt):
-            print(f"\ninterrupted in epoch {trainer.current_epoch + 1}; resume with --ckpt_path last", file=sys.stderr)
-
-
-class EpochLine(Callback):
-    """A line on standard error after an epoch, for logs where a progress bar is of no use: of thirty
-    epochs at most, evenly spread."""
-
-    @rank_zero_only
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if (trainer.current_epoch + 1) % max(1, (trainer.max_epochs or 1) // 30):
-            return
-        values = "  ".join(f"{name} {value:.4g}" for name, value in epoch_metrics(trainer).items())
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}", file=sys.stderr, flush=True)
+        if self.lines and not (trainer.current_epoch + 1) % max(1, (trainer.max_epochs or 1) // 30):
+            values = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}", file=sys.stderr, flush=True)
 
 
 class SampleGrid(Callback):
-    """After each epoch, validation targets (top of each pair of rows) above their samples: to
-    TensorBoard, and to `samples.png` in the run's folder.
+    """Writes a picture of validation targets, each above its sample, to a file and to TensorBoard after each epoch.
 
     Args:
-        path: the picture.
-        columns: targets shown.
+        path: the file.
+        columns: targets per row.
     """
 
     def __init__(self, path: str | Path, columns: int = 16) -> None:
@@ -103,3 +95,77 @@ class SampleGrid(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("targets_and_samples", grid, trainer.current_epoch)
+
+
+class Preemption(Callback):
+    """Writes checkpoints between two optimizer steps within an epoch; a resumed run continues exactly from there.
+
+    After SIGTERM or SIGUSR1 to any process, the run writes a checkpoint at the end of the step (of every tenth step,
+    with several processes) and ends with status 143. A new checkpoint replaces the last one only when it is complete.
+
+    Args:
+        path: the checkpoint.
+        minutes: time between two checkpoints; 0 for none by time.
+        steps: optimizer steps between two checkpoints; 0 for none by steps.
+
+    Raises:
+        ValueError: a number is negative.
+    """
+
+    def __init__(self, path: str | Path, minutes: float = 0, steps: int = 0) -> None:
+        if minutes < 0 or steps < 0:
+            raise ValueError(f"checkpoint_minutes, checkpoint_steps: expected 0 or more, got {minutes} and {steps}")
+        self.path, self.minutes, self.steps = Path(path), minutes, steps
+        self.taken = False
+        self.earlier: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Replaces Lightning's handlers, which save in the middle of a step: such a run cannot be resumed exactly."""
+        self.saved, self.step = time.monotonic(), trainer.global_step
+        self.earlier = {number: signal.signal(number, self._note) for number in SIGNALS}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.taken = True
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Saves if it is time. After the last step of an epoch, the checkpoint of the epoch is written anyway."""
+        stepped, self.step = trainer.global_step != self.step, trainer.global_step
+        if not stepped or trainer.is_last_batch:  # in the middle of an accumulated gradient
+            return
+        late, taken = self._agreed(trainer, module)
+        if late or taken or (self.steps and self.step % self.steps == 0):
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self.saved = time.monotonic()
+        if taken:
+            _say(f"taken away at step {trainer.global_step}; resume with --ckpt_path last")
+            raise SIGTERMException(EXIT_STATUS)
+
+    def _agreed(self, trainer: Trainer, module: LightningModule) -> tuple[bool, bool]:
+        """Whether it is time for a checkpoint, and whether a signal came: true for all processes if true for one."""
+        late = bool(self.minutes) and time.monotonic() - self.saved >= 60 * self.minutes
+        if trainer.world_size == 1:
+            return late, self.taken
+        if self.step % AGREE_EVERY:
+            return False, False
+        flags = torch.tensor([late, self.taken], dtype=torch.int32, device=module.device)
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        late, taken = (bool(flag) for flag in flags.tolist())
+        return late, taken
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self._restore_handlers()
+        if isinstance(exception, KeyboardInterrupt):
+            _say(f"\ninterrupted in epoch {trainer.current_epoch + 1}; resume with --ckpt_path last")
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)
+        self.earlier = {}
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Rebuilds a run from its checkpoint, starts another from it, and publishes what it trained."""
+"""Rebuilds a run from its checkpoint, starts another run from it, and exports the trained object."""
 
 import hashlib
 import json
@@ -24,21 +24,21 @@ class Run(NamedTuple):
 
     training: Training
     data: Any
-    """The data module it was trained on, not yet loaded; None where that was not a class of this project."""
+    """The data module of the training, not yet loaded; None if it was not a class of this project."""
 
     @property
     def model(self) -> Trainable:
-        """What was trained, in evaluation mode."""
+        """The trained object, in evaluation mode."""
         return self.training.learner
 
     @property
     def subject(self) -> Subject | None:
-        """The subject it was trained for."""
+        """The subject of the training; None if there was none."""
         return self.training.subject
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint, plain types and tensors only (`weights_only=True`), in today's terms.
+    """The content of a checkpoint in today's names: plain types and tensors only (`weights_only=True`).
 
     Raises:
         FileNotFoundError: no such file.
@@ -64,8 +64,8 @@ def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
 
     Args:
         path: the checkpoint.
-        changed: arguments of what was trained that replace those it was trained with, by name: the guidance scale,
-            for example. The weights must still fit.
+        changed: new values of the trained object's arguments by name, such as a guidance scale. The weights must still
+            fit.
 
     Raises:
         FileNotFoundError: no such file.
@@ -89,8 +89,7 @@ def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
 
 
 def start_from(training: Training, path: str | Path) -> None:
-    """Gives a learner the weights that another run trained, for example to go on with another fiber loss. The
-    statistics that it standardises its condition by are part of these weights.
+    """Gives a learner the weights of another run, with the statistics of its condition.
 
     Raises:
         ValueError: the checkpoint holds another architecture, or belongs to another subject or latent space.
@@ -104,23 +103,23 @@ def start_from(training: Training, path: str | Path) -> None:
     }
     try:
         training.learner.load_state_dict(weights)
-        training.seconds = checkpoint["fibermodels"].get("seconds", 0.0)  # what the weights cost so far
+        training.seconds = checkpoint["fibermodels"].get("seconds", 0.0)  # the time to train these weights
     except RuntimeError as error:
         raise ValueError(f"start_from: the weights in '{path}' do not fit this learner: {error}") from error
 
 
 def adapt_from(training: Training, path: str | Path) -> list[str]:
-    """Gives a learner what another run trained for another subject or layer, wherever names and shapes fit.
+    """Gives a learner the weights that fit by name and shape, from a run with another subject or layer.
 
-    The weights are those of a checkpoint, or of a published safetensors file.
-
-    Statistics of representations are those of the other subject, so they are left out; training measures them anew.
+    The weights come from a checkpoint or an exported safetensors file. Statistics of representations belong to the
+    other subject; they are not copied, and training measures them anew.
 
     Returns:
-        The names of the parameters and buffers that nothing fits, those of the condition encoder: they start anew.
+        The names of the parameters and buffers that start anew, such as those of the condition encoder.
 
     Raises:
-        ValueError: nothing fits, or the checkpoint belongs to another latent space or prior.
+        ValueError: nothing fits, a parameter that starts anew is not trained, or the checkpoint belongs to another
+            latent space or prior.
     """
     learner, theirs = training.learner, _weights_of_another(training, path)
     frozen = given_parts(learner)
@@ -144,7 +143,7 @@ def adapt_from(training: Training, path: str | Path) -> list[str]:
 
 
 def _weights_of_another(training: Training, path: str | Path) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint or of a published safetensors file, by the names that they have in a checkpoint."""
+    """The weights in a checkpoint or an exported safetensors file, by their names in a checkpoint."""
     if Path(path).suffix == ".safetensors":
         weights, parts = read_weights("adapt_from", path)
         if isinstance(training.learner, TrainableFiberModel):
@@ -157,14 +156,14 @@ def _weights_of_another(training: Training, path: str | Path) -> dict[str, torch
 
 
 def export(path: str | Path, out: str | Path, overwrite: bool = False, half: bool = False) -> dict[str, object]:
-    """Publishes what a checkpoint trained: `OUT.safetensors` has the weights; `OUT.json` has how to build it, the
-    sha256 of the weights' file, and the scores on the test split.
+    """Exports the trained object: `OUT.safetensors` has its weights; `OUT.json` has its description, the sha256 of the
+    weights' file, and the scores on the test split.
 
     Args:
         path: the checkpoint.
         out: the files' path, without an ending.
         overwrite: replace earlier files.
-        half: store the weights in 16 bits. They still compute in 32 bits; the scores are those of the rounded weights.
+        half: store the weights in 16 bits. Computations still use 32 bits; the scores are those of the rounded weights.
 
     Raises:
         FileExistsError: the files are there and `overwrite` is not set.
@@ -200,7 +199,7 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
 
 @torch.no_grad()
 def _test_scores(run: Run) -> dict[str, float]:
-    """Scores of the test split: means over images, and a supervised learner's figures of the whole split."""
+    """Scores of the test split: means over images, and a supervised learner's scores of the whole split."""
     model = run.model
     supervised = isinstance(model, Supervised)
     scores: dict[str, list[torch.Tensor]] = {}
@@ -219,8 +218,7 @@ def _test_scores(run: Run) -> dict[str, float]:
 
 
 def _round(model: Trainable) -> None:
-    """Rounds the weights to 16 bits, but no buffers: statistics of representations may be large numbers. A frozen
-    latent space has a file of its own and is not rounded."""
+    """Rounds the trained weights to 16 bits, but no buffers, because statistics may be too large for 16 bits."""
     own = model.density()[0] if isinstance(model, TrainableFiberModel) else model.state_dict()
     for name, value in model.named_parameters():
         if name in own:
@@ -228,7 +226,7 @@ def _round(model: Trainable) -> None:
 
 
 def _batches(run: Run, split: str) -> Iterator[dict[str, torch.Tensor]]:
-    """A split's images with their representations, where there is a subject."""
+    """A split's images, with their representations if there is a subject."""
     size = run.data.batch_size if isinstance(run.model, Supervised) else 1000  # of large images for large networks
     for batch in run.data.split(split).batches(size):
         if run.subject is not None:

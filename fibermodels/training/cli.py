@@ -20,23 +20,63 @@ from fibermodels.core import Subject
 from fibermodels.data.cached import CachedLatents
 from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.averaging import AveragedWeights
-from fibermodels.training.callbacks import EpochLine, InterruptNote, MetricsCSV, SampleGrid
+from fibermodels.training.callbacks import MetricsCSV, Preemption, SampleGrid
 from fibermodels.training.checkpoint import adapt_from, start_from
 from fibermodels.training.dry_run import dry_run, show
-from fibermodels.training.epoch_means import NonFiniteLoss
 from fibermodels.training.module import Training
-from fibermodels.training.options import OPTIONS
-from fibermodels.training.preemption import Preemption
+from fibermodels.training.objective import NonFiniteLoss
 from fibermodels.training.sharding import FullyShardedStrategy
 
 USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last|auto] | --help | --print_config"
 
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-"""Where torchrun, a cluster and Lightning say which process of a run this is."""
+"""Environment variables in which torchrun, SLURM and Lightning store the number of this process."""
+
+OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("name", str, "unnamed", "name of the run; its files go to RUNS/NAME"),
+    ("runs", str, "runs", "folder of all runs"),
+    ("overwrite", bool, False, "start anew in the folder of an earlier run"),
+    ("start_from", str | None, None, "checkpoint with the initial weights of the learner"),
+    (
+        "adapt_from",
+        str | None,
+        None,
+        "checkpoint or exported weights for another subject or layer; the learner takes the weights that fit",
+    ),
+    ("ema_decay", float, 0.999, "decay of the averaged weights; 0: no averages"),
+    (
+        "cache_draws",
+        int,
+        8,
+        "encode the training set once, with this many draws of colours or augmentations; 0: encode in every step. "
+        "Training also encodes in every step if the latent space encodes at no cost, or if the encoded set would take "
+        "more than 4 GB of memory and --cache_shard_rows is not given",
+    ),
+    (
+        "cache_shard_rows",
+        int,
+        0,
+        "images per file of an encoded set that is too large for memory; 0: one file, which is read into memory",
+    ),
+    ("cache_half", bool, False, "store 16 bits of each number in these files"),
+    ("cache_workers", int, 0, "processes that read the images to encode"),
+    (
+        "global_batch",
+        int,
+        0,
+        "images per batch of all processes together; 0: each process takes data.batch_size images",
+    ),
+    ("checkpoint_minutes", float, 30.0, "minutes between checkpoints within an epoch; 0: none by time"),
+    ("checkpoint_steps", int, 0, "steps between checkpoints within an epoch; 0: none by steps"),
+    ("dry_run", bool, False, "print the memory, time and steps of the run, and end"),
+    ("gpu_tflops", float, 312.0, "peak TFLOP/s of one GPU, for --dry_run; the default is an A100 in bfloat16"),
+    ("utilisation", float, 0.3, "share of this peak that training reaches, for --dry_run"),
+)
+"""Name, type, default and help of the options beside model, data and trainer."""
 
 
 class TrainParser(LightningArgumentParser):
-    """Keeps what the user gave although a link would fill it in: `feature_shape: []` of an unconditional prior."""
+    """Stores values that the user gave for linked arguments, such as `feature_shape: []` of an unconditional prior."""
 
     def dump(self, *args: Any, **options: Any) -> str:
         """The configuration as text, linked values included."""
@@ -44,11 +84,11 @@ class TrainParser(LightningArgumentParser):
 
 
 class TrainCLI(LightningCLI):
-    """`runs/<name>/` for each run, one subject for all who need it, cached latents, averaged weights."""
+    """Trains in the folder `RUNS/NAME`, with one subject for all parts, cached latents and averaged weights."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for option in OPTIONS:
-            parser.add_argument(f"--{option.name}", type=option.kind, default=option.default, help=option.help)
+        for name, kind, default, text in OPTIONS:
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
         parser.add_subclass_arguments(Subject, "subject", required=False, help="the frozen network under study")
         parser.link_arguments("subject", "model.subject", apply_on="instantiate")
         parser.link_arguments("subject", "model.learner.init_args.subject", apply_on="instantiate")
@@ -73,14 +113,19 @@ class TrainCLI(LightningCLI):
         return Path(self.options["runs"]) / self.options["name"]
 
     def before_instantiate_classes(self) -> None:
-        """Finds what to resume, or refuses to write into the folder of an earlier run."""
+        """Finds the checkpoint to resume from.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint.
+            FileExistsError: the folder has an earlier run, and no option allows to write there.
+        """
         config = self.options
         last = self.folder / "checkpoints" / "last.ckpt"
-        resumes = config["ckpt_path"] == "auto"  # a job that its cluster starts again does not know which start it is
-        if resumes:
-            config["ckpt_path"] = str(last) if last.is_file() else None
-        if config["ckpt_path"] == "last":
+        resumes = config["ckpt_path"] == "auto"  # for jobs that a cluster may restart
+        if config["ckpt_path"] == "last" or (resumes and last.is_file()):
             config["ckpt_path"] = str(last)
+        elif resumes:
+            config["ckpt_path"] = None
         if config["ckpt_path"] and not Path(config["ckpt_path"]).is_file():
             raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
         may_write = resumes or any(config[name] for name in ("dry_run", "ckpt_path", "overwrite"))
@@ -92,7 +137,7 @@ class TrainCLI(LightningCLI):
             )
 
     def instantiate_classes(self) -> None:
-        """Builds everything; a fiber model trains on cached latents unless told otherwise."""
+        """Builds all objects; a fiber model trains on cached latents unless `cache_draws` is 0."""
         super().instantiate_classes()
         config = self.options
         check_number("train.py", "cache_draws", config["cache_draws"], least=0)
@@ -100,7 +145,8 @@ class TrainCLI(LightningCLI):
         self._check_images()
         if not self.config_init["fit"]["ckpt_path"]:  # a run that resumes has these weights already
             self._take_over(config["start_from"], config["adapt_from"])
-        self._share_batch(config["global_batch"])
+        if config["global_batch"]:
+            self._share_batch(config["global_batch"])
         fits = isinstance(self.model.learner, TrainableFiberModel) and not config["trainer"]["fast_dev_run"]
         if config["cache_draws"] and fits:
             keys = ("cache_shard_rows", "cache_half", "cache_workers")
@@ -112,10 +158,17 @@ class TrainCLI(LightningCLI):
                 **{key.removeprefix("cache_"): config[key] for key in keys},
             )
         if config["dry_run"]:
-            self._dry_run()
+            if _first_process():
+                gpu = config["gpu_tflops"], config["utilisation"]
+                show(dry_run(self.model, self.datamodule, self.trainer, bool(config["ema_decay"]), *gpu))
+            sys.exit(0)
 
     def _check_images(self) -> None:
-        """Refuses data whose configuration names images of another shape than the learner takes."""
+        """Compares the configured shape of the data's images with that of the learner.
+
+        Raises:
+            ValueError: they differ.
+        """
         declared, taken = getattr(self.datamodule, "arguments", {}).get("image_shape"), self.model.learner.image_shape
         if declared is not None and tuple(declared) != tuple(taken):
             raise ValueError(
@@ -133,24 +186,19 @@ class TrainCLI(LightningCLI):
             if _first_process():
                 print(f"adapt_from: {len(anew)} tensors start anew: {', '.join(anew) or 'none'}", file=sys.stderr)
 
-    def _dry_run(self) -> None:
-        config = self.options
-        if _first_process():
-            gpu = config["gpu_tflops"], config["utilisation"]
-            show(dry_run(self.model, self.datamodule, self.trainer, bool(config["ema_decay"]), *gpu))
-        sys.exit(0)
-
     def _share_batch(self, images: int) -> None:
-        """Gives each process its part of a batch of so many images."""
-        if not images:
-            return
+        """Divides a batch of `images` among the processes.
+
+        Raises:
+            ValueError: they cannot have equal parts.
+        """
         each, left = divmod(images, self.trainer.world_size)
         if each < 1 or left:
             raise ValueError(f"global_batch: expected a multiple of {self.trainer.world_size} processes, got {images}")
         self.datamodule.batch_size = each
 
     def before_fit(self) -> None:
-        """Removes the files of an earlier run that is to start anew, and nothing else in the folder."""
+        """With `--overwrite true`, removes the files of the earlier run, and no other files in the folder."""
         config = self.config_init["fit"]
         anew = config["overwrite"] and not (config["ckpt_path"] or config["trainer"]["fast_dev_run"])
         if anew and _first_process():
@@ -161,7 +209,7 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.options
         self.trainer_defaults["callbacks"] = self._callbacks()
-        config["ckpt_path"], config["overwrite"] = None, False  # the saved config trains anew, wherever it is told to
+        config["ckpt_path"], config["overwrite"] = None, False  # a saved config starts a new run
         logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
         if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
             kwargs["logger"] = logger
@@ -175,26 +223,23 @@ class TrainCLI(LightningCLI):
         own += [
             ModelCheckpoint(checkpoints, "last", enable_version_counter=False, save_on_train_epoch_end=True),
             ModelCheckpoint(checkpoints, "best", monitor="val/loss", enable_version_counter=False),
-            MetricsCSV(self.folder / "metrics.csv"),
+            MetricsCSV(self.folder / "metrics.csv", lines=not sys.stderr.isatty()),
             SampleGrid(self.folder / "samples.png"),
-            InterruptNote(),
         ]
-        if not config["trainer"]["fast_dev_run"]:  # which leaves nothing behind
+        if not config["trainer"]["fast_dev_run"]:  # which writes no files
             minutes, steps = config["checkpoint_minutes"], config["checkpoint_steps"]
             own.append(Preemption(f"{checkpoints}/last.ckpt", minutes, steps))
-        if not sys.stderr.isatty():
-            own.append(EpochLine())
         return own
 
 
 def _first_process() -> bool:
-    """Whether this is the first process of a run; DDP, torchrun and clusters start others."""
+    """Whether this is the first process of a run."""
     return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0) == 0
 
 
 def main() -> None:
-    """Runs `train.py`. Errors that a user can mend are one message and exit status 2."""
-    expected = (  # warnings about what is done on purpose
+    """Runs `train.py`. Errors of the user give one message and exit status 2."""
+    expected = (  # warnings about intended behaviour
         "does not have many workers",
         "isinstance.treespec",
         "log_every_n_steps",
@@ -220,7 +265,7 @@ def main() -> None:
             save_config_kwargs={"overwrite": True},
             parser_class=TrainParser,
             parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
-            args=["fit", *sys.argv[1:]],  # the one subcommand; sys.argv itself is what DDP's processes start with
+            args=["fit", *sys.argv[1:]],  # sys.argv itself must not change, because DDP's processes start with it
         )
     except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss, MisconfigurationException) as error:
         print(f"error: {reason(str(error))}", file=sys.stderr)

@@ -1,62 +1,193 @@
-"""`train.py --dry_run true`: what a run would take, before it takes it.
+"""`train.py --dry_run true`: the memory, the time and the steps of a run, before it starts.
 
 Everything is built, and a forward and a backward pass of two and of four rows are counted on this device. Nothing is
-trained or written. Bytes and operations are linear in the rows, which gives those of the configured batch.
+trained or written. Bytes and operations are linear in the rows, so these two counts give those of the configured batch.
 """
 
 import contextlib
-from typing import Any
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
 
 from fibermodels.checks import check_number
 from fibermodels.core import Pushforward
 from fibermodels.data.cached import CachedLatents
 from fibermodels.trainable import TrainableFiberModel
-from fibermodels.training.budget import Sizes, Steps
-from fibermodels.training.cost import Line, line
 from fibermodels.training.module import Training
 from fibermodels.training.objective import own_terms
 
 ROWS = 4
-"""Of the largest batch that is run."""
+"""Rows of the largest batch that is run."""
+
+
+class Cost(NamedTuple):
+    """The cost of a forward and a backward pass."""
+
+    flops: float
+    """Operations of matrix products, convolutions and attention; a multiplication and an addition count as two."""
+    activations: float
+    """Bytes that are kept for the backward pass: each storage counts once, and weights do not count."""
+    seconds: float
+    """The time on this device."""
+
+
+def cost(loss: Callable[[], Tensor], weights: Iterable[Tensor]) -> Cost:
+    """Counts one forward and backward pass, and times three others, of which the fastest counts.
+
+    With gradient checkpointing, `flops` and `seconds` include what is computed again. `activations` includes the inputs
+    of the blocks, but not what is kept for one block at a time.
+
+    Args:
+        loss: builds the graph and returns a scalar.
+        weights: parameters and buffers.
+    """
+    own = {value.untyped_storage().data_ptr() for value in weights}
+    kept: dict[int, int] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    with FlopCounterMode(display=False) as counter:
+        with saved_tensors_hooks(keep, lambda value: value):
+            value = loss()
+        value.backward()
+    times = [_now(value.device)]
+    for _ in range(3):
+        loss().backward()
+        times.append(_now(value.device))
+    seconds = min(after - before for before, after in pairwise(times))
+    return Cost(float(counter.get_total_flops()), float(sum(kept.values())), seconds)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class Line(NamedTuple):
+    """The cost as a function of the number of rows: `fixed + each * rows`.
+
+    The time is that of the operations at the rate of the larger batch. Small batches do not use a device fully, so this
+    is an upper bound.
+    """
+
+    fixed: Cost
+    each: Cost
+    rate: float
+    """Operations per second."""
+
+    def at(self, rows: int) -> Cost:
+        """The cost of a number of rows."""
+        flops, activations, _ = (max(0.0, a + b * rows) for a, b in zip(self.fixed, self.each, strict=True))
+        return Cost(flops, activations, flops / self.rate)
+
+
+def line(loss: Callable[[int], Tensor], weights: Iterable[Tensor]) -> Line:
+    """The line through the costs of batches of two rows and of `ROWS` rows.
+
+    Args:
+        loss: a function of the number of rows.
+        weights: parameters and buffers.
+    """
+    known = list(weights)
+    loss(2).backward()  # so that what is set up once is not counted
+    first, second = (cost(partial(loss, n), known) for n in (2, ROWS))
+    each = Cost(*((b - a) / (ROWS - 2) for a, b in zip(first, second, strict=True)))
+    fixed = Cost(*(a - 2 * b for a, b in zip(first, each, strict=True)))
+    return Line(fixed, each, second.flops / second.seconds)
 
 
 def measure(module: Training, trainer: Trainer, batch: dict[str, Tensor]) -> tuple[Line, Line | None]:
-    """Two costs: of the loss without the fiber loss, per row of the batch, and of the fiber loss, per row pushed.
+    """The cost of the loss without the fiber loss, per row of the batch, and of the fiber loss, per row pushed.
 
     Args:
         module: in training mode.
-        trainer: its precision is used.
-        batch: of at least `ROWS` rows; representations and latents in it are not computed again.
+        trainer: gives the precision.
+        batch: at least `ROWS` rows; representations and latents in it are not computed again.
     """
     state = [*module.parameters(), *module.buffers()]
 
-    def terms(n: int) -> Tensor:
+    def terms(n: int, fiber: bool) -> Tensor:
         with trainer.precision_plugin.forward_context():
-            own = own_terms(module.learner, module.subject, {name: value[:n] for name, value in batch.items()})[0]
-            return torch.stack([term.mean() for term in own.values()]).sum()
-
-    def pushed(n: int) -> Tensor:
-        with trainer.precision_plugin.forward_context():
-            _, h, z = own_terms(module.learner, module.subject, {name: value[:n] for name, value in batch.items()})
+            rows = {name: value[:n] for name, value in batch.items()}
+            own, h, z = own_terms(module.learner, module.subject, rows)
+            if not fiber:
+                return torch.stack([term.mean() for term in own.values()]).sum()
             if h is None or module.subject is None or not isinstance(module.learner, Pushforward):
                 raise ValueError("dry_run: expected a fiber model and its subject for the fiber loss")
             return module.fiber(module.learner, module.subject, h, z).mean()
 
-    base = line(terms, state)
-    fiber = line(pushed, state) if module.fiber.weight else None
+    base = line(partial(terms, fiber=False), state)
+    pushed = line(partial(terms, fiber=True), state) if module.fiber.weight else None
     module.zero_grad(set_to_none=True)
-    return base, fiber
+    return base, pushed
+
+
+def parameters(module: Training) -> dict[str, tuple[int, int]]:
+    """The numbers of trained and of frozen parameters of each part; a shared parameter counts once."""
+    parts: dict[str, tuple[int, int]] = {}
+    for name, p in module.named_parameters():
+        part = ".".join(name.split(".")[: 2 if name.startswith("learner.") else 1])
+        trained, frozen = parts.get(part, (0, 0))
+        parts[part] = (trained + p.numel(), frozen) if p.requires_grad else (trained, frozen + p.numel())
+    return parts
+
+
+def sizes(module: Training) -> tuple[int, int]:
+    """Bytes of all weights (parameters and buffers), and of the trained ones."""
+    weights = sum(value.numel() * value.element_size() for value in [*module.parameters(), *module.buffers()])
+    return weights, sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+
+
+def memory(weights: int, trained: int, averaged: bool, processes: int = 1, unit: int = 0) -> float:
+    """Bytes per process without activations, sharded over `processes`; `unit` bytes are gathered at a time."""
+    copies = 4 if averaged else 3  # gradient, two moments, average
+    return (weights + copies * trained) / processes + (unit if processes > 1 else 0)
+
+
+def checkpoint_bytes(weights: int, trained: int, averaged: bool) -> int:
+    """The largest size of a checkpoint: all weights, two moments, and averages if there are any."""
+    return weights + (3 if averaged else 2) * trained
+
+
+def steps(images: int, batch: int, processes: int, accumulated: int, epochs: int, limit: int) -> tuple[int, int]:
+    """The optimizer's steps of an epoch and of the whole run.
+
+    Incomplete batches are dropped; incomplete accumulations are not.
+
+    Args:
+        images: number of training images.
+        batch: images per batch and process.
+        processes: number of processes.
+        accumulated: batches per step.
+        epochs: number of epochs; -1 for no limit.
+        limit: largest number of steps; -1 for no limit.
+    """
+    each = -(-images // processes)
+    per_epoch = -(-max(1, each // batch) // accumulated)
+    planned = per_epoch * epochs if epochs >= 0 else limit
+    return per_epoch, planned if limit < 0 else min(planned, limit)
 
 
 def first_batch(module: Training, data: LightningDataModule, cached: bool) -> dict[str, Tensor]:
-    """A few training images, or noise where the data are not on this machine. With `cached`, the batch already has
-    representations and latents, so that their cost is not counted."""
+    """`ROWS` training images, or noise if the data are not on this machine.
+
+    With `cached`, the batch also has representations and latents, so that their cost is not counted.
+    """
     source: Any = data
     try:
         batch = dict(source.split("train").__getitems__(list(range(ROWS))))
@@ -78,78 +209,71 @@ def dry_run(
     tflops: float,
     utilisation: float,
 ) -> Table:
-    """Measures, and puts the figures in a table.
+    """The table of what a run would take.
 
     Args:
-        module, data, trainer: as they would be run.
-        averaged: weights are averaged.
-        tflops: the peak of one GPU, in 10^12 operations a second.
-        utilisation: the share of the peak that training reaches.
+        module, data, trainer: those of the run.
+        averaged: whether weights are averaged.
+        tflops: the peak rate of one GPU, in 10^12 operations per second.
+        utilisation: the share of the peak rate that training reaches.
+
+    Raises:
+        ValueError: a rate is not positive, or the share is not in (0, 1].
     """
     check_number("dry_run", "gpu_tflops", tflops, above=0)
     check_number("dry_run", "utilisation", utilisation, above=0, most=1)
     source: Any = data.source if isinstance(data, CachedLatents) else data
     module.to(trainer.strategy.root_device).train()
-    sizes = Sizes.of(module)
     base, fiber = measure(module, trainer, first_batch(module, source, _encoded_once(data)))
+    weights, trained = sizes(module)
     images = 0
     with contextlib.suppress(FileNotFoundError):
         images = len(source.split("train"))
     table = Table(title="dry run", show_header=False)
-    for name, (trained, frozen) in sizes.parts.items():
-        table.add_row(f"parameters: {name}", f"{trained:,} trained, {frozen:,} frozen")
-    total = [sum(part[i] for part in sizes.parts.values()) for i in (0, 1)]
-    table.add_row("parameters", f"{total[0]:,} trained, {total[1]:,} frozen")
-    table.add_row("weights, buffers", _bytes(sizes.weights))
-    table.add_row("gradients", _bytes(sizes.trained))
-    table.add_row("optimizer (AdamW)", _bytes(2 * sizes.trained))
-    table.add_row("averages", _bytes(sizes.trained if averaged else 0))
-    table.add_row("checkpoint, at most", _bytes(sizes.checkpoint(averaged)))
+    parts = parameters(module)
+    parts |= {"": tuple(map(sum, zip(*parts.values(), strict=True)))}  # type: ignore[dict-item]
+    for name, counts in parts.items():
+        table.add_row(f"parameters: {name}".removesuffix(": "), f"{counts[0]:,} trained, {counts[1]:,} frozen")
+    table.add_row("weights, buffers", _bytes(weights))
+    table.add_row("gradients", _bytes(trained))
+    table.add_row("optimizer (AdamW)", _bytes(2 * trained))
+    table.add_row("averages", _bytes(trained if averaged else 0))
+    table.add_row("checkpoint, at most", _bytes(checkpoint_bytes(weights, trained, averaged)))
     table.add_row("activations per image", _bytes(base.each.activations))
     if fiber is not None:
         table.add_row("activations per row of the fiber loss", _bytes(fiber.each.activations))
     table.add_section()
+    rows, accumulated = source.batch_size, trainer.accumulate_grad_batches
+    epochs = -1 if trainer.max_epochs is None else trainer.max_epochs
     for processes in sorted({1, 8, trainer.world_size}):
-        steps = Steps(
-            images,
-            source.batch_size,
-            processes,
-            trainer.accumulate_grad_batches,
-            -1 if trainer.max_epochs is None else trainer.max_epochs,
-            trainer.max_steps,
-        )
-        rows = source.batch_size
-        once = base.at(rows)
-        flops, kept, seconds = once
+        per_epoch, total = steps(images, rows, processes, accumulated, epochs, trainer.max_steps)
+        flops, kept, seconds = base.at(rows)
         if fiber is not None:
             pushed = fiber.at(min(rows, max(1, (module.fiber.rows or rows * processes) // processes)))
-            flops, kept, seconds = (a + b for a, b in zip(once, pushed, strict=True))
-        gpu = flops * steps.accumulated / (tflops * 1e12 * utilisation)
-        here = seconds * steps.accumulated
-        ddp = sizes.memory(averaged) + kept
-        fsdp = sizes.memory(averaged, processes, sizes.weights // 4) + kept
+            flops, kept, seconds = (a + b for a, b in zip((flops, kept, seconds), pushed, strict=True))
+        flops, seconds = flops * accumulated, seconds * accumulated
+        ddp = memory(weights, trained, averaged) + kept
+        fsdp = memory(weights, trained, averaged, processes, weights // 4) + kept
+        seen = total * rows * processes * accumulated
+        known = f"{per_epoch:,} steps an epoch, {total:,} in all, {seen:,} images seen"
         head = f"{processes} process" + ("es" if processes > 1 else "")
-        known = f"{steps.per_epoch:,} steps an epoch, {steps.total:,} in all, {steps.samples:,} images seen"
         table.add_row(head, known if images else "training set not on this machine: steps unknown")
         table.add_row("  memory per process", f"DDP {_bytes(ddp)}, FSDP {_bytes(fsdp)} (activations {_bytes(kept)})")
-        table.add_row("  operations per process and step", f"{flops * steps.accumulated:.3g} FLOP")
-        table.add_row(
-            "  time on GPUs", f"{_time(gpu)} a step" + (f", {_time(gpu * steps.total)} in all" if images else "")
-        )
-        table.add_row(
-            f"  time on this {module.device.type}",
-            f"{_time(here)} a step" + (f", {_time(here * steps.total)} in all" if images else ""),
-        )
+        table.add_row("  operations per process and step", f"{flops:.3g} FLOP")
+        gpu = flops / (tflops * 1e12 * utilisation)
+        for where, each in (("GPUs", gpu), (f"this {module.device.type}", seconds)):
+            in_all = f", {_time(each * total)} in all" if images else ""
+            table.add_row(f"  time on {where}", f"{_time(each)} a step{in_all}")
     table.caption = (
         f"batch of {source.batch_size} per process; GPUs of {tflops:g} TFLOP/s at {utilisation:.0%}; "
-        "here, at the rate of a batch of "
-        f"{ROWS}; validation, communication and reading not counted; FSDP with a quarter of the weights gathered"
+        f"here, at the rate of a batch of {ROWS}; validation, communication and reading not counted; "
+        "FSDP with a quarter of the weights gathered"
     )
     return table
 
 
 def _encoded_once(data: LightningDataModule) -> bool:
-    """Whether training reads encoded images; true of a cache whose data are not on this machine."""
+    """Whether training reads encoded images; true for a cache whose data are not on this machine."""
     try:
         return isinstance(data, CachedLatents) and not data.declined
     except FileNotFoundError:
@@ -157,7 +281,7 @@ def _encoded_once(data: LightningDataModule) -> bool:
 
 
 def show(table: Table) -> None:
-    """Prints the table, as wide as it is."""
+    """Prints the table in its full width."""
     Console(width=max(110, Console().width)).print(table)
 
 

@@ -12,20 +12,18 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_finite, check_number
 from fibermodels.config import Recorded, describe
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.data.loading import ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
-from fibermodels.training.epoch_means import EpochMeans, check_terms
-from fibermodels.training.objective import Terms, check_inputs, labels_of, means, own_terms
-from fibermodels.training.optimisation import freeze_others, one_cycle, reseed
+from fibermodels.training.objective import EpochMeans, Terms, check_terms, energy, labels_of, own_terms, preview
 from fibermodels.training.record import FORMAT, check_same, fingerprints, modernise
+from fibermodels.training.schedule import freeze_others, one_cycle
 from fibermodels.training.sharding import shard
 from fibermodels.training.statistics import measure
-from fibermodels.training.validation import energy, preview
 
 
 class Training(LightningModule, metaclass=Recorded):
@@ -33,16 +31,19 @@ class Training(LightningModule, metaclass=Recorded):
 
     Args:
         learner: what is trained.
-        subject: the frozen network under study; None only where the subject itself is trained, with labels or without.
+        subject: the frozen network under study; None if the learner is itself the subject or needs none.
         fiber: the fiber loss, for a learner that can push noise to images.
-        train_only: prefixes of the names of the parameters that are trained; the others stay as they are. For
-            example the encoder alone, on an inverter of another subject. None trains all.
-        learning_rate: its peak.
+        train_only: prefixes of the names of the parameters that are trained, for example those of the condition
+            encoder if the inverter was trained for another subject. The others stay as they are. None trains all.
+        learning_rate: the peak of the learning rate.
         weight_decay: AdamW's decoupled weight decay.
-        warmup: share of the steps during which the learning rate grows; then it falls as a cosine.
-        seed: of all that is random in training.
-        preview: how many validation targets are sampled and scored by their energy after each epoch. Those in the
-            first batch are also scored by their fiber loss, and shown.
+        warmup: the share of the steps, in (0, 1), during which the learning rate grows; then it falls as a cosine.
+        seed: the seed of all random numbers in training.
+        preview: the number of validation targets that are sampled and scored by their energy after each epoch. Those in
+            the first batch are also scored by their fiber RMS, and shown.
+
+    Raises:
+        ValueError: a number is out of range, or learner, subject and fiber loss do not fit together.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Training(LightningModule, metaclass=Recorded):
         self._description: Any = None
 
     def configure_model(self) -> None:
-        """Notes what a checkpoint says of the module, before the strategy shards it."""
+        """Stores the description and the fingerprints for checkpoints, before the strategy shards the module."""
         if self._fingerprints is None:
             self._description, self._fingerprints = describe(self), self.frozen()
             if self.device_mesh is not None:
@@ -105,7 +106,7 @@ class Training(LightningModule, metaclass=Recorded):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _planned_steps(self) -> int:
-        return max(1, int(self.trainer.estimated_stepping_batches))  # there are none where latents are only encoded
+        return max(1, int(self.trainer.estimated_stepping_batches))  # 0 if latents are only encoded
 
     def configure_gradient_clipping(
         self,
@@ -113,8 +114,11 @@ class Training(LightningModule, metaclass=Recorded):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips as the trainer says. Under bfloat16, Lightning refuses to clip for a fused optimizer, because
-        gradients might be scaled; here they are not."""
+        """Clips gradients as the trainer's options say.
+
+        In bfloat16, Lightning refuses to clip for a fused optimizer, because gradients might be scaled. Here they are
+        not.
+        """
         if gradient_clip_val and self.trainer.precision == "bf16-mixed" and gradient_clip_algorithm in (None, "norm"):
             torch.nn.utils.clip_grad_norm_(
                 [p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val
@@ -125,8 +129,8 @@ class Training(LightningModule, metaclass=Recorded):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """The objective on one batch; logs every term.
 
-        A CPU checks inputs and losses in every step. An accelerator does on the steps that are logged: the steps
-        between do not wait for it.
+        A CPU checks inputs and losses in every step. An accelerator checks them only in steps that are logged, so other
+        steps do not wait for it.
         """
         self._reseed("train", self.current_epoch, index)
         last = self.trainer.is_last_batch or self.global_step + 1 == self.trainer.max_steps
@@ -138,8 +142,8 @@ class Training(LightningModule, metaclass=Recorded):
         return terms["loss"]
 
     def on_train_start(self) -> None:
-        """Measures the statistics of conditions, starts the clock, and goes to the place in the epoch where a run was
-        interrupted."""
+        """Measures the statistics of conditions, starts the clock, and skips the batches that an interrupted run has
+        already used."""
         self.measure_condition()
         self._started = time.perf_counter()
         batches, steps = self.trainer.train_dataloader, self.epoch_means.steps
@@ -147,13 +151,13 @@ class Training(LightningModule, metaclass=Recorded):
             batches.left_out = steps if steps < self.trainer.num_training_batches else 0
 
     def measure_condition(self) -> None:
-        """Measures what standardises representations, where the weights do not have its statistics yet."""
+        """Measures the statistics of representations, unless the weights contain them already."""
         if self.subject is not None:
             data, say = self.trainer.datamodule, self.trainer.is_global_zero  # type: ignore[attr-defined]
             measure(self.learner, self.subject, data, self.device, say)
 
     def on_train_epoch_start(self) -> None:
-        """Starts the sums of an epoch. Lightning does not call this for an epoch that is resumed in its middle."""
+        """Starts the sums of an epoch. Lightning does not call this method if an epoch is resumed in its middle."""
         self._started = time.perf_counter()
         self.epoch_means.restart()
 
@@ -189,31 +193,44 @@ class Training(LightningModule, metaclass=Recorded):
         self._predictions: list[tuple[Tensor, Tensor]] = []
 
     def on_validation_epoch_end(self) -> None:
-        """A supervised learner's figures of the whole split, over all processes."""
+        """Logs a supervised learner's scores of the whole split, over all processes."""
         if isinstance(self.learner, Supervised) and self._predictions:
             found = (torch.cat(parts) for parts in zip(*self._predictions, strict=True))
-            predictions, y = (self._from_all(part) for part in found)
+            if self.trainer.world_size > 1:
+                found = (torch.as_tensor(self.all_gather(part)).flatten(0, 1) for part in found)
+            predictions, y = found
             for name, value in self.learner.split_scores(predictions.float(), y).items():
                 self.log(f"val/{name}", value)
 
-    def _from_all(self, part: Tensor) -> Tensor:
-        if self.trainer.world_size == 1:
-            return part
-        gathered = self.all_gather(part)
-        return torch.as_tensor(gathered).flatten(0, 1)
-
     def _reseed(self, stage: str, *where: int) -> None:
-        reseed(seeded(stage, self.seed, *where, self.global_rank).initial_seed(), self.device)
+        """Seeds torch's random numbers on the CPU and on the module's device.
+
+        `torch.manual_seed` seeds every kind of accelerator. For one that is not in use, it stores the call with its
+        stack, which would take a millisecond in every training step.
+        """
+        seed = seeded(stage, self.seed, *where, self.global_rank).initial_seed()
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type != "cpu":
+            torch.manual_seed(seed)
 
     def _terms(self, batch: dict[str, Tensor], index: int, progress: float = 1.0, checked: bool = True) -> Terms:
-        """The terms' means, what the loss was told, and latents."""
+        """The terms' means and their sum, the loss; what the loss was told; and latents.
+
+        Raises:
+            ValueError: images, representations or latents are not finite (if `checked`).
+        """
         terms, h, z = own_terms(self.learner, self.subject, batch)
         if checked:
-            labels = isinstance(self.learner, Supervised)  # which may be unknown
-            check_inputs(batch.get("x"), None if labels else h, z, f"batch {index} of epoch {self.current_epoch}")
+            told = None if isinstance(self.learner, Supervised) else h  # labels may be unknown
+            for name, value in (("images x", batch.get("x")), ("representations h", told), ("latents z", z)):
+                if value is not None:
+                    check_finite(value, f"{name} in batch {index} of epoch {self.current_epoch}")
         if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
             terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress, self.trainer.world_size)
-        return means(terms), h, z
+        means = {name: term.mean() for name, term in terms.items()}
+        return {**means, "loss": torch.stack(list(means.values())).sum()}, h, z
 
     def _log_training(self, terms: dict[str, Tensor], logged: bool, last: bool) -> None:
         self.epoch_means.add(terms)
@@ -234,7 +251,7 @@ class Training(LightningModule, metaclass=Recorded):
         return f"step {self.global_step} (epoch {self.current_epoch}, {stage})"
 
     def on_train_epoch_end(self) -> None:
-        """Reads the clock. Validation counts: a user waits for it, too."""
+        """Adds the time of the epoch, with its validation."""
         self._read_clock()
         self._started = None
         self.epoch_means.restart()
@@ -245,7 +262,7 @@ class Training(LightningModule, metaclass=Recorded):
             self.seconds, self._started = self.seconds + now - self._started, now
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what rebuilds the run: plain types, readable under `weights_only=True`."""
+        """Adds the description of the run in plain types, which can be read with `weights_only=True`."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         data = getattr(data, "source", data)  # cached latents are made of other data
         self._read_clock()
@@ -270,9 +287,9 @@ class Training(LightningModule, metaclass=Recorded):
         self.epoch_means.restart(**own.get("epoch", {}))
 
     def check_frozen(self, checkpoint: dict[str, Any], but: str = "") -> None:
-        """Compares what this run and a checkpoint's depend on and do not train (see `record.check_same`)."""
+        """Compares the frozen parts of this run and of a checkpoint (see `record.check_same`)."""
         check_same(self.frozen(), self.subject, checkpoint, but)
 
     def frozen(self) -> dict[str, str]:
-        """Fingerprints of what the run depends on and does not train; sharded weights can no longer be read."""
+        """Fingerprints of the frozen parts; they are stored before the weights are sharded."""
         return self._fingerprints or fingerprints(self.learner, self.subject)

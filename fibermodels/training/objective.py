@@ -1,18 +1,28 @@
-"""From a batch to loss terms."""
+"""Loss terms of a batch, their means over an epoch, and the scores of validation."""
+
+import math
 
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_finite
-from fibermodels.core import Subject
+from fibermodels import distances
+from fibermodels.core import FiberModel, Subject
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 
 Terms = tuple[dict[str, Tensor], Tensor | None, Tensor | None]
-"""Loss terms, each `(B,)`; what the loss was told, representations or labels; latents, where there are such."""
+"""Loss terms; what the loss was told, representations or labels; latents, if the model has a latent space."""
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss term became NaN or infinite."""
 
 
 def labels_of(batch: dict[str, Tensor], learner: Trainable) -> Tensor:
-    """The labels `y` of a batch."""
+    """The labels `y` of a batch.
+
+    Raises:
+        ValueError: the batch has no labels.
+    """
     if "y" not in batch:
         raise ValueError(
             f"a {type(learner).__name__} trains on labels 'y'; the data's batches hold {sorted(batch)} alone"
@@ -20,37 +30,92 @@ def labels_of(batch: dict[str, Tensor], learner: Trainable) -> Tensor:
     return batch["y"]
 
 
-def told(learner: Trainable, subject: Subject | None, batch: dict[str, Tensor]) -> Tensor | None:
-    """What the loss is told beside the images: representations, or a supervised learner's labels."""
-    if isinstance(learner, Supervised):
-        return labels_of(batch, learner)
-    if "h" in batch or subject is None:
-        return batch.get("h")
-    x = batch["x"]
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # conditions are not rounded
-        return subject(x)
-
-
 def own_terms(learner: Trainable, subject: Subject | None, batch: dict[str, Tensor]) -> Terms:
-    """The learner's own loss on a batch."""
+    """The learner's own loss terms on a batch, each `(B,)`.
+
+    Raises:
+        ValueError: the images have another shape than the learner takes, or labels are missing.
+    """
     if "x" in batch and tuple(batch["x"].shape[1:]) != tuple(learner.image_shape):
         given, taken = list(batch["x"].shape[1:]), list(learner.image_shape)
         raise ValueError(f"data: expected images {taken}, which the learner takes, got {given}")
-    h = told(learner, subject, batch)
+    if isinstance(learner, Supervised):
+        h: Tensor | None = labels_of(batch, learner)
+    elif "h" in batch or subject is None:
+        h = batch.get("h")
+    else:
+        x = batch["x"]
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # conditions are not rounded
+            h = subject(x)
     if isinstance(learner, TrainableFiberModel) and h is not None:
         z = batch["z"] if "z" in batch else learner.draw_latents(batch["x"], h)
         return dict(learner.latent_loss(z, h)), h, z
     return dict(learner.loss(batch["x"], h)), h, None
 
 
-def means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The mean of every term, and their sum, the loss."""
-    each = {name: term.mean() for name, term in terms.items()}
-    return {**each, "loss": torch.stack(list(each.values())).sum()}
+def check_terms(values: dict[str, Tensor], where: str) -> None:
+    """Checks loss terms.
+
+    Raises:
+        NonFiniteLoss: a term is NaN or infinite.
+    """
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        terms = " and ".join(name for name in bad if name != "loss") or "sum"
+        raise NonFiniteLoss(
+            f"the loss term {terms} is not finite at {where}; the checkpoints of earlier epochs are kept"
+        )
 
 
-def check_inputs(x: Tensor | None, h: Tensor | None, z: Tensor | None, where: str) -> None:
-    """Refuses images, representations and latents that are NaN or infinite."""
-    for name, value in (("images x", x), ("representations h", h), ("latents z", z)):
-        if value is not None:
-            check_finite(value, f"{name} in {where}")
+class EpochMeans:
+    """Sums of the loss terms over the steps of an epoch, which a checkpoint keeps.
+
+    Values stay on their device until `total` is called, so a step does not wait for an accelerator.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self, sums: list[float] | None = None, steps: int = 0) -> None:
+        """Starts an epoch with zero, or continues it with the sums of `steps` steps."""
+        self.pending: list[Tensor] = []
+        self.sums, self.steps = sums or [], steps
+
+    def add(self, means: dict[str, Tensor]) -> None:
+        """Adds the terms of one step."""
+        self.pending.append(torch.stack(list(means.values())))
+
+    def total(self) -> list[float]:
+        """The sums so far, in the order of the terms."""
+        if self.pending:
+            steps = torch.stack(self.pending).cpu().double()
+            self.sums = (steps.sum(0) + (torch.tensor(self.sums).double() if self.sums else 0)).tolist()
+            self.steps += len(steps)
+            self.pending = []
+        return self.sums
+
+
+@torch.no_grad()
+def preview(
+    model: FiberModel, subject: Subject, x: Tensor, h: Tensor, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One sample for each target image `x` `(B, C, H, W)`, and how well it fits its representation `h`.
+
+    Returns:
+        The samples `(B, C, H, W)`; their RMS to their own target and to another one, each `(B,)`. A model that does
+        not use its condition has the same RMS to both.
+    """
+    x_hat = model.sample(h, 1, generator, x)[0]
+    h_hat = subject(x_hat)
+    return x_hat, {
+        "fiber_rms": distances.rms(h, h_hat),
+        "fiber_rms_shuffled": distances.rms(h.roll(1, 0), h_hat),
+    }
+
+
+@torch.no_grad()
+def energy(model: TrainableFiberModel, z: Tensor, h: Tensor) -> Tensor:
+    """The mean energy score of two samples per target against its latents, which compares any two models over one
+    latent space."""
+    draws = [model.transport(torch.randn(len(h), *model.noise_shape, device=h.device), h) for _ in range(2)]
+    return distances.energy_score(z, *draws).mean()

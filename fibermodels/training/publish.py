@@ -9,7 +9,7 @@ from fibermodels.training.checkpoint import export
 
 
 def main() -> None:
-    """Runs `export.py`. Errors that a user can mend are one message and exit status 2."""
+    """Runs `export.py`. Errors of the user give one message and exit status 2."""
     parser = ArgumentParser(prog="export.py", description="Publishes what a checkpoint trained.")
     parser.add_argument("--checkpoint", type=str, required=True, help="runs/NAME/checkpoints/best.ckpt")
     parser.add_argument("--out", type=str, required=True, help="the files' path, without an ending")

@@ -1,4 +1,4 @@
-"""What a checkpoint says about its run, beside the weights, and whether another run may use it."""
+"""The description of a run in its checkpoint, and the check whether another run may use the checkpoint."""
 
 from typing import Any
 
@@ -11,29 +11,23 @@ from fibermodels.former import modern
 from fibermodels.trainable import Trainable, TrainableFiberModel
 
 FORMAT = 1
-"""Version of what a checkpoint holds under the key `fibermodels`."""
+"""Version of a checkpoint's entry `fibermodels`."""
 
 LAYER = "subject's layer"
-"""What an error calls the arguments that the subject was built with."""
+"""The name of the subject's arguments in errors."""
 
 
-def own_part(checkpoint: Any, what: str) -> dict[str, Any]:
-    """What this project adds to a checkpoint."""
+def modernise(checkpoint: Any, what: str) -> dict[str, Any]:
+    """Converts descriptions and names of weights of an earlier version, in place; returns the entry `fibermodels`.
+
+    Raises:
+        ValueError: the checkpoint has no such entry, or another format.
+    """
     own = checkpoint.get("fibermodels") if isinstance(checkpoint, dict) else None
     if not isinstance(own, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{what} is not a checkpoint of fibermodels")
     if own.get("format") != FORMAT:
         raise ValueError(f"{what} has checkpoint format {own.get('format')}; this version reads {FORMAT}")
-    return own
-
-
-def modernise(checkpoint: dict[str, Any], what: str) -> dict[str, Any]:
-    """Puts a checkpoint of an earlier version into today's terms, in place: descriptions, and names of weights.
-
-    Returns:
-        What this project adds to a checkpoint.
-    """
-    own = own_part(checkpoint, what)
     for state in ("current_model_state", "state_dict"):
         described = modern(own["training"], checkpoint.get(state))
     own["training"], own["data"] = described, modern(own["data"])
@@ -41,12 +35,12 @@ def modernise(checkpoint: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 def given_parts(learner: Trainable) -> dict[str, nn.Module]:
-    """What a learner is given and does not train, by the attribute's name."""
+    """The frozen parts of a learner, by the attribute's name."""
     return learner.frozen_parts() if isinstance(learner, TrainableFiberModel) else {}
 
 
 def fingerprints(learner: Trainable, subject: Subject | None) -> dict[str, str]:
-    """Fingerprints of the weights that a run depends on and does not train."""
+    """Fingerprints of the weights of a run's frozen parts."""
     titles = {"latents": "latent space"}
     parts = {titles.get(name, name): part for name, part in given_parts(learner).items()}
     if subject is not None:
@@ -55,21 +49,21 @@ def fingerprints(learner: Trainable, subject: Subject | None) -> dict[str, str]:
 
 
 def check_same(mine: dict[str, str], subject: Subject | None, checkpoint: dict[str, Any], but: str = "") -> None:
-    """Compares what two runs depend on and do not train.
+    """Compares the frozen parts of two runs.
 
-    Two layers of one network have the same weights, so the subject's arguments are compared, too. They are read from
-    the checkpoint's description in today's names: a class that has moved since then is the same class.
+    Two layers of one network have the same weights, so the subject's arguments are compared too, with today's names of
+    classes.
 
     Args:
         mine: the fingerprints of this run.
-        subject: of this run.
-        checkpoint: of the other run.
+        subject: the subject of this run.
+        checkpoint: the checkpoint of the other run, after `modernise`.
         but: the name of a part that may differ.
 
     Raises:
         ValueError: the checkpoint was trained with another subject, latent space or prior.
     """
-    own = own_part(checkpoint, "the checkpoint")
+    own = checkpoint["fibermodels"]
     described = own["training"]["init_args"].get("subject")
     theirs = own["frozen"] | ({LAYER: reading(current(described))} if described else {})
     if subject is not None:

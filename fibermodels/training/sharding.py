@@ -1,8 +1,7 @@
-"""Fully sharded training: parameters, gradients, optimizer state and averages split over the processes.
+"""Fully sharded training: each process stores a part of the parameters, gradients, optimizer state and averages.
 
-`--trainer.strategy fsdp` takes torch's `fully_shard` (FSDP2, one shard per parameter), which, unlike the older
-wrapper, leaves names, optimizers, gradient clipping and elementwise averages as they are, works with frozen
-parameters, and runs on the CPU, too.
+`--trainer.strategy fsdp` uses torch's `fully_shard` (FSDP2), which shards every parameter by itself. Names, optimizers,
+gradient clipping and averages work as without shards, parameters may be frozen, and it also runs on a CPU.
 
 Reference: Zhao et al., PyTorch FSDP, arXiv 2304.11277; Liang et al., TorchTitan, arXiv 2410.06511, section 2.
 """
@@ -24,17 +23,17 @@ from torch.optim import Optimizer
 from fibermodels.nn import Standardise
 
 UNIT = 1_000_000
-"""Parameters of a block that is gathered by itself; smaller ones are gathered with what holds them."""
+"""Blocks with at least this many parameters are gathered by themselves; smaller ones with the module around them."""
 
 STEPS = ("training_step", "validation_step", "measure_condition")
-"""Methods that use the weights as `forward` would: they are gathered while such a method runs."""
+"""Methods that use the weights as `forward` does: the weights are gathered while such a method runs."""
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
-    """One group of all processes. A checkpoint is one ordinary file: any other strategy can go on with it.
+    """Shards over all processes. A checkpoint is one ordinary file, from which any other strategy can resume.
 
     Args:
-        options: as of Lightning's `ModelParallelStrategy`.
+        options: the options of Lightning's `ModelParallelStrategy`.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -42,11 +41,11 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Lightning hands the optimizer's state over, as it does to any other strategy."""
+        """Whether Lightning passes the optimizer's state to this strategy, as it does to most others."""
         return True
 
     def setup_environment(self) -> None:
-        """Before the processes meet: how many there are is known by now."""
+        """Sets the number of processes, which is known now, before they form a group."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
@@ -59,7 +58,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
         return {**state, "state": whole} if self.is_global_zero else {}
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads the file; what it holds is handed over as to any other strategy."""
+        """Reads the file as most other strategies do."""
         return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
@@ -67,9 +66,9 @@ class FullyShardedStrategy(ModelParallelStrategy):
         if self.model is None:
             raise RuntimeError("FullyShardedStrategy: a state was loaded before there was a module")
         model, state = self.model, checkpoint["state_dict"]
-        held = set(state)  # torch adds to the state
+        held = set(state)  # torch adds names to the state
         set_model_state_dict(model, state, options=options)
-        for name, module in model.named_modules():  # what it adds has not been measured
+        for name, module in model.named_modules():  # added statistics are not measured
             if isinstance(module, Standardise):
                 module.measured = f"{name}.mean" in held
 
@@ -88,40 +87,39 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
 
 def shard(module: LightningModule, mesh: DeviceMesh) -> None:
-    """Shards a module in place: the members of its lists of blocks that are large, then the rest.
+    """Shards a module in place: first the large blocks in its lists of modules, then the rest.
 
-    Parameters outside the blocks are whole from the beginning of a step to its end; those of a block, during its
-    forward and its backward pass.
+    The parameters of a block are gathered during its forward and its backward pass, and all others during a whole step.
     """
-    for parent in list(module.modules())[::-1]:  # inner blocks before those that hold them
+    for parent in list(module.modules())[::-1]:  # inner blocks first
         if isinstance(parent, (nn.ModuleList, nn.Sequential)):
             for child in parent:
                 if sum(p.numel() for p in child.parameters()) >= UNIT and not isinstance(child, nn.ModuleList):
                     fully_shard(child, mesh=mesh, reshard_after_forward=True)
-    fully_shard(module, mesh=mesh, reshard_after_forward=True)  # averages are swapped between two validation steps
+    fully_shard(module, mesh=mesh, reshard_after_forward=True)  # because averages replace weights in validation
     for name in STEPS:
         register_fsdp_forward_method(module, name)
 
 
 def own_shard(weight: Tensor) -> Tensor:
-    """What this process holds of a weight: the storage itself."""
+    """This process's part of a weight; it shares the weight's memory."""
     with torch.no_grad():
         return weight.to_local() if isinstance(weight, DTensor) else weight.detach()
 
 
 def put_together(value: Any) -> Any:
-    """The whole of a tensor that is sharded, on the CPU; anything else as it is. All processes must ask for it."""
+    """The whole tensor of a sharded one, on the CPU; other values are unchanged. All processes must call it."""
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
 def sharded_like(weight: Tensor, whole: Tensor) -> Tensor:
-    """A whole tensor, distributed as `weight` is."""
+    """Distributes a whole tensor as `weight` is distributed."""
     whole = whole.to(weight.device)
     return distribute_tensor(whole, weight.device_mesh, weight.placements) if isinstance(weight, DTensor) else whole
 
 
 def as_part_of(weight: Tensor, part: Tensor) -> Tensor:
-    """The tensor, distributed as `weight` is, of which this process holds `part`."""
+    """The tensor that is distributed as `weight` is, from this process's part of it."""
     if not isinstance(weight, DTensor):
         return part
     return DTensor.from_local(

@@ -1,4 +1,4 @@
-"""The statistics by which a learner standardises its condition, measured once, before the first step."""
+"""The statistics that standardise a learner's condition. They are measured once, before the first step."""
 
 import sys
 from collections.abc import Iterator
@@ -14,17 +14,14 @@ from fibermodels.trainable import Trainable
 from fibermodels.training.record import given_parts
 
 IMAGES = 10_000
-"""Training images that statistics are measured on, at most."""
+"""The largest number of training images that are measured."""
 
 BATCH = 500
 """Images that are represented in one call."""
 
 
 def unsettled(learner: Trainable) -> list[Standardise]:
-    """The modules of a learner that standardise and have no statistics yet.
-
-    Those of its frozen parts keep what they were trained with, and so does a module whose weights were loaded.
-    """
+    """The modules of a learner that standardise and have no statistics yet, without those in its frozen parts."""
     given = {id(module) for part in given_parts(learner).values() for module in part.modules()}
     own = [module for module in learner.modules() if isinstance(module, Standardise) and id(module) not in given]
     return [module for module in own if not module.settled]
@@ -32,12 +29,15 @@ def unsettled(learner: Trainable) -> list[Standardise]:
 
 @torch.no_grad()
 def representations(data: Any, subject: Subject, device: torch.device) -> Iterator[Tensor]:
-    """Representations of the first training images of epoch 0, in fixed order: the cached ones where there are such.
+    """Representations of the first training images of epoch 0, in fixed order.
 
     Args:
-        data: with `split("train")`, whose `batches` have images `x` or representations `h`.
-        subject: that represents images.
-        device: that it is on.
+        data: the training data; their batches have images `x` or cached representations `h`.
+        subject: the network that represents the images.
+        device: the device of the subject.
+
+    Raises:
+        ValueError: a representation is not finite.
     """
     images = data.split("train")
     images.set_epoch(0)
@@ -52,17 +52,12 @@ def representations(data: Any, subject: Subject, device: torch.device) -> Iterat
 
 
 def measure(learner: Trainable, subject: Subject, data: Any, device: torch.device, say: bool = True) -> int:
-    """Measures what is unsettled, on at most `IMAGES` training images.
+    """Measures the missing statistics on at most `IMAGES` training images; returns the number of measured modules.
 
     Args:
-        learner: whose modules are measured.
-        subject: the frozen network under study.
-        data: the training data.
-        device: that the subject is on.
-        say: print one line about it.
-
-    Returns:
-        The number of modules that were measured.
+        learner: the learner, whose modules are changed.
+        subject, data, device: as in `representations`.
+        say: whether to print one line.
     """
     modules = [module for module in unsettled(learner) if module.shape == tuple(subject.feature_shape)]
     if modules:

@@ -1,9 +1,7 @@
-"""What the optimiser changes, and at which rate."""
+"""The learning-rate schedule, and the choice of the parameters that are trained."""
 
 import difflib
 import math
-
-import torch
 
 from fibermodels.trainable import Trainable
 
@@ -11,10 +9,10 @@ from fibermodels.trainable import Trainable
 def one_cycle(progress: float, warmup: float) -> float:
     """The learning rate as a share of its peak: a cosine from 1/25 up to 1 during the warmup, then a cosine down to 0.
 
-    It depends on the progress alone, so a run that is resumed with more epochs has a longer schedule.
+    It depends only on the progress, so a run that is resumed with more epochs has a longer schedule.
 
     Args:
-        progress: the share of the steps that are done.
+        progress: the share of the steps that are done, in [0, 1].
         warmup: the share of the steps during which the rate grows.
     """
     if progress < warmup:
@@ -23,7 +21,11 @@ def one_cycle(progress: float, warmup: float) -> float:
 
 
 def freeze_others(learner: Trainable, names: list[str]) -> None:
-    """Freezes every parameter whose name begins with none of `names`."""
+    """Freezes every parameter whose name begins with none of `names`.
+
+    Raises:
+        ValueError: no trainable parameter's name begins with one of `names`; the message names similar ones.
+    """
     trained = {name: p for name, p in learner.named_parameters() if p.requires_grad}
     for start in names:
         if not any(name.startswith(start) for name in trained):
@@ -32,16 +34,3 @@ def freeze_others(learner: Trainable, names: list[str]) -> None:
             raise ValueError(f"train_only: no trainable parameter's name begins with '{start}'; there are {near[:12]}")
     for name, parameter in trained.items():
         parameter.requires_grad_(name.startswith(tuple(names)))
-
-
-def reseed(seed: int, device: torch.device) -> None:
-    """Seeds torch's random numbers on the CPU and on `device`.
-
-    `torch.manual_seed` seeds every kind of accelerator. For one that is not in use, it stores the call with its
-    stack, which would take a millisecond in every training step.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type != "cpu":
-        torch.manual_seed(seed)
