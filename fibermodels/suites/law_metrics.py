@@ -44,7 +44,8 @@ def joint_distance(found: Tensor, known: Tensor, h: Tensor) -> float:
     The weight `w_ij = exp(-|u_i - u_j|^2 / (2 s^2))` is large for targets that the subject sees as similar: `u` are
     the first five principal components of their representations, and `s` is half of their median distance. So a
     distribution that is right on average over all targets and wrong on each fiber is found, too. Coordinates are
-    divided by their deviation over all exact factors. Exact samples score 0 on average, and can score below.
+    divided by their deviation over all exact factors. Exact samples score 0 on average, and can score below. NaN for one
+    or two targets.
 
     Args:
         found: coordinates of the samples, `(n, B, E)`; at most `MOST` of them are compared, slot by slot.
@@ -54,6 +55,8 @@ def joint_distance(found: Tensor, known: Tensor, h: Tensor) -> float:
     Reference: Szekely & Rizzo, "Energy statistics", 2013; the product with a kernel on `u` is a maximum mean
     discrepancy of the joint distribution of factors and representations (Gretton et al., JMLR 13, 2012).
     """
+    if found.shape[1] < 3:
+        return float("nan")  # no median distance
     slots = max(1, min(len(found), MOST // found.shape[1]))
     count = min(found.shape[1], MOST)
     u = h[:count].flatten(1).double()
