@@ -73,19 +73,23 @@ def test_unknown_base():
 def test_colours_follow_from_seed_and_epoch():
     first, second = (ColourDigits(seed=3).split("train") for _ in range(2))
     torch.testing.assert_close(first.images(), second.images())
-    start = first.backgrounds.clone()
+    start = first.factors.clone()
     first.set_epoch(1)
-    assert not torch.equal(first.backgrounds, start)
+    assert not torch.equal(first.factors, start)
     first.set_epoch(0)
-    assert torch.equal(first.backgrounds, start)
-    assert not torch.equal(ColourDigits(seed=4).split("train").backgrounds, start)
+    assert torch.equal(first.factors, start)
+    assert not torch.equal(ColourDigits(seed=4).split("train").factors, start)
 
 
 def test_variants():
-    same = ColourDigits().split("test")
-    torch.testing.assert_close(same.foregrounds, colour.foreground(same.backgrounds))
+    """The colour of the digit follows from the background's, or is independent of it."""
+    assert ColourDigits().split("test").factors.shape[1] == 3
     other = ColourDigits(variant="uncorrelated").split("test")
-    assert torch.corrcoef(torch.stack((other.foregrounds.flatten(), other.backgrounds.flatten())))[0, 1].abs() < 0.1
+    assert torch.corrcoef(other.factors.unflatten(1, (2, 3)).transpose(0, 1).flatten(1))[0, 1].abs() < 0.1
+    digit, own = other.contents[0].amax((1, 2)) == 1, other.factors[0, 3:]
+    assert digit.all()
+    strongest = other.contents[0, 0] == 1
+    torch.testing.assert_close(other.images()[0][:, strongest][:, 0], colour.foreground(own), atol=1e-6, rtol=0)
 
 
 def test_batches_are_those_of_an_epoch():
@@ -108,7 +112,7 @@ def test_bad_options(option):
 def test_other_images_are_another_cache(tmp_path):
     """Even from the same configuration: the code that makes them may have changed."""
     same, again, other = ColourDigits(), ColourDigits(), ColourDigits()
-    other.split("train").digits = other.split("train").digits.roll(1, -1)
+    other.split("train").contents = other.split("train").contents.roll(1, -1)
     files = [CachedLatents(data, vae(), subject(), 1, str(tmp_path)).file for data in (same, again, other)]
     assert files[0] == files[1] != files[2]
 

@@ -114,7 +114,7 @@ def test_a_classifier_sees_what_it_would_see_itself(samples):
     found = classifier_scores(network, samples, labels, batch_size=7)
     assert found["top1_match"] == found["top1_accuracy"] == agreement.top1_match(seen)
     assert found["top1_accuracy_targets"] == found["top5_accuracy_targets"] == 1
-    assert 0 < found["top1_match"] < found["top5_match"]
+    assert 0 < found["top1_match"] <= found["top5_match"]
 
 
 def test_several_labels(samples):

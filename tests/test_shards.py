@@ -123,7 +123,7 @@ def test_a_sharded_cache_is_the_cache_in_memory(tmp_path, space):
 
 def test_other_images_are_another_folder(tmp_path):
     same, again, other = ColourDigits(), ColourDigits(), ColourDigits()
-    other.split("train").digits = other.split("train").digits.roll(1, -1)
+    other.split("train").contents = other.split("train").contents.roll(1, -1)
     files = [CachedLatents(d, vae(), subject(), 1, str(tmp_path), 100).file for d in (same, again, other)]
     assert files[0] == files[1] != files[2]
 

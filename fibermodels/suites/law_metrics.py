@@ -44,8 +44,8 @@ def joint_distance(found: Tensor, known: Tensor, h: Tensor) -> float:
     The weight `w_ij = exp(-|u_i - u_j|^2 / (2 s^2))` is large for targets that the subject sees as similar: `u` are
     the first five principal components of their representations, and `s` is half of their median distance. So a
     distribution that is right on average over all targets and wrong on each fiber is found, too. Coordinates are
-    divided by their deviation over all exact factors. Exact samples score 0 on average, and can score below. NaN for one
-    or two targets.
+    divided by their deviation over all exact factors. Exact samples score 0 on average, and can score below. NaN for
+    one or two targets.
 
     Args:
         found: coordinates of the samples, `(n, B, E)`; at most `MOST` of them are compared, slot by slot.

@@ -89,7 +89,7 @@ class EpochMeans:
         """The sums so far, in the order of the terms."""
         if self.pending:
             steps = torch.stack(self.pending).cpu().double()
-            self.sums = (steps.sum(0) + (torch.tensor(self.sums).double() if self.sums else 0)).tolist()
+            self.sums = (steps.sum(0) + (torch.tensor(self.sums, dtype=torch.double) if self.sums else 0)).tolist()
             self.steps += len(steps)
             self.pending = []
         return self.sums
