@@ -146,6 +146,34 @@ def test_every_result_says_where_it_comes_from():
         assert (path.parent / "samples.png").is_file()
 
 
+SUITES = ("blobs", "dependent_colours", "orbits", "textured_digits")
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_family_trains_on_every_suite(suite, data_root, tmp_path):
+    benchmark = script("suites")
+    options = (*benchmark.world(suite), f"{benchmark.LEARNER}.latents", benchmark.PARTS / suite / "vae.yaml")
+    few = ("--trainer.fast_dev_run", "true", "--runs", tmp_path)
+    here = {"FIBERMODELS_DATA": data_root, "FIBERMODELS_CACHE": tmp_path}
+    done = run("train.py", "--config", ROOT / "configs/colour_mnist/flow_matching.yaml", *options, *few, **here)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_benchmark_of_suites_knows_their_shapes():
+    from fibermodels.config import build
+
+    benchmark = script("suites")
+    assert set(benchmark.SHAPES) == set(benchmark.FEATURES) == set(SUITES)
+    for suite in SUITES:
+        subject = build(yaml.safe_load((ROOT / "configs/parts" / suite / "subject.yaml").read_text()), weights=False)
+        assert list(subject.image_shape) == json.loads(benchmark.SHAPES[suite])
+        assert list(subject.feature_shape) == json.loads(benchmark.FEATURES[suite])
+
+
+def test_all_benchmarks_have_the_same_families():
+    assert set(script("suites").FAMILIES) == set(script("colour_mnist").FAMILIES)
+
+
 FOR_IMAGES = {"ControlNetInverter"}
 """It works on pixels, and the digits have no prior for it."""
 
