@@ -81,6 +81,7 @@ def test_evaluate_and_compare(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     values = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert (values["family"], values["num_targets"], values["dataset"]) == ("FlowMatching", 20, "colour_digits")
+    assert values["training_steps"] == torch.load(checkpoint, weights_only=True)["global_step"] > 0
     again = run("evaluate.py", "--checkpoint", checkpoint, *size, "--out", tmp_path / "model")
     assert again.returncode == 2
     assert "--overwrite true" in again.stderr

@@ -79,6 +79,7 @@ def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any,
         "name": Path(path).resolve().parents[1].name,
         "fiber_weight": float(run.training.fiber.weight),
         "training_seconds": round(run.training.seconds, 1),
+        "training_steps": run.steps,
         **as_metrics(changed),
     }
     model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # without a teacher

@@ -25,6 +25,8 @@ class Run(NamedTuple):
     training: Training
     data: Any
     """The data module of the training, not yet loaded; None if it was not a class of this project."""
+    steps: int
+    """Optimiser steps of the training, without those of the run that it started from."""
 
     @property
     def model(self) -> Trainable:
@@ -85,7 +87,7 @@ def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
         raise ValueError(f"the weights in '{path}' do not fit the classes it names: {error}") from error
     training.check_frozen(checkpoint)
     training.seconds = own.get("seconds", 0.0)
-    return Run(training.eval().requires_grad_(False), build(own["data"]))
+    return Run(training.eval().requires_grad_(False), build(own["data"]), checkpoint["global_step"])
 
 
 def start_from(training: Training, path: str | Path) -> None:
