@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from scripts import run
 
 ROOT = Path(__file__).parents[1]
