@@ -1,0 +1,87 @@
+"""Labels of a figure that do not overlap."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+APART: dict[str, Any] = {
+    "expand": (1.2, 1.8),
+    "force_text": (0.3, 0.5),
+    "force_static": (0.2, 0.3),
+    "force_explode": (0.5, 1.0),
+}
+"""How strongly `adjustText` moves labels apart and away from points."""
+
+
+def points(axes: Axes) -> list[tuple[float, float]]:
+    """The results in a panel."""
+    return [point for line in axes.lines if line.get_transform() == axes.transData for point in _ends(line)]
+
+
+def _ends(line: Line2D) -> list[tuple[float, float]]:
+    return list(zip(*(np.asarray(line.get_data()[i], float).tolist() for i in (0, 1)), strict=True))
+
+
+def _along(axes: Axes) -> list[tuple[float, float]]:
+    """Points on the curves and between their results, in pixels: labels must not hide them."""
+    found = []
+    for line in axes.lines:
+        if line.get_transform() != axes.transData:
+            continue
+        ends = axes.transData.transform(_ends(line))
+        found += [tuple(end) for end in ends]
+        for start, end in pairwise(ends):
+            steps = int(math.dist(start, end) / 15)
+            found += [tuple(start + (end - start) * i / (steps + 1)) for i in range(1, steps + 1)]
+    return found
+
+
+def separated(axes: Axes, labels: list[Text]) -> list[Text]:
+    """Moves labels apart, and removes those that still overlap an earlier one; returns the others."""
+    from adjustText import adjust_text
+
+    if not labels:
+        return []
+    others = [text for text in axes.texts if text not in labels]
+    x, y = zip(*axes.transData.inverted().transform(_along(axes)), strict=True)
+    places = [label.get_position() for label in labels]
+    adjust_text(labels, x=x, y=y, objects=others, ax=axes, iter_lim=400, **APART)
+    kept: list[Text] = []
+    for label, place in zip(labels, places, strict=True):
+        box = _inside(axes, label)
+        if any(box.overlaps(other.get_window_extent()) for other in [*kept, *others]):
+            label.remove()
+        else:
+            kept.append(label)
+            _leader(axes, box, place, label.get_color())
+    return kept
+
+
+def _inside(axes: Axes, label: Text) -> Bbox:
+    """Moves a label into the panel, and returns its box."""
+    box, frame = label.get_window_extent(), axes.bbox
+    x, y = axes.transData.transform(label.get_position())
+    x += min(frame.x1 - box.x1, 0) or max(frame.x0 - box.x0, 0)
+    y += min(frame.y1 - box.y1, 0) or max(frame.y0 - box.y0, 0)
+    label.set_position(tuple(axes.transData.inverted().transform((x, y))))
+    return label.get_window_extent()
+
+
+def _leader(axes: Axes, box: Bbox, place: tuple[float, float], colour: object) -> None:
+    """A thin line from a label's box to its point, if they are apart."""
+    x, y = axes.transData.transform(place)
+    end = min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1)
+    if math.dist(end, (x, y)) > 8:
+        line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
+        corner = axes.transAxes.inverted().transform(end)
+        axes.annotate("", place, tuple(corner), textcoords="axes fraction", arrowprops=line, zorder=1)
