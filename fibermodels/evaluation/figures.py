@@ -24,7 +24,6 @@ from fibermodels.evaluation.rows import (
     knobs,
     leading,
     short_names,
-    strength,
     titles,
     worlds,
 )
@@ -120,7 +119,8 @@ def plot(
         for (axes, _), title in zip(drawn, titles(rows, words or {}).values(), strict=True):
             axes.set_title(title, fontsize=10)
     figure.supxlabel(f"fidelity\n{NEAR[near]}", fontsize=9)
-    figure.supylabel(f"consistency\n{_in_words(like)}{', above its floor' if above else ''}", fontsize=9, multialignment="center")
+    floor = f"{', above its floor' * above}\n(dotted: exact samples)"
+    figure.supylabel(f"consistency\n{_in_words(like)}{floor}", fontsize=9, multialignment="center")
     figure.canvas.draw()  # fixes the places of the axes
     figure.set_layout_engine("none")
     return figure, [label for axes, labels in drawn for label in separated(axes, labels)]
@@ -188,8 +188,9 @@ def _label(rows: Sequence[Row], names: Sequence[str]) -> str:
     text = " ".join(shared).replace("_", " ")
     if len(rows) == 1:
         return text
-    name = next(iter(knobs(rows[0])))
-    return f"{text}, {SYMBOLS.get(name, name)} {strength(rows[0]):g}→{strength(rows[-1]):g}"
+    ends = knobs(rows[0]), knobs(rows[-1])
+    name = next((name for name in ends[0] if ends[0][name] != ends[1][name]), next(iter(ends[0])))
+    return f"{text}, {SYMBOLS.get(name, name.replace('_', ' '))} {ends[0][name]:g}→{ends[1][name]:g}"
 
 
 def _scales(axes: Axes, floor: float) -> None:
@@ -218,9 +219,6 @@ def _corner(axes: Axes, floors: Sequence[float], above: bool) -> None:
     """Marks the floor and the better corner."""
     if floors:
         axes.axhline(0 if above else min(floors), color="0.4", lw=0.8, ls=":", zorder=1)
-        side = axes.get_yaxis_transform()
-        level = 0 if above else min(floors)
-        axes.text(0.99, level, "floor: exact samples", transform=side, fontsize=7, color="0.4", ha="right", va="bottom")
     axes.annotate(
         "better",
         (0.015, 0.015),

@@ -32,18 +32,21 @@ def _ends(line: Line2D) -> list[tuple[float, float]]:
     return list(zip(*(np.asarray(line.get_data()[i], float).tolist() for i in (0, 1)), strict=True))
 
 
+RADIUS = 4
+"""Of a result's marker, in pixels."""
+
+
 def _along(axes: Axes) -> list[tuple[float, float]]:
-    """Points on the curves and between their results, in pixels: labels must not hide them."""
-    found = []
+    """Points around the results and along the lines, in pixels: labels must not hide them."""
+    around = [(x + dx, y + dy) for x, y in axes.transData.transform(points(axes)) for dx, dy in _SIDES]
     for line in axes.lines:
-        if line.get_transform() != axes.transData:
-            continue
-        ends = axes.transData.transform(_ends(line))
-        found += [tuple(end) for end in ends]
-        for start, end in pairwise(ends):
-            steps = int(math.dist(start, end) / 15)
-            found += [tuple(start + (end - start) * i / (steps + 1)) for i in range(1, steps + 1)]
-    return found
+        for start, end in pairwise(line.get_transform().transform(_ends(line))):
+            steps = int(math.dist(start, end) / 15) + 1
+            around += [tuple(start + (end - start) * i / steps) for i in range(1, steps)]
+    return around
+
+
+_SIDES = ((0, 0), (RADIUS, 0), (-RADIUS, 0), (0, RADIUS), (0, -RADIUS))
 
 
 def separated(axes: Axes, labels: list[Text]) -> list[Text]:

@@ -31,7 +31,7 @@ def curves(rows: Sequence[Row]) -> list[list[Row]]:
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         found.setdefault((curve(row), *knobs(row)), []).append(row)
-    return [sorted(own, key=strength) for own in found.values()]
+    return [sorted(own, key=lambda row: list(knobs(row).values())) for own in found.values()]
 
 
 def judges(metric: str, keys: Iterable[str]) -> list[str]:
@@ -90,6 +90,13 @@ def titles(rows: Sequence[Row], words: Mapping[str, str]) -> dict[tuple[str, str
         parts = [data.replace("_", " ") * many, name, subject.rpartition(" ")[2] * again]
         own[data, subject] = ", ".join(part for part in parts if part)
     return own
+
+
+def title_of_each(rows: Sequence[Row], words: Mapping[str, str]) -> list[str]:
+    """The title of each row's data set and subject."""
+    named = titles(rows, words)
+    own = {id(row): named[key] for key, each in worlds(rows).items() for row in each}
+    return [own[id(row)] for row in rows]
 
 
 def short_names(rows: Sequence[Row]) -> list[str]:

@@ -8,12 +8,11 @@ from fibermodels.evaluation.rows import (
     FLOOR,
     Row,
     fidelity,
-    in_words,
     judges,
     leading,
     several_subjects,
     short_names,
-    subject_of,
+    title_of_each,
 )
 
 MOST_COLUMNS, MOST_ROWS = 8, 12
@@ -103,7 +102,7 @@ def _of_judges(key: str, known: Mapping[str, str]) -> list[str]:
 
 def cells(rows: Sequence[Row], keys: Iterable[str], words: Mapping[str, str] | None = None) -> list[list[str]]:
     """The table's rows as text; a metric that does not apply is empty."""
-    subjects = [in_words(subject_of(row), words or {}) for row in rows]
+    subjects = title_of_each(rows, words or {})
     own = [{**row, "subject_name": subject} for row, subject in zip(rows, subjects, strict=True)]
     return [[_cell(row, key) for key in keys] for row in own]
 
@@ -132,8 +131,8 @@ def number(value: float) -> str:
     """Three digits, at most four of them after the point; counts are whole."""
     if value == int(value):
         return f"{value:.0f}"
-    digits = 2 if abs(value) >= 1 else 3 if abs(value) >= 0.1 else 4
-    text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:.0f}"
+    digits = next(digits for digits, least in ((0, 100), (1, 10), (2, 1), (3, 0.1), (4, 0)) if abs(value) >= least)
+    text = f"{value:.{digits}f}"
     return text if float(text) else "0"
 
 
