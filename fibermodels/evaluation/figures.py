@@ -38,7 +38,7 @@ Looks = dict[str, tuple[Any, str]]
 
 MOST_NAMED, PANELS_IN_A_ROW = 10, 4
 
-GREY = "0.75"
+GREY = "0.5"
 
 MARKERS = "o^sDvP*Xhd"
 
@@ -169,9 +169,10 @@ def _panel(
     for own in curves(rows):
         places = [(distance(row, near), excess(row, like) if above else float(row[like])) for row in own]
         colour, marker = looks.get(str(own[0]["family"]), (GREY, "."))
-        front = 3 if id(own[0]) in first else 2
-        axes.plot(*zip(*places, strict=True), color=colour, marker=marker, ms=6, lw=1, alpha=0.85, zorder=front)
-        if id(own[0]) in first:
+        front = id(own[0]) in first
+        style: dict[str, Any] = {"alpha": 0.9, "zorder": 3} if front else {"alpha": 0.35, "zorder": 2}
+        axes.plot(*zip(*places, strict=True), color=colour, marker=marker, ms=6, lw=1, **style)
+        if front:
             text = _label(own, [names[id(row)] for row in own])
             labels.append(axes.text(*places[-1], text, color=colour, fontsize=8, zorder=4))
     floors = [float(row[like + FLOOR]) for row in rows if like + FLOOR in row]
@@ -195,11 +196,18 @@ def _label(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 def _scales(axes: Axes, floor: float) -> None:
     """Logarithmic axes where values span more than a factor of ten, linear near zero; room for the better corner."""
+    from matplotlib.ticker import SymmetricalLogLocator
+
     xs, ys = zip(*points(axes), strict=True)
-    for values, least, rescale in ((xs, 0.0, axes.set_xscale), (ys, floor, axes.set_yscale)):
+    for values, least, rescale, axis in (
+        (xs, 0.0, axes.set_xscale, axes.xaxis),
+        (ys, floor, axes.set_yscale, axes.yaxis),
+    ):
         start = _linear_below(values, least)
         if start is not None:
             rescale("symlog", linthresh=start, linscale=0.4, subs=range(2, 10))
+            if max(values) < 100 * start:  # few powers of ten
+                axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=start, subs=[1, 2, 5]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0 else "")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.tick_params(labelsize=8)
@@ -218,7 +226,12 @@ def _linear_below(values: Sequence[float], least: float) -> float | None:
 def _corner(axes: Axes, floors: Sequence[float], above: bool) -> None:
     """Marks the floor and the better corner."""
     if floors:
-        axes.axhline(0 if above else min(floors), color="0.4", lw=0.8, ls=":", zorder=1)
+        level = 0 if above else min(floors)
+        axes.axhline(level, color="0.4", lw=0.8, ls=":", zorder=1)
+        pixels = axes.transData.transform((axes.get_xlim()[0], level))
+        if axes.transAxes.inverted().transform(pixels)[1] < 0.1:  # at the edge
+            below = axes.transAxes.transform((0, -0.12))
+            axes.set_ylim(bottom=axes.transData.inverted().transform(below)[1])
     axes.annotate(
         "better",
         (0.015, 0.015),

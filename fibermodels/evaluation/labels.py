@@ -56,27 +56,52 @@ def separated(axes: Axes, labels: list[Text]) -> list[Text]:
     if not labels:
         return []
     others = [text for text in axes.texts if text not in labels]
-    x, y = zip(*axes.transData.inverted().transform(_along(axes)), strict=True)
+    taken = [text.get_window_extent() for text in others]
+    marks = _along(axes)
+    x, y = zip(*axes.transData.inverted().transform(marks), strict=True)
     places = [label.get_position() for label in labels]
     adjust_text(labels, x=x, y=y, objects=others, ax=axes, iter_lim=400, **APART)
     kept: list[Text] = []
     for label, place in zip(labels, places, strict=True):
-        box = _inside(axes, label)
-        if any(box.overlaps(other.get_window_extent()) for other in [*kept, *others]):
+        box = _free(axes, label, taken, marks)
+        if box is None:
             label.remove()
         else:
             kept.append(label)
+            taken.append(box)
             _leader(axes, box, place, label.get_color())
     return kept
 
 
-def _inside(axes: Axes, label: Text) -> Bbox:
-    """Moves a label into the panel, and returns its box."""
+def _free(axes: Axes, label: Text, taken: list[Bbox], marks: list[tuple[float, float]]) -> Bbox | None:
+    """Moves a label into the panel, to the nearest place that is free; returns its box, or None without such a place.
+
+    A place on a line is taken only if there is no other.
+    """
     box, frame = label.get_window_extent(), axes.bbox
+    dx = min(frame.x1 - 2 - box.x1, 0) or max(frame.x0 + 2 - box.x0, 0)
+    dy = min(frame.y1 - 2 - box.y1, 0) or max(frame.y0 + 2 - box.y0, 0)
+    second = None
+    for shift in _SHIFTS:
+        moved = box.translated(dx + shift[0], dy + shift[1])
+        inside = frame.x0 <= moved.x0 and moved.x1 <= frame.x1 and frame.y0 <= moved.y0 and moved.y1 <= frame.y1
+        if not inside or any(moved.overlaps(other) for other in taken):
+            continue
+        if not any(moved.contains(*mark) for mark in marks):
+            return _moved(axes, label, moved.x0 - box.x0, moved.y0 - box.y0)
+        second = second or moved
+    return _moved(axes, label, second.x0 - box.x0, second.y0 - box.y0) if second else None
+
+
+_SHIFTS = sorted(
+    ((x, y) for x in range(-120, 121, 12) for y in range(-72, 73, 8)), key=lambda place: math.hypot(*place)
+)
+"""Shifts of a label in pixels, the nearest first."""
+
+
+def _moved(axes: Axes, label: Text, dx: float, dy: float) -> Bbox:
     x, y = axes.transData.transform(label.get_position())
-    x += min(frame.x1 - box.x1, 0) or max(frame.x0 - box.x0, 0)
-    y += min(frame.y1 - box.y1, 0) or max(frame.y0 - box.y0, 0)
-    label.set_position(tuple(axes.transData.inverted().transform((x, y))))
+    label.set_position(tuple(axes.transData.inverted().transform((x + dx, y + dy))))
     return label.get_window_extent()
 
 
