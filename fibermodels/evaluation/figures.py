@@ -55,7 +55,7 @@ LIKE = {
 }
 """The metrics of consistency in words."""
 
-SYMBOLS = {"lambda": "λ", "gamma": "γ", "scale": "ζ", "steps": "k"}
+SYMBOLS = {"lambda": "λ", "gamma": "γ"}
 """Labels of settings in figures."""
 
 
@@ -183,7 +183,7 @@ def _panel(
 
 
 def _label(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """A curve's name in words, and the settings at its ends: `feedback flow map, k 1→6`."""
+    """A curve's name in words, and the settings at its ends: `feedback flow map, steps 1→6`."""
     words = [name.split("-") for name in names]
     shared = [part for part in words[0] if all(part in each for each in words)] or words[0]
     text = " ".join(shared).replace("_", " ")
