@@ -30,6 +30,9 @@ CUTS = ("spatial", "pooled", "logits")
 DIFFUSION, FLOW_MAP, CONTROLNET = "diffusion", "flow_map", "controlnet_inverter"
 BASE, MAP, PUBLISHED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "published prior"
 
+WORDS = {"CifarResNet, blocks=3": "ResNet-20", "CifarResNet, blocks=9": "ResNet-56"}
+"""The networks in tables and figures."""
+
 
 def subject(name: str) -> list[object]:
     """The options that name the subject `<network>-<cut>`."""
@@ -257,8 +260,11 @@ def compare_all() -> None:
     done = [RESULTS / name for name in sorted(names)]
     for network in ("resnet20", "resnet56"):
         for cut in CUTS:
-            compare([folder for folder in done if f"{network}-{cut}" in folder.name], RESULTS / f"{network}-{cut}")
-    compare(done, RESULTS, "--across_subjects", "true")
+            own = [folder for folder in done if f"{network}-{cut}" in folder.name]
+            compare(own, RESULTS / f"{network}-{cut}", WORDS)
+    aside = (f"{BASE}-continued", MAP, "feedback-resnet20-spatial", "prior_samples-resnet20-spatial")  # near others
+    curves = [training.series for training in TRAININGS] + [each.row.series or each.row.name for each in SAMPLINGS]
+    compare(done, RESULTS, WORDS, [name for name in curves if name not in aside], across_subjects=True)
 
 
 if __name__ == "__main__":

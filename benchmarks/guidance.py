@@ -135,6 +135,12 @@ AMORTISED = (
 )
 """Further rows of the figure, from `benchmarks/colour_mnist.py`."""
 
+NAMED = (
+    *("oracle", "reconstruction", "flow_map-distilled", "flow_matching-vae", "feedback-flow_map"),
+    *("ndtm", "ndtm-flow_matching", "ndtm-pixels", "dps", "pixel_descent"),
+)
+"""The curves that the figure names."""
+
 
 def main(only: list[str] | None = None, scale: float = 1.0, results: Path = RESULTS) -> None:
     """Samples, scores and compares.
@@ -147,9 +153,14 @@ def main(only: list[str] | None = None, scale: float = 1.0, results: Path = RESU
     for row in ROWS:
         if wanted(row.name, only) and not scored(results / row.name):
             score(row, CONFIGS, results, scale=scale)
+    compare_all(results)
+
+
+def compare_all(results: Path = RESULTS) -> None:
+    """A table and a figure of the methods, of the settings of NDTM, and of those of feedback."""
     aside = [row.name for row in (*ABLATED, *STUDY)]
     shown = [*AMORTISED, *(row.name for row in ROWS if row.name not in aside)]
-    compare([results / name for name in shown], results / "guidance")
+    compare([results / name for name in shown], results / "guidance", named=NAMED)
     compare([results / row.name for row in ABLATED], results / "ndtm_ablation")
     compare([results / row.name for row in FEEDBACK], results / "feedback")
 

@@ -97,10 +97,27 @@ def publish(checkpoint: Path, out: Path, *options: object) -> None:
         call("export.py", "--checkpoint", checkpoint, "--out", out, *options)
 
 
-def compare(folders: Iterable[Path], out: Path, *options: object) -> None:
-    """Writes the table and the figure of all results that exist."""
+def compare(
+    folders: Iterable[Path],
+    out: Path,
+    words: Mapping[str, str] | None = None,
+    named: Sequence[str] = (),
+    across_subjects: bool = False,
+) -> None:
+    """Writes the table and the figure of all results that exist.
+
+    Args:
+        folders: the results.
+        out: folder of the comparison.
+        words: parts of subjects' names, and what the table and the figure show instead.
+        named: the curves that the figure names; by default the leading ones.
+        across_subjects: whether results of several subjects are allowed.
+    """
+    from fibermodels.evaluation.figures import write_comparison
+    from fibermodels.evaluation.results import read_results
+
     if done := [folder for folder in folders if scored(folder)]:
-        call("evaluate.py", "--compare", *done, "--out", out, "--overwrite", "true", *options)
+        write_comparison(read_results(done, across_subjects), out, words, named)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

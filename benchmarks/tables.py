@@ -1,31 +1,200 @@
-"""Inserts generated tables into README and docs, between `<!-- table: FILE -->` and `<!-- end of table -->`.
+"""Inserts generated tables into README and docs, between `<!-- table: NAME -->` and `<!-- end of table -->`.
 
-python benchmarks/tables.py [--check true]
+python benchmarks/tables.py [--check true] [--compare true]
+
+A name is a question of `QUESTIONS`, whose table is made from the metrics of its results, or the path of a file.
 """
 
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import cifar10
+import colour_mnist
+import guidance
 from jsonargparse import auto_cli
+
+from fibermodels.evaluation.results import read_results
+from fibermodels.evaluation.tables import MOST_ROWS, markdown_table, renamed
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end of table -->", re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Question:
+    """A table of some results of a benchmark.
+
+    Args:
+        results: the benchmark's folder.
+        rows: the results' names, at most a dozen.
+        metrics: the columns besides model and lambda; by default those of `fibermodels.evaluation.tables.columns`.
+    """
+
+    results: Path
+    rows: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
+
+    def table(self) -> str:
+        """The table in Markdown, of the results that exist."""
+        if len(self.rows) > MOST_ROWS:
+            raise ValueError(f"expected at most {MOST_ROWS} rows, got {len(self.rows)}: {self.rows}")
+        folders = [ROOT / self.results / name for name in self.rows]
+        return markdown_table(renamed(read_results(folders)), self.metrics)
+
+
+def at(weights: tuple[int, ...], *families: str) -> tuple[str, ...]:
+    """The names of families' results with these lambdas."""
+    return tuple(colour_mnist.Point(family, weight).name for family in families for weight in weights)
+
+
+def strengths(series: str, *values: float, knob: str = "gamma") -> tuple[str, ...]:
+    """The names of a curve's results."""
+    return tuple(f"{series}-{knob}{value:g}" for value in values)
+
+
+COLOUR, CIFAR = colour_mnist.RESULTS, cifar10.RESULTS
+SPREAD = ("fiber_rms", "colour_kl", "colour_w1", "contrast_error", "pairwise_distance")
+GRADIENT = ("fiber_rms", "colour_kl", "colour_w1", "contrast_error", "seconds_per_sample", "training_seconds")
+COST = ("network_calls_per_sample", "seconds_per_sample")
+STEERED = ("fiber_rms", "colour_kl", "contrast_error", "pixel_error", *COST)
+JUDGED = ("cosine", "top1_match", "top1_match_resnet56", "top1_match_resnet20", "fid_resnet56")
+LAST_MAP = "resnet20-spatial"
+MAP_ON_FIBER = cifar10.MAP_ON_FIBER
+
+QUESTIONS = {
+    "summary": Question(
+        COLOUR,
+        (
+            *("oracle", "reconstruction", "reconstruction-vae", "nearest_neighbour", "flow_map", "flow_map-distilled"),
+            *("flow_matching", "normalizing_flow", "free_form_flow", "feedback-flow_map-steps1"),
+            *("flow_matching-vae", "flow_matching-lambda10-vae"),
+        ),
+    ),
+    "families": Question(
+        COLOUR,
+        ("oracle", "reconstruction", "decoded_noise", *colour_mnist.FAMILIES, "flow_map-distilled"),
+        ("fiber_rms", "colour_kl", "contrast_error", "pixel_error", *COST, "training_seconds"),
+    ),
+    "lambda": Question(
+        COLOUR, at((0, 10, 100), "flow_map", "flow_matching", "normalizing_flow", "multilevel_flow"), SPREAD
+    ),
+    "latent_space": Question(
+        COLOUR,
+        (
+            *("reconstruction", "reconstruction-vae", *at((0, 10), "flow_matching", "normalizing_flow")),
+            *("flow_matching-vae", "flow_matching-lambda10-vae", "normalizing_flow-vae"),
+            "normalizing_flow-lambda10-vae",
+        ),
+        ("fiber_rms", "colour_kl", "colour_w1", "contrast_error", "pairwise_distance", "mean_reciprocal_rank"),
+    ),
+    "gradient": Question(
+        COLOUR,
+        tuple(
+            name
+            for family in colour_mnist.STEPPED
+            for name in (family, f"{family}-lambda10", f"{family}-lambda10-last1", f"{family}-lambda10-estimate")
+        ),
+        GRADIENT,
+    ),
+    "refinement": Question(
+        COLOUR,
+        (
+            *("reconstruction", "flow_map-distilled", "feedback-decoded_noise", "feedback-flow_map-steps1"),
+            *("feedback-flow_map-steps3", "feedback-flow_matching", "feedback-normalizing_flow"),
+            *("projection-flow_map", "projection-flow_matching", "projection-normalizing_flow"),
+        ),
+        STEERED,
+    ),
+    "plain_vae": Question(
+        COLOUR,
+        (
+            *("reconstruction-vae", "prior_samples", *strengths("ndtm", 1, 5, 10)),
+            *strengths("dps", 0.3, 1, 3, knob="scale"),
+            *("latent_descent", "projection-flow_matching-vae", "langevin-flow_matching-vae"),
+            "feedback-flow_matching-vae",
+        ),
+        STEERED,
+    ),
+    "conditional_prior": Question(
+        COLOUR,
+        (
+            *("flow_matching-vae", "flow_matching-lambda10-vae"),
+            *strengths("ndtm-flow_matching", 1, 2, 5, 10),
+            *strengths("dps-flow_matching", 0.3, 1, 3, knob="scale"),
+            *(f"dps-target_rms-{goal}" for goal in ("0.35", "0.28", "0.22")),
+        ),
+        STEERED,
+    ),
+    "other_priors": Question(
+        COLOUR,
+        (
+            *strengths("ndtm-uncorrelated", 1, 10),
+            *strengths("ndtm-pixels", 1, 10),
+            *strengths("ndtm-pixels-uncorrelated", 1, 10),
+            *("pixel_descent", "moment_matching", "equidiff", "dig_in", "maco", "pixel_optimisation"),
+        ),
+        STEERED,
+    ),
+    "feedback": Question(COLOUR, tuple(row.name for row in guidance.FEEDBACK), STEERED),
+    "ndtm_ablation": Question(COLOUR, tuple(row.name for row in guidance.ABLATED), STEERED),
+    "last_map": Question(
+        CIFAR,
+        (
+            *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "augmented", "controlnet_inverter", "diffusion")),
+            *(f"diffusion{weight}-{LAST_MAP}-continued" for weight in ("", "-lambda1")),
+            *(f"flow_map-{LAST_MAP}", f"flow_map-{LAST_MAP}-continued", MAP_ON_FIBER),
+        ),
+        ("fiber_rms", "cosine", "top1_match", "top1_match_resnet56", "fid_resnet56", "mean_reciprocal_rank"),
+    ),
+    "last_map_guided": Question(
+        CIFAR,
+        (
+            *(MAP_ON_FIBER, f"prior_samples-{LAST_MAP}", f"ndtm-{LAST_MAP}"),
+            *strengths(f"dps-{LAST_MAP}", 1, 3, 10, knob="scale"),
+            *(f"feedback-{LAST_MAP}-{variant}" for variant in ("steps1", "steps3", "lambda1", "diffusion")),
+        ),
+        ("cosine", "top1_match", "top1_match_resnet56", "fid_resnet56", "num_targets", "seconds_per_sample"),
+    ),
+    **{
+        f"{network}_{cut}": Question(
+            CIFAR,
+            tuple(
+                name
+                for name in (
+                    *(training.name for training in cifar10.TRAININGS),
+                    *(each.row.name for each in cifar10.SAMPLINGS),
+                )
+                if f"{network}-{cut}" in name and (ROOT / CIFAR / name / "metrics.json").exists()
+            ),
+            (*JUDGED, "mean_reciprocal_rank", "network_calls_per_sample", "seconds_per_sample"),
+        )
+        for network, cut in (("resnet20", "pooled"), ("resnet20", "logits"), *(("resnet56", c) for c in cifar10.CUTS))
+    },
+}
+"""The tables of README and docs, by name."""
+
+
+def content(name: str) -> str:
+    """The table of a question, or of a file."""
+    return QUESTIONS[name].table() if name in QUESTIONS else (ROOT / name).read_text()
+
+
 def filled(text: str) -> str:
-    """`text` with every block replaced by the file it names."""
-    return BLOCK.sub(
-        lambda found: f"<!-- table: {found[1]} -->\n{(ROOT / found[1]).read_text()}<!-- end of table -->", text
-    )
+    """`text` with every block replaced by the table it names."""
+    return BLOCK.sub(lambda found: f"<!-- table: {found[1]} -->\n{content(found[1])}<!-- end of table -->", text)
 
 
-def main(check: bool = False) -> None:
+def main(check: bool = False, compare: bool = False) -> None:
     """Fills the tables of README.md and docs/*.md.
 
     Args:
-        check: change nothing; fail if a table differs from its file.
+        check: change nothing; fail if a table differs from its results.
+        compare: write the comparisons of all benchmarks first.
     """
+    for benchmark in (colour_mnist, guidance, cifar10) if compare else ():
+        benchmark.compare_all()
     stale = []
     for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:
         text = page.read_text()

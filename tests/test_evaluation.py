@@ -12,11 +12,13 @@ from scripts import run
 from fibermodels.component import fingerprint
 from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Pushforward, Reports
 from fibermodels.evaluation.drawing import Choice, Drawing, Partial
-from fibermodels.evaluation.figures import columns, markdown_table, write_comparison
+from fibermodels.evaluation.figures import plot, write_comparison
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
+from fibermodels.evaluation.rows import leading, short_names
 from fibermodels.evaluation.scoring import evaluate, own_parameters, score, subject_name
+from fibermodels.evaluation.tables import columns, headings, markdown_table, number, summary
 from fibermodels.guidance import LatentDescent
 from fibermodels.latents import Identity
 from fibermodels.models import NearestNeighbour, Oracle
@@ -185,8 +187,88 @@ def test_comparison(tmp_path):
     with (tmp_path / "out" / "comparison.csv").open() as file:
         assert [float(r["fiber_rms"]) for r in csv.DictReader(file)] == [0.0, 0.2, 0.1]
     assert (tmp_path / "out" / "comparison.md").read_text() == markdown_table(rows)
-    assert "| b | 10 | 0.1000 |" in markdown_table(rows)
+    assert "| b | 10 | 0.100 | 0.100 (0.0100) |" in markdown_table(rows)
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 5000
+
+
+def comparison(results=15, subjects=1, **more):
+    """Results of several families and subjects, many of them close to one another."""
+    rows = []
+    for i in range(results):
+        own = {"name": f"model{i}-lambda1-of-this", "family": f"Family{i % 6}", "fiber_weight": 1.0}
+        place = {"fiber_rms": 0.05 + 0.3 * (i % 5 == 0) + 1e-4 * i, "colour_kl": 0.02 + 0.001 * i}
+        rows += [row(**own, **place, subject=f"{k}" * 16, **more) for k in range(subjects)]
+    return rows
+
+
+def test_a_table_has_at_most_eight_columns_and_a_dozen_rows(tmp_path):
+    metrics = dict.fromkeys(("pixel_error", "cosine", "top1_match", "fid_net", "training_seconds", "fid_x"), 0.5)
+    rows = comparison(**metrics, network_calls_per_sample=1, seconds_per_sample=0.01)
+    write_comparison(rows, tmp_path)
+    titles, _, *lines = (tmp_path / "comparison.md").read_text().split("\n\n")[0].splitlines()
+    assert titles.count("|") - 1 == 8
+    assert len(lines) == 12
+    assert "12 of 15 results" in summary(rows)
+    with (tmp_path / "comparison.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 15
+    numbers = {key for each in rows for key, value in each.items() if isinstance(value, float | int)}
+    assert numbers <= set(found[0])
+
+
+def test_a_table_of_a_suite_shows_every_floor():
+    names = ("factor_ks", "joint_distance", "mode_error", "pixel_error")
+    scores = dict.fromkeys(names, 0.25) | {f"{name}_floor": 0.125 for name in names}
+    calibration = dict.fromkeys(
+        ("rank_rejected", "rank_scalars", "tarp_pvalue", "joint_test_pvalue", "energy_score"), 0.5
+    )
+    rows = [{"name": "a", "family": "A", "fiber_weight": 0.0, "fiber_rms": 0.1, **scores, **calibration}]
+    assert list(columns(rows))[:6] == ["name", "fiber_rms", *names]
+    assert markdown_table(rows).count("0.250 (0.125)") == 4
+    assert set(calibration) <= set(headings(rows))
+    assert list(columns(rows, ("tarp_pvalue",)).values()) == ["model", "TARP p"]
+
+
+def test_the_best_of_each_family_leads():
+    rows = comparison(30)
+    assert {each["family"] for each in leading(rows, 6)} == {f"Family{i}" for i in range(6)}
+    best = row(name="best", fiber_rms=0.01, colour_kl=0.011, subject="0" * 16)
+    assert leading([*rows, best], 1) == [best]
+
+
+def test_short_names():
+    own = ["m-lambda1-net-last", "m-net-last-more", "n-net-last"]
+    rows = [row(name=name, fiber_weight=float("lambda" in name)) for name in own]
+    assert short_names(rows) == ["m", "m-more", "n"]
+    assert short_names(rows[2:]) == ["n-net-last"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (1.0, "1"), (0.99999, "1.000"), (0.00001, "0"), (12.345, "12.3"), (1234.5, "1234")]
+)
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize("subjects", [1, 2])
+def test_labels_do_not_overlap(subjects):
+    figure, labels = plot(comparison(subjects=subjects))
+    assert len(figure.axes) == subjects
+    boxes = [label.get_window_extent() for label in labels]
+    assert 5 * subjects <= len(boxes) <= 10 * subjects
+    assert not [(i, j) for i, box in enumerate(boxes) for j in range(i) if box.overlaps(boxes[j])]
+    frames = [label.axes.bbox for label in labels]
+    assert all(f.x0 - 1 <= b.x0 and b.x1 <= f.x1 + 1 for f, b in zip(frames, boxes, strict=True))
+
+
+def test_a_figure_names_the_wanted_curves():
+    _, labels = plot(comparison(), named=["model3-lambda1-of-this", "model5-lambda1-of-this"])
+    assert [label.get_text() for label in labels] == ["model3", "model5"]
+
+
+def test_a_comparison_without_a_metric_of_consistency(tmp_path):
+    write_comparison([{"name": "a", "family": "A", "fiber_weight": 0.0, "fiber_rms": 0.1}], tmp_path)
+    assert (tmp_path / "comparison.png").exists()
 
 
 def test_results_that_do_not_compare(tmp_path):
@@ -383,11 +465,14 @@ def real(**changes):
 
 def test_columns_of_judges():
     rows = [real(top1_match=0.5, top1_match_b=0.25, top1_accuracy_targets=0.8), real(fid_x=1.0, kid_x_std=1.0)]
-    assert list(columns(rows).values()) == [
-        "model", "lambda", "fiber RMS", "cosine", "top-1", "top-1 (b)", "of targets", "FID (net)", "floor", "FID (x)",
-        "targets",
+    assert list(headings(rows).values()) == [
+        "model", "lambda", "fiber RMS", "cosine", "top-1", "top-1 by b", "accuracy on targets", "FID by net (floor)",
+        "FID by x", "targets",
     ]  # fmt: skip
-    assert "| 50.0 % | 25.0 % | 80.0 % | 3.000 | 1.000 |" in markdown_table(rows)
+    assert list(columns(rows)) == [
+        "name", "fiber_rms", "cosine", "top1_match", "top1_match_b", "fid_net", "num_targets"
+    ]  # fmt: skip
+    assert "| 50 % | 25 % | 3 (1) |" in markdown_table(rows)
     assert "cosine" not in columns([row(cosine=0.5, num_targets=3)]), "the law is known and says more"
 
 
@@ -401,7 +486,7 @@ def test_comparison_without_a_known_law(tmp_path):
     rows = read_results([written(tmp_path / "1"), written(tmp_path / "2", fiber_weight=1.0, fid_net=2.0)])
     write_comparison(rows, tmp_path)
     assert (tmp_path / "comparison.png").stat().st_size > 5000
-    assert "| FID (net) | floor |" in (tmp_path / "comparison.md").read_text()
+    assert "| FID by net (floor) |" in (tmp_path / "comparison.md").read_text()
 
 
 def test_comparison_across_subjects(tmp_path):
@@ -517,7 +602,7 @@ def test_judges_from_the_command_line(files):
     assert values["num_targets"] == 7
     assert values["top1_match"] == values["top1_match_a"] == values["top1_match_b-2"]
     assert values["fid_own"] > values["fid_own_floor"] > 0
-    assert {"top1_match_b-2", "fid_own"} <= set(columns([values]))
+    assert {"top1_match_b-2", "fid_own"} <= set(headings([values]))
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,36 @@ def shown(table):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_comparison_is_that_of_its_results(table):
-    from fibermodels.evaluation.figures import markdown_table
     from fibermodels.evaluation.results import read_results
+    from fibermodels.evaluation.tables import summary
 
     results = ROOT / "results" / "colour_mnist"
     rows = read_results([results / name for name in shown(table)])
-    assert (results / table / "comparison.md").read_text() == markdown_table(rows)
+    assert (results / table / "comparison.md").read_text() == summary(rows)
+
+
+def tables(text):
+    """The Markdown tables of a page: their lines."""
+    return [table.splitlines() for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_tables_are_small(page):
+    for titles, _, *rows in tables(page.read_text()):
+        assert titles.count("|") - 1 <= 8, titles
+        assert len(rows) <= 12, titles
+
+
+def test_figures_of_comparisons_are_small_files():
+    sizes = {path: path.stat().st_size for path in ROOT.glob("results/**/comparison.png")}
+    assert not {path: size for path, size in sizes.items() if size > 150_000}
+
+
+def test_every_question_is_on_a_page():
+    from tables import QUESTIONS
+
+    used = {name for page in PAGES for name in re.findall(r"<!-- table: (\w+) -->", page.read_text())}
+    assert used == set(QUESTIONS)
 
 
 def test_every_result_is_in_a_comparison():

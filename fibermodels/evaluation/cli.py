@@ -185,13 +185,14 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fibermodels.evaluation.figures import cells
+    from fibermodels.evaluation.tables import cells, columns, headings
 
-    titles, lines = cells(rows)
+    keys = headings(rows) if len(rows) == 1 else columns(rows)
+    titles, lines = list(keys.values()), cells(rows, keys)
     if len(lines) == 1:  # a list is more readable than one row with many columns
         titles, lines = [titles[0], lines[0][0]], [list(pair) for pair in zip(titles[1:], lines[0][1:], strict=True)]
     table = Table(*titles)
     for line in lines:
         table.add_row(*line)
     console = Console()
-    (console if console.is_terminal else Console(width=400)).print(table)
+    (console if console.is_terminal else Console(width=200)).print(table)

@@ -1,57 +1,62 @@
-"""Figures and tables of results."""
+"""Figures of results."""
 
-import csv
-from collections.abc import Iterable, Sequence
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torchvision.utils import make_grid, save_image
 
 from fibermodels.core import FiberSamples
+from fibermodels.evaluation.labels import points, separated
+from fibermodels.evaluation.rows import (
+    FLOOR,
+    Row,
+    consistency,
+    curve,
+    curves,
+    distance,
+    excess,
+    fidelity,
+    knobs,
+    leading,
+    short_names,
+    titles,
+    worlds,
+)
+from fibermodels.evaluation.tables import summary, write_csv
 
-Row = dict[str, float | int | str]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-COLUMNS = {
-    "name": "model",
-    "subject_name": "subject",
-    "fiber_weight": "lambda",
-    "fiber_rms": "fiber RMS",
-    "fiber_rms_shuffled": "shuffled",
-    "cosine": "cosine",
-    "cosine_per_location": "cosine per location",
-    "top1_match": "top-1",
-    "top5_match": "top-5",
-    "decision_match": "decisions",
-    "top1_accuracy": "accuracy",
-    "top1_accuracy_targets": "of targets",
-    "shape_preference": "shape preference",
-    "fid": "FID",
-    "sfid": "sFID",
-    "kid": "KID",
-    "colour_kl": "colour KL",
-    "colour_kl_floor": "floor",
-    "colour_w1": "colour W1",
-    "contrast_error": "contrast error",
-    "pixel_error": "pixel error",
-    "pairwise_distance": "diversity",
-    "mean_reciprocal_rank": "MRR",
-    "num_targets": "targets",
-    "network_calls_per_sample": "calls",
-    "seconds_per_sample": "s / sample",
-    "num_parameters": "parameters",
-    "training_seconds": "training, min",
+Looks = dict[str, tuple[Any, str]]
+
+MOST_NAMED, PANELS_IN_A_ROW = 10, 4
+
+GREY = "0.5"
+
+MARKERS = "o^sDvP*Xhd"
+
+NEAR = {
+    "fiber_rms": "fiber RMS: distance of sample and target in units of the representation",
+    "cosine": "1 - cosine of the representations of sample and target",
 }
-"""The table's columns: the metric's name and its heading."""
+"""The metrics of fidelity in words."""
 
-JUDGED = ("top1_match", "top5_match", "decision_match", "fid", "sfid", "kid")
-"""Columns that are repeated for each judge with its name: `top1_match_NAME`, `fid_NAME`."""
+LIKE = {
+    "colour_kl": "KL divergence of colours from their law, nats",
+    "factor_ks": "Kolmogorov-Smirnov distance of factors from their law",
+    "fid": "Frechet distance to real images",
+}
+"""The metrics of consistency in words."""
 
-FLOORED = ("fid", "sfid", "kid")
-"""Columns of judges that have a floor."""
-
-LAW_UNKNOWN = ("cosine", "cosine_per_location", "num_targets")
-"""Columns that are shown only if the law of the data is unknown."""
+SYMBOLS = {"lambda": "λ", "gamma": "γ"}
+"""Labels of settings in figures."""
 
 
 def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows: int = 8) -> None:
@@ -64,181 +69,176 @@ def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows
     save_image(torch.nn.functional.interpolate(grid[None], scale_factor=2), path)
 
 
-def columns(rows: Sequence[Row]) -> dict[str, str]:
-    """The columns that at least one row fills, with their headings."""
-    found = set().union(*rows)
-    hidden = set() if several_subjects(rows) else {"subject_name"}
-    if "colour_kl" in found:
-        hidden |= set(LAW_UNKNOWN)
-    own: dict[str, str] = {}
-    for key, heading in COLUMNS.items():
-        if key not in hidden:
-            own[key] = heading
-        if key in JUDGED:
-            own |= {f"{key}_{name}": f"{heading} ({name})" for name in judges(key, found)}
-    with_floors = {}
-    for key, heading in own.items():
-        with_floors[key] = heading
-        if key.split("_")[0] in FLOORED:
-            with_floors[f"{key}_floor"] = "floor"
-    return {key: heading for key, heading in with_floors.items() if key in found}
+def write_comparison(
+    rows: Sequence[Row], out: str | Path, words: Mapping[str, str] | None = None, named: Sequence[str] = ()
+) -> None:
+    """Writes `comparison.csv`, `comparison.md` and `comparison.png` of several results into `out`.
 
+    The CSV has all rows and all metrics; the Markdown has the leading dozen rows and eight columns; the figure names at
+    most ten curves in each panel.
 
-def judges(metric: str, keys: Iterable[str]) -> list[str]:
-    """The names of judges that scored a metric, from the keys of results."""
-    endings = ("_floor", "_std", "_targets")
-    own = (key.removeprefix(f"{metric}_") for key in keys if key.startswith(f"{metric}_"))
-    return sorted(name for name in own if not f"_{name}".endswith(endings))
-
-
-def several_subjects(rows: Sequence[Row]) -> bool:
-    """Whether the results have different subjects, that is different weights or layers."""
-    weights = {row.get("subject") for row in rows}
-    names = {row["subject_name"] for row in rows if "subject_name" in row}
-    return len(weights) > 1 or len(names) > 1
-
-
-def subject_of(row: Row) -> str:
-    """The subject of a result: its name and the first digits of its fingerprint."""
-    return f"{row.get('subject_name', '')} {str(row.get('subject'))[:4]}".strip()
-
-
-def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the table, as text; a metric that does not apply is empty."""
-    used = columns(rows)
-    return list(used.values()), [[_cell(row, key) for key in used] for row in rows]
-
-
-def markdown_table(rows: Sequence[Row]) -> str:
-    """The table in Markdown."""
-    titles, lines = cells(rows)
-    parts = [titles, ["---"] * len(titles), *lines]
-    return "".join("| " + " | ".join(part) + " |\n" for part in parts)
-
-
-def _cell(row: Row, key: str) -> str:
-    value = subject_of(row) if key == "subject_name" else row.get(key, "")
-    if isinstance(value, str):
-        return value
-    if key == "seconds_per_sample":
-        return f"{value:.1e}"
-    if key == "num_parameters":
-        return f"{value / 1e6:.2f} M"
-    if key == "training_seconds":
-        return f"{value / 60:.0f}"
-    if key in ("fiber_weight", "network_calls_per_sample", "num_targets"):
-        return f"{value:g}"
-    if key.startswith(("top", "decision", "shape")):
-        return f"{100 * value:.1f} %"
-    return f"{value:.3f}" if key in THREE_DIGITS or key.startswith(("fid", "sfid")) else f"{value:.4f}"
-
-
-THREE_DIGITS = ("fiber_rms_shuffled", "mean_reciprocal_rank", "cosine", "cosine_per_location")
-
-
-def write_comparison(rows: Sequence[Row], out: str | Path) -> None:
-    """Writes `comparison.csv`, `comparison.md` and `comparison.png` of several results into `out`."""
+    Args:
+        rows: the results.
+        out: the folder.
+        words: parts of subjects' names, and what the table and the figure show instead.
+        named: the curves that the figure names; by default the leading ones.
+    """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    with (out / "comparison.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    (out / "comparison.md").write_text(markdown_table(rows))
-    _plot(rows, out / "comparison.png")
+    write_csv(rows, out / "comparison.csv")
+    (out / "comparison.md").write_text(summary(rows, words))
+    figure, _ = plot(rows, words or {}, named)
+    figure.savefig(out / "comparison.png", dpi=100)
 
 
-SYMBOLS = {"lambda": "λ", "gamma": "γ", "scale": "ζ", "steps": "k ="}
-"""Labels of settings in figures."""
+def plot(
+    rows: Sequence[Row], words: Mapping[str, str] | None = None, named: Sequence[str] = ()
+) -> tuple[Figure, list[Text]]:
+    """Plots fidelity against consistency, with one panel for each data set and subject; returns the labels, too."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels, like, near = worlds(rows), consistency(rows), fidelity(rows)
+    above = any(_floors_differ(own, like) for own in panels.values())
+    scored = {key: [row for row in own if like in row] for key, own in panels.items()}
+    chosen = {key: _named(own, named) for key, own in scored.items()}
+    down = math.ceil(len(panels) / PANELS_IN_A_ROW)
+    across = math.ceil(len(panels) / down)
+    size = (8.5, 6) if len(panels) == 1 else (4.8 * across, 4.2 * down + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = list(figure.subplots(down, across, squeeze=False).flat)
+    looks = _looks([own for each in chosen.values() for own in each])
+    drawn = [
+        (axes, _panel(axes, own, (near, like), above, looks, chosen[key]))
+        for axes, (key, own) in zip(grid, scored.items(), strict=False)
+    ]
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    if len(panels) > 1:
+        for (axes, _), title in zip(drawn, titles(rows, words or {}).values(), strict=True):
+            axes.set_title(title, fontsize=10)
+    figure.supxlabel(f"fidelity\n{NEAR[near]}", fontsize=9)
+    floor = f"{', above its floor' * above}\n(dotted: exact samples)"
+    figure.supylabel(f"consistency\n{_in_words(like)}{floor}", fontsize=9, multialignment="center")
+    figure.canvas.draw()  # fixes the places of the axes
+    figure.set_layout_engine("none")
+    return figure, [label for axes, labels in drawn for label in separated(axes, labels)]
 
 
-def curve(row: Row) -> str:
-    """The curve of a result in figures: the `series` in its metrics, else its own name."""
-    return str(row.get("series", row.get("name", row["family"])))
+def _in_words(like: str) -> str:
+    network = like.removeprefix("fid_")
+    return LIKE.get(like) or f"Frechet distance to real images, features of {network}"
 
 
-def knobs(row: Row) -> dict[str, float]:
-    """The settings that distinguish a result from others of its curve: its metrics `knob_*`, else lambda."""
-    own = {key.removeprefix("knob_"): float(value) for key, value in row.items() if key.startswith("knob_")}
-    return own or {"lambda": float(row["fiber_weight"])}
+def _floors_differ(rows: Sequence[Row], like: str) -> bool:
+    """Whether samples of different sizes have different floors; the figure then shows excesses."""
+    floors = [float(row[like + FLOOR]) for row in rows if like + FLOOR in row]
+    return bool(floors) and max(floors) > 1.1 * min(floors)
 
 
-def _plot(rows: Sequence[Row], path: Path) -> None:
-    """Plots fidelity against consistency and against cost: one point per result, one line per curve.
+def _named(rows: Sequence[Row], wanted: Sequence[str]) -> list[list[Row]]:
+    """The curves that get a name: the wanted ones, else those of the leading rows."""
+    found = curves(rows)
+    if wanted:
+        return [own for own in found if curve(own[0]) in wanted][:MOST_NAMED]
+    for most in range(len(rows), 0, -1):
+        lead = {id(row) for row in leading(rows, most)}
+        if len(kept := [own for own in found if any(id(row) in lead for row in own)]) <= MOST_NAMED:
+            return kept
+    return []
 
-    Representations of different subjects have no common unit; fidelity is then `1 - cosine`.
-    """
+
+def _looks(named: Sequence[Sequence[Row]]) -> Looks:
+    """Colour and marker of each family of which a curve is named, at most ten."""
     import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    across = several_subjects(rows)
-    other = _consistency(rows)
-    floors = [float(row[f"{other}_floor"]) for row in rows if f"{other}_floor" in row]
-    excess = bool(floors) and max(floors) > 1.1 * min(floors)  # sample sizes differ, so floors differ
-    curves = list(dict.fromkeys(_curve(row, across) for row in rows))
-    size = (16, max(6.5, 0.21 * len(curves)))  # one line of the legend for each
-    figure, (plane, cost) = plt.subplots(1, 2, figsize=size, layout="constrained", sharex=True)
-    small: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
-    palette = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
-    side = ({**small, "ha": "left"}, {**small, "ha": "right"})  # labels of neighbours must not overlap
-    for i, (label, marker) in enumerate(zip(curves, "o*sDv^<>PXhd" * 9, strict=False)):
-        own = [row for row in rows if _curve(row, across) == label and other in row]
-        style: dict[str, Any] = {"marker": marker, "markersize": 7, "color": palette[i % 20]}
-        for axes, values in (
-            (plane, [_height(row, other, excess) for row in own]),
-            (cost, [max(float(row.get("seconds_per_sample", 0)), 1e-7) for row in own]),
-        ):
-            points = [(_distance(row, across), value) for row, value in zip(own, values, strict=True)]
-            if not points:
-                continue
-            axes.plot(*zip(*points, strict=True), **style, label=label if axes is plane else None)
-            for row, point in zip(own, points, strict=True):
-                if axes is plane and len(own) > 1:
-                    axes.annotate(_knob(row), point, (8 - 16 * (i % 2), -3), **side[i % 2])
-    if floors and not excess:
-        plane.axhline(min(floors), color="grey", linestyle=":", label="floor: exact samples")
-    plane.set_xscale("symlog", linthresh=0.02)
-    plane.set_xlim(-0.002, 1.4 * max(_distance(row, across) for row in rows) + 0.002)
-    plane.set_ylabel(f"consistency: {other.replace('_', ' ')}{' above its floor' if excess else ''} (lower is better)")
-    cost.set_ylabel("cost: seconds per sample")
-    for axes in (plane, cost):
-        axes.set_xlabel(f"fidelity: {'1 - cosine' if across else 'fiber RMS'} (lower is better)")
-        axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-    figure.legend(fontsize=8, loc="outside right upper")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    families = dict.fromkeys(str(own[0]["family"]) for own in named)
+    palette = ["black", *(matplotlib.colormaps["tab10"](i) for i in range(10) if i != 7)]  # without its grey
+    return dict(zip(families, zip(palette, MARKERS, strict=True), strict=False))
 
 
-def _consistency(rows: Sequence[Row]) -> str:
-    """The metric of consistency in figures: the KL of colours, else the published FID, else another FID."""
-    found = set().union(*rows)
-    others = [f"fid_{name}" for name in judges("fid", found)]
-    known = [key for key in ("colour_kl", "fid") if key in found]
-    return (known + sorted(others, key=lambda key: -sum(key in row for row in rows)) + ["fid"])[0]
+def _panel(
+    axes: Axes, rows: Sequence[Row], metrics: tuple[str, str], above: bool, looks: Looks, named: Sequence[Sequence[Row]]
+) -> list[Text]:
+    """Draws the curves of one data set and subject, and returns the labels at their last points."""
+    near, like = metrics
+    names = dict(zip((id(row) for row in rows), short_names(rows), strict=True))
+    first = {id(own[0]) for own in named}
+    labels = []
+    for own in curves(rows):
+        places = [(distance(row, near), excess(row, like) if above else float(row[like])) for row in own]
+        colour, marker = looks.get(str(own[0]["family"]), (GREY, "."))
+        front = id(own[0]) in first
+        style: dict[str, Any] = {"alpha": 0.9, "zorder": 3} if front else {"alpha": 0.35, "zorder": 2}
+        axes.plot(*zip(*places, strict=True), color=colour, marker=marker, ms=6, lw=1, **style)
+        if front:
+            text = _label(own, [names[id(row)] for row in own])
+            labels.append(axes.text(*places[-1], text, color=colour, fontsize=8, zorder=4))
+    floors = [float(row[like + FLOOR]) for row in rows if like + FLOOR in row]
+    if rows:
+        _scales(axes, min(floors, default=0.0))
+    _corner(axes, floors, above)
+    return labels
 
 
-def _curve(row: Row, across: bool) -> str:
-    return f"{curve(row)}, {subject_of(row)}" if across else curve(row)
+def _label(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """A curve's name in words, and the settings at its ends: `feedback flow map, steps 1→6`."""
+    words = [name.split("-") for name in names]
+    shared = [part for part in words[0] if all(part in each for each in words)] or words[0]
+    text = " ".join(shared).replace("_", " ")
+    if len(rows) == 1:
+        return text
+    ends = knobs(rows[0]), knobs(rows[-1])
+    name = next((name for name in ends[0] if ends[0][name] != ends[1][name]), next(iter(ends[0])))
+    return f"{text}, {SYMBOLS.get(name, name.replace('_', ' '))} {ends[0][name]:g}→{ends[1][name]:g}"
 
 
-def _distance(row: Row, across: bool) -> float:
-    return 1 - float(row["cosine"]) if across else float(row["fiber_rms"])
+def _scales(axes: Axes, floor: float) -> None:
+    """Logarithmic axes where values span more than a factor of ten, linear near zero; room for the better corner."""
+    from matplotlib.ticker import SymmetricalLogLocator
+
+    xs, ys = zip(*points(axes), strict=True)
+    for values, least, rescale, axis in (
+        (xs, 0.0, axes.set_xscale, axes.xaxis),
+        (ys, floor, axes.set_yscale, axes.yaxis),
+    ):
+        start = _linear_below(values, least)
+        if start is not None:
+            rescale("symlog", linthresh=start, linscale=0.4, subs=range(2, 10))
+            if max(values) < 100 * start:  # few powers of ten
+                axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=start, subs=[1, 2, 5]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0 else "")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(labelsize=8)
+    axes.margins(x=0.2, y=0.16)
+    axes.grid(alpha=0.25, lw=0.5)
 
 
-def _height(row: Row, metric: str, excess: bool) -> float:
-    """The metric, or its excess over the floor; at least 0.001, because the axis is logarithmic."""
-    value = float(row[metric])
-    return max(value - float(row.get(f"{metric}_floor", 0)), 1e-3) if excess else value
+def _linear_below(values: Sequence[float], least: float) -> float | None:
+    """The power of ten at which a logarithmic axis starts, not far below `least`; None for a linear axis."""
+    positive = [value for value in values if value > 1e-3 * max(values)]
+    if not positive or max(values) < 10 * min(positive):
+        return None
+    return float(10 ** math.floor(math.log10(max(min(positive), least))))
 
 
-def strength(row: Row) -> float:
-    """The value of the first setting: the position of a result on its curve."""
-    return next(iter(knobs(row).values()))
-
-
-def _knob(row: Row) -> str:
-    return ", ".join(f"{SYMBOLS.get(name, name)} {value:g}" for name, value in knobs(row).items())
+def _corner(axes: Axes, floors: Sequence[float], above: bool) -> None:
+    """Marks the floor and the better corner."""
+    if floors:
+        level = 0 if above else min(floors)
+        axes.axhline(level, color="0.4", lw=0.8, ls=":", zorder=1)
+        pixels = axes.transData.transform((axes.get_xlim()[0], level))
+        if axes.transAxes.inverted().transform(pixels)[1] < 0.1:  # at the edge
+            below = axes.transAxes.transform((0, -0.12))
+            axes.set_ylim(bottom=axes.transData.inverted().transform(below)[1])
+    axes.annotate(
+        "better",
+        (0.015, 0.015),
+        (0.07, 0.07),
+        xycoords="axes fraction",
+        textcoords="axes fraction",
+        fontsize=8,
+        color="0.3",
+        arrowprops={"arrowstyle": "->", "color": "0.3"},
+    )

@@ -13,7 +13,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fibermodels.core import FiberSamples
-from fibermodels.evaluation.figures import Row, curve, sample_grid, several_subjects, strength, subject_of
+from fibermodels.evaluation.figures import sample_grid
+from fibermodels.evaluation.rows import Row, curve, several_subjects, strength, subject_of
 
 Metrics = Row
 
