@@ -1,10 +1,10 @@
 """The suites of known fibers: it trains a plain VAE and every family in it, and scores them beside the truth.
 
-    FIBERMODELS_DATA=... python benchmarks/suites.py [--suites '[blobs]'] [--only '[flow_*]'] [--epochs 8] [--show true]
+    FIBERMODELS_DATA=... python benchmarks/suites.py [--suites '[blobs]'] [--only '[flow_*]'] [--epochs 8]
 
 Every suite has the same rows and the same budget: a VAE with 54 latents, each family without fiber loss, a continuation
 with it, guidance over an unconditional prior, and refinement of the flow map. It skips finished work and resumes
-interrupted work; `--show true` lists what is left and does nothing.
+interrupted work; `--show_only true` lists what is left and does nothing.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,10 @@ def prior(suite: str, epochs: int) -> Path:
     return RUNS / suite / "prior/model.safetensors"
 
 
-UNTRAINED = ("oracle", "nearest_neighbour", "reconstruction", "decoded_noise", "ndtm", "feedback", "projection")
+BASELINES = ("oracle", "nearest_neighbour", "reconstruction", "decoded_noise")
+WRAPPERS = ("ndtm", "feedback", "projection")
+NAMES = [*BASELINES, *(point.name for point in POINTS), *WRAPPERS]
+"""The results of a suite, in the order of the work."""
 
 
 def untrained_options(suite: str, name: str, epochs: int) -> list[object]:
@@ -143,25 +146,15 @@ def main(
         show_only: lists finished and missing results.
     """
     chosen = [suite for suite in SHAPES if wanted(suite, suites)]
-    names = [*UNTRAINED[:4], *(point.name for point in POINTS), *UNTRAINED[4:]]
     if show_only:
-        show(
-            ["suite", "done", "left"],
-            [
-                (
-                    s,
-                    sum(scored(RESULTS / s / n) for n in names),
-                    " ".join(n for n in names if not scored(RESULTS / s / n)),
-                )
-                for s in chosen
-            ],
-        )
+        left = {suite: [name for name in NAMES if not scored(RESULTS / suite / name)] for suite in chosen}
+        show(["suite", "done", "left"], [(s, len(NAMES) - len(own), " ".join(own)) for s, own in left.items()])
         return
     points = {point.name: point for point in POINTS}
     for suite in chosen:
         space(suite)
         results = RESULTS / suite
-        for name in names:
+        for name in NAMES:
             if not wanted(name, only) or scored(results / name):
                 continue
             targets = num_targets // 5 if name == "ndtm" else num_targets
@@ -171,7 +164,15 @@ def main(
             else:
                 model = ("--model", CONFIGS / f"{name}.yaml", *world(suite), *untrained_options(suite, name, epochs))
                 call("evaluate.py", *model, *row.options(), "--out", results / name)
-        compare([results / name for name in names], results)
+    compare_all()
+
+
+def compare_all() -> None:
+    """Writes a comparison of each suite, and a figure with a panel for each."""
+    done = {suite: [RESULTS / suite / name for name in NAMES] for suite in SHAPES}
+    for suite, folders in done.items():
+        compare(folders, RESULTS / suite)
+    compare([folder for folders in done.values() for folder in folders], RESULTS / "suites", across_subjects=True)
 
 
 if __name__ == "__main__":

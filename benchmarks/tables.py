@@ -13,6 +13,7 @@ from pathlib import Path
 import cifar10
 import colour_mnist
 import guidance
+import suites
 from jsonargparse import auto_cli
 
 from fibermodels.evaluation.results import read_results
@@ -60,6 +61,12 @@ GRADIENT = ("fiber_rms", "colour_kl", "colour_w1", "contrast_error", "seconds_pe
 COST = ("network_calls_per_sample", "seconds_per_sample")
 STEERED = ("fiber_rms", "colour_kl", "contrast_error", "pixel_error", *COST)
 JUDGED = ("cosine", "top1_match", "top1_match_resnet56", "top1_match_resnet20", "fid_resnet56")
+LAW = ("factor_ks", "joint_distance", "mode_error", "pixel_error")
+OF_SUITES = (
+    *suites.BASELINES,
+    *("flow_matching", "flow_matching-lambda10", "normalizing_flow", "diffusion", "flow_map"),
+    *suites.WRAPPERS,
+)
 LAST_MAP = "resnet20-spatial"
 MAP_ON_FIBER = cifar10.MAP_ON_FIBER
 
@@ -139,6 +146,10 @@ QUESTIONS = {
     ),
     "feedback": Question(COLOUR, tuple(row.name for row in guidance.FEEDBACK), STEERED),
     "ndtm_ablation": Question(COLOUR, tuple(row.name for row in guidance.ABLATED), STEERED),
+    **{
+        suite: Question(Path("results") / suite, OF_SUITES, ("fiber_rms", *LAW, "network_calls_per_sample"))
+        for suite in suites.SHAPES
+    },
     "last_map": Question(
         CIFAR,
         (
@@ -193,7 +204,7 @@ def main(check: bool = False, compare: bool = False) -> None:
         check: change nothing; fail if a table differs from its results.
         compare: write the comparisons of all benchmarks first.
     """
-    for benchmark in (colour_mnist, guidance, cifar10) if compare else ():
+    for benchmark in (colour_mnist, guidance, cifar10, suites) if compare else ():
         benchmark.compare_all()
     stale = []
     for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:
