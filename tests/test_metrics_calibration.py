@@ -12,7 +12,7 @@ from torch import nn
 from fibermodels.core import FiberSamples, Subject
 from fibermodels.evaluation.calibration import calibration, rank_figure, scalar_ranks, subset
 from fibermodels.evaluation.judging import Judges
-from fibermodels.metrics.calibration import coverage_ranks, energy_score, ranks, uniformity_pvalue
+from fibermodels.metrics.calibration import coverage_pvalue, coverage_ranks, energy_score, ranks, uniformity_pvalue
 from fibermodels.metrics.descriptions import components, pixel_scalars, standardised
 from fibermodels.metrics.two_sample import joint_pvalue
 from fibermodels.models import Oracle
@@ -128,7 +128,8 @@ def rejections(test, number=SEEDS, **options):
 def tarp(seed, permuted=False, **options):
     features, h = vectors(150, seed, **options)
     features = torch.cat((features[:1], unconditional(features[1:]))) if permuted else features
-    return uniformity_pvalue(coverage_ranks(features, h, seeded("tarp", seed)), 9)
+    own = seeded("tarp", seed)
+    return coverage_pvalue(coverage_ranks(features, h, own), 9, own)
 
 
 def joint(seed, permuted=False, count=100, **options):
@@ -158,12 +159,10 @@ def test_coverage_by_hand():
 
 
 @pytest.mark.parametrize("spread", [1.0, 0.7])
-def test_the_kolmogorov_smirnov_test_of_coverage_agrees(spread):
-    """The test of Lemos et al. on the same ranks, from scipy."""
+def test_the_smooth_test_of_coverage_agrees(spread):
     features, h = vectors(600, 3, spread)
     found = coverage_ranks(features, h, seeded("coverage"))
-    credibility = (found + torch.rand(len(found), generator=seeded("credibility"))) / 10
-    own, other = uniformity_pvalue(found, 9), stats.kstest(credibility, "uniform").pvalue
+    own, other = coverage_pvalue(found, 9, seeded("credibility")), uniformity_pvalue(found, 9)
     assert (own > 0.05 and other > 0.05) if spread == 1 else (own < 1e-3 and other < 1e-3)
 
 

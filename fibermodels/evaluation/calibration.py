@@ -8,7 +8,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from fibermodels.core import FiberSamples
-from fibermodels.metrics.calibration import coverage_ranks, energy_score, ranks, uniformity_pvalue
+from fibermodels.metrics.calibration import coverage_pvalue, coverage_ranks, energy_score, ranks, uniformity_pvalue
 from fibermodels.metrics.descriptions import named_components, pixel_scalars, pixel_vectors
 from fibermodels.metrics.two_sample import joint_pvalue
 from fibermodels.noise import seeded
@@ -53,13 +53,14 @@ def calibration(samples: FiberSamples, seen: Mapping[str, Tensor] | None = None)
     if len(samples.x) < FEWEST:
         return values
     n = len(samples.x_hat)
-    found = [uniformity_pvalue(own, n) for own in scalar_ranks(samples, seen).values()]
+    found = [uniformity_pvalue(each, n) for each in scalar_ranks(samples, seen).values()]
+    own = seeded("tarp")
     features = torch.cat(list(seen.values()), -1) if seen else pixel_vectors(samples)
     return values | {
         "rank_scalars": len(found),
         "rank_rejected": sum(p < LEVEL for p in found),
         "rank_pvalue": min(1.0, len(found) * min(found)),
-        "tarp_pvalue": uniformity_pvalue(coverage_ranks(features, samples.h, seeded("tarp")), n),
+        "tarp_pvalue": coverage_pvalue(coverage_ranks(features, samples.h, own), n, own),
         "joint_test_pvalue": joint_pvalue(features, samples.h, seeded("joint")),
     }
 

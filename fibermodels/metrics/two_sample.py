@@ -24,9 +24,9 @@ def joint_pvalue(features: Tensor, h: Tensor, generator: torch.Generator) -> flo
     not negative, and its expectation is lowest only for equal laws. Its null distribution is exact: the roles of image
     and samples are permuted within each target, under which a right model does not change.
 
-    Power at level .05, for Gaussian images of 3 x 8 x 8 pixels and the default features: a law that is 5 % too narrow is
-    found in 30 and 100 % of cases at 200 and 1,000 targets, 10 % in 98 and 100 %, and a model that ignores its condition
-    always. The same distance with the representation as further coordinates, instead of the kernel, finds less.
+    Power at level .05, for Gaussian images of 3 x 8 x 8 pixels and the default features, at 200 and 1,000 targets: a
+    law that is 5 % too narrow is found in 30 and 100 % of cases, 10 % in 98 and 100 %, and a model that ignores its
+    condition always. The distance with the representation as further coordinates, instead of the kernel, finds less.
 
     Args:
         features: vectors that describe images and samples, `(1 + n, B, D)`, in comparable units; the first `TARGETS`
