@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from fibermodels.checks import check_images
 from fibermodels.core import FiberSamples, Subject
-from fibermodels.metrics.judges import Asked
 
 COMPONENTS = 4
 """Principal components of one description that become scalars."""
@@ -52,12 +52,14 @@ def pixel_vectors(samples: FiberSamples) -> Tensor:
     return torch.cat([standardised(of_members(part, samples)) for part in parts], -1)
 
 
+@torch.no_grad()
 def judge_vectors(network: Subject, samples: FiberSamples, device: str | torch.device, batch_size: int) -> Tensor:
     """A judge's outputs for images and samples, standardised: `(1 + n, B, D)`; maps are averaged over locations."""
-    asked = Asked(network, device, batch_size)
+    check_images(samples.x[:1], network.image_shape, f"{type(network).__name__}, as a judge")
+    network.to(device)
 
     def describe(images: Tensor) -> Tensor:
-        return torch.cat([_pooled(asked(part)).cpu() for part in images.split(batch_size)])
+        return torch.cat([_pooled(network(part.to(device))).cpu() for part in images.split(batch_size)])
 
     return standardised(of_members(describe, samples))
 
