@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fibermodels.core import FiberSamples, Images, Subject
 from fibermodels.metrics.classifiers import check_classifier, classifier_scores
+from fibermodels.metrics.descriptions import judge_vectors
 from fibermodels.metrics.features import check_features, feature_scores
 from fibermodels.metrics.shape_texture import Categories
 from fibermodels.subjects import Classifier, Torchvision
@@ -47,6 +48,12 @@ class Judges:
 
     def _classifiers(self) -> list[tuple[str | None, Subject]]:
         return ([(None, self.classifier)] if self.classifier else []) + [*self.others.items()]
+
+    def vectors(self, samples: FiberSamples, device: str = "cpu", batch_size: int = 100) -> dict[str, Tensor]:
+        """What each network sees in images and samples, `(1 + n, B, D)` by name, for tests of calibration."""
+        networks = {**({"own classifier": self.classifier} if self.classifier else {}), **self.others}
+        networks |= {name if name not in networks else f"{name} features": own for name, own in self.features.items()}
+        return {name: judge_vectors(own, samples, device, batch_size) for name, own in networks.items()}
 
     def scores(
         self,

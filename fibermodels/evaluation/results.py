@@ -1,7 +1,8 @@
 """A result on disk.
 
-`DIR/samples.safetensors` contains the samples, `DIR/samples.png` shows them below their targets, and `DIR/metrics.json`
-contains the scores, which can be recomputed from the samples without the model.
+`DIR/samples.safetensors` contains the samples, `DIR/samples.png` shows them below their targets, and `DIR/ranks.png`
+shows their calibration. `DIR/metrics.json` contains the scores, which can be recomputed from the samples without the
+model.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from fibermodels.core import FiberSamples
+from fibermodels.evaluation.calibration import rank_figure
 from fibermodels.evaluation.figures import sample_grid
 from fibermodels.evaluation.rows import Row, curve, several_subjects, strength, subject_of
 
@@ -39,6 +41,7 @@ def save(folder: str | Path, samples: FiberSamples, values: Metrics) -> None:
     tensors = {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
     save_file(tensors, folder / "samples.safetensors")
     sample_grid(samples, folder / "samples.png")
+    rank_figure(samples, folder / "ranks.png")
     (folder / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fibermodels.core import (
     Remembers,
     Subject,
 )
+from fibermodels.evaluation.calibration import calibration, subset
 from fibermodels.evaluation.drawing import Choice, Drawing, Partial
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.processes import Work, helped
@@ -81,6 +83,7 @@ def evaluate(
     if processes > 1 and work:
         _share(drawing, processes, work)
     samples, seconds, report = drawing.gather()
+    seen = judges.vectors(subset(samples), device) if judges else None
     values: Metrics = {
         "name": type(model).__name__,
         "family": type(model).__name__,
@@ -98,7 +101,7 @@ def evaluate(
         "network_calls_per_sample": model.network_calls,
         "seconds_per_sample": round(seconds / (choice.num_targets * choice.samples_per_target), 9),
         **(about or {}),
-        **score(samples, data, choice.seed),
+        **score(samples, data, choice.seed, seen),
         **rounded(report),
     }
     if isinstance(model, TrainableFiberModel) and isinstance(model, HasLogProb):
@@ -113,7 +116,9 @@ def evaluate(
     return samples, values
 
 
-def score(samples: FiberSamples, data: Data | None = None, seed: int = 0) -> Metrics:
+def score(
+    samples: FiberSamples, data: Data | None = None, seed: int = 0, seen: Mapping[str, Tensor] | None = None
+) -> Metrics:
     """Every metric that applies.
 
     Args:
@@ -121,8 +126,10 @@ def score(samples: FiberSamples, data: Data | None = None, seed: int = 0) -> Met
         data: the data of the targets. If its law is known, the result includes metrics of consistency and their floors,
             the scores of as many exact samples of the same targets.
         seed: the seed of the samples; exact samples have the next seed.
+        seen: judges' vectors for the tests of calibration (`Judges.vectors`).
     """
     values = {metric.__name__: metric(samples) for metric in FIDELITY}
+    values |= calibration(subset(samples), seen)
     if isinstance(data, HasLaw):
         x_hat = data.members(samples.x, len(samples.x_hat), seeded("samples", seed + 1))
         h_hat = samples.h.expand(len(x_hat), *samples.h.shape)  # exact samples have the representation of their target

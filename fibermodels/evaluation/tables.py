@@ -45,6 +45,7 @@ COLUMNS = {
     "mean_reciprocal_rank": "MRR",
     "rank_rejected": "ranks rejected",
     "rank_scalars": "ranks tested",
+    "rank_pvalue": "ranks p",
     "tarp_pvalue": "TARP p",
     "joint_test_pvalue": "joint test p",
     "energy_score": "energy score",
