@@ -1,8 +1,9 @@
 """Three Gaussian blobs, one in each channel, of which the subject sees mass, centroid and inertia: fibers are spheres.
 
-Channel `k` of a 32 x 32 image is `a exp(-|p - p_k|^2 / (2 s^2))` with `s = 1.2` pixels. The grey sum has the mass
-`3 * 2 pi s^2 a`, the centroid `c = mean p_k` and the inertia `sum_k |p_k - c|^2 / 3 + 2 s^2`. The content of an image
-is `(a, c, R)` with `R^2 = sum_k |p_k - c|^2`. Its fiber is the sphere of all placements with this radius,
+Channel `k` of a 32 x 32 image is `a exp(-|p - p_k|^2 / (2 s^2))` with `s = 1.2` pixels. Its square is a narrower Gaussian
+about the same centre. The light, which is the sum of the squared channels, has the mass `3 pi s^2 a^2`, the centroid
+`c = mean p_k` and the inertia `sum_k |p_k - c|^2 / 3 + s^2`; squares hardly feel a faint background. The content of an
+image is `(a, c, R)` with `R^2 = sum_k |p_k - c|^2`. Its fiber is the sphere of all placements with this radius,
 `(p_k - c)_k = R Q w`, where `w` is a point of the sphere S^3 in R^4 and the columns of `Q` `(6 x 4)` are an orthonormal
 basis of the placements with centroid 0. No continuous map of R^3 covers a sphere exactly once.
 
@@ -41,14 +42,16 @@ def _grid(images: Tensor) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def moments(grey: Tensor) -> Tensor:
-    """`(a, x, y, R)` of grey sums `(..., H, W)`: `(..., 4)`."""
-    x, y = _grid(grey)
-    mass = grey.sum((-2, -1)).clamp_min(1e-3)
-    cx, cy = ((grey * axis).sum((-2, -1)) / mass for axis in (x, y))
+def moments(images: Tensor) -> Tensor:
+    """`(a, x, y, R)` of the light of images `(..., 3, H, W)`: `(..., 4)`."""
+    light = images.square().sum(-3)
+    x, y = _grid(light)
+    mass = light.sum((-2, -1)).clamp_min(1e-6)
+    cx, cy = ((light * axis).sum((-2, -1)) / mass for axis in (x, y))
     distance = (x - cx[..., None, None]).square() + (y - cy[..., None, None]).square()
-    inertia = (grey * distance).sum((-2, -1)) / mass
-    return torch.stack((mass / (6 * pi * SIGMA**2), cx, cy, (3 * (inertia - 2 * SIGMA**2)).clamp_min(1e-6).sqrt()), -1)
+    inertia = (light * distance).sum((-2, -1)) / mass
+    amplitude, radius = (mass / (3 * pi * SIGMA**2)).sqrt(), (3 * (inertia - SIGMA**2)).clamp_min(1e-6).sqrt()
+    return torch.stack((amplitude, cx, cy, radius), -1)
 
 
 class Blobs(Suite):
@@ -75,7 +78,7 @@ class Blobs(Suite):
         return torch.tensor([0.5, CENTRE - 2, CENTRE - 2, 4.0]) + unit * torch.tensor([0.5, 4.0, 4.0, 4.0])
 
     def content(self, images: Tensor) -> Tensor:
-        return moments(images.double().sum(-3)).to(images.dtype)
+        return moments(images.double()).to(images.dtype)
 
     def draw(self, noise: Tensor, content: Tensor) -> Tensor:
         """Points `(..., B, 4)` of the unit sphere."""
@@ -98,8 +101,7 @@ class Blobs(Suite):
         return content[:, 0, None, None, None] * rows[..., None] * columns[..., None, :]
 
     def factors(self, images: Tensor, x: Tensor) -> Tensor:
-        """The placement of the channels' centres on the sphere. The centres are those of the squared intensity, which
-        is a Gaussian about the same centre and hardly feels a faint background."""
+        """The placement of the centres of the channels' squares on the sphere."""
         across, down = _grid(images)
         light = images.square()
         mass = light.sum((-2, -1)).clamp_min(1e-9)
@@ -132,7 +134,7 @@ def _angles(probability: Tensor, concentration: Tensor) -> Tensor:
 
 
 class BlobMoments(Subject):
-    """Mass, centroid and inertia of the grey sum, through a fixed injective network: representations `(B, 16)`.
+    """Mass, centroid and inertia of the light, through a fixed injective network: representations `(B, 16)`.
 
     With the standardised moments `v` `(B, 4)`, the representation is `(v, sin(v A))` with a fixed random matrix `A`.
     """
@@ -143,11 +145,11 @@ class BlobMoments(Subject):
         self.mixing: Tensor
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mixing", torch.randn(4, 12, generator=seeded("blob moments")))
+        self.register_buffer("mixing", 0.5 * torch.randn(4, 12, generator=seeded("blob moments")))
         self.register_buffer("mean", torch.tensor([0.75, CENTRE, CENTRE, RADIUS]))
         self.register_buffer("std", torch.tensor([0.5, 4.0, 4.0, 4.0]) / 12**0.5)
         self.freeze()
 
     def forward(self, images: Tensor) -> Tensor:
-        v = (moments(images.sum(1)) - self.mean) / self.std
+        v = (moments(images) - self.mean) / self.std
         return torch.cat((v, torch.sin(v @ self.mixing)), -1)
