@@ -74,7 +74,7 @@ def test_factors_are_read_back(suite):
     """The factors of a rendering are those that it was rendered with, and the content is the split's."""
     law, _, x = suite
     content = law.split("val").contents[:200]
-    torch.testing.assert_close(law.content(x), content, atol=1e-5, rtol=0)
+    torch.testing.assert_close(law.content(x), content, atol=5e-5, rtol=0)
     factors = law.draw(torch.randn(2, 200, law.noise_dim, generator=seeded(2)), content)
     painted = torch.stack([law.render(content, slot) for slot in factors])
     found = law.factors(painted, x)
@@ -90,7 +90,7 @@ def test_images_are_renderings_that_change_with_the_epoch(suite):
     split.set_epoch(0)
     assert torch.equal(split.images(slice(20)), first)
     assert (other - first).abs().flatten(1).amax(1).min() > 0.01
-    torch.testing.assert_close(law.content(other), law.content(first), atol=1e-5, rtol=0)
+    torch.testing.assert_close(law.content(other), law.content(first), atol=5e-5, rtol=0)
 
 
 def test_subjects_are_differentiable(suite):
