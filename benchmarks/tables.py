@@ -74,8 +74,8 @@ QUESTIONS = {
     "summary": Question(
         COLOUR,
         (
-            *("oracle", "reconstruction", "reconstruction-vae", "nearest_neighbour", "flow_map", "flow_map-distilled"),
-            *("flow_matching", "normalizing_flow", "free_form_flow", "feedback-flow_map-steps1"),
+            *("oracle", "reconstruction", "reconstruction-vae", "nearest_neighbour", "decoded_noise", "flow_map"),
+            *("flow_map-distilled", "flow_matching", "normalizing_flow", "feedback-flow_map-steps1"),
             *("flow_matching-vae", "flow_matching-lambda10-vae"),
         ),
     ),

@@ -2,10 +2,10 @@
 
 Channel `k` of a 32 x 32 image is `a exp(-|p - p_k|^2 / (2 s^2))` with `s = 1.2` pixels. Its square is a narrower
 Gaussian about the same centre. The light, which is the sum of the squared channels, has the mass `3 pi s^2 a^2`, the
-centroid `c = mean p_k` and the inertia `sum_k |p_k - c|^2 / 3 + s^2`; squares hardly feel a faint background. The content of an
-image is `(a, c, R)` with `R^2 = sum_k |p_k - c|^2`. Its fiber is the sphere of all placements with this radius,
-`(p_k - c)_k = R Q w`, where `w` is a point of the sphere S^3 in R^4 and the columns of `Q` `(6 x 4)` are an orthonormal
-basis of the placements with centroid 0. No continuous map of R^3 covers a sphere exactly once.
+centroid `c = mean p_k` and the inertia `sum_k |p_k - c|^2 / 3 + s^2`; squares hardly feel a faint background. The
+content of an image is `(a, c, R)` with `R^2 = sum_k |p_k - c|^2`. Its fiber is the sphere of all placements with this
+radius, `(p_k - c)_k = R Q w`, where `w` is a point of the sphere S^3 in R^4 and the columns of `Q` `(6 x 4)` are an
+orthonormal basis of the placements with centroid 0. No continuous map of R^3 covers a sphere exactly once.
 
 The law on the sphere is a mixture of three von Mises-Fisher distributions, whose weights and concentration
 `8 exp((R - 6) / 3)` depend on the content.
