@@ -171,10 +171,15 @@ def main(
 
 def compare_all() -> None:
     """Writes a comparison of each suite, and a figure with a panel for each."""
-    done = {suite: [RESULTS / suite / name for name in NAMES] for suite in SHAPES}
-    for suite, folders in done.items():
+    from fibermodels.evaluation.figures import write_comparison
+    from fibermodels.evaluation.results import read_results
+
+    rows = []
+    for suite in SHAPES:
+        folders = [RESULTS / suite / name for name in NAMES if scored(RESULTS / suite / name)]
         compare(folders, RESULTS / suite)
-    compare([folder for folders in done.values() for folder in folders], RESULTS / "suites", across_subjects=True)
+        rows += read_results(folders)
+    write_comparison(rows, RESULTS / "suites")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import colour_mnist
 import guidance
 import suites
 from jsonargparse import auto_cli
+from runner import scored
 
 from fibermodels.evaluation.results import read_results
 from fibermodels.evaluation.tables import MOST_ROWS, markdown_table, renamed
@@ -42,7 +43,7 @@ class Question:
         if len(self.rows) > MOST_ROWS:
             raise ValueError(f"expected at most {MOST_ROWS} rows, got {len(self.rows)}: {self.rows}")
         folders = [ROOT / self.results / name for name in self.rows]
-        return markdown_table(renamed(read_results(folders)), self.metrics)
+        return markdown_table(renamed(read_results([each for each in folders if scored(each)])), self.metrics)
 
 
 def at(weights: tuple[int, ...], *families: str) -> tuple[str, ...]:
