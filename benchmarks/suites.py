@@ -119,7 +119,8 @@ def untrained_options(suite: str, name: str, epochs: int) -> list[object]:
             weights = exported(suite, "flow_map", Trained("flow_map"), epochs)
             inner = f"{own}.model.init_args"
             subject = FEATURES[suite]
-            return [f"{inner}.latents", vae, f"{inner}.feature_shape", subject, f"{inner}.weights", weights]
+            over = [f"{own}.over", "latents"] if name == "projection" else []  # this decoder is not told `h`
+            return [*over, f"{inner}.latents", vae, f"{inner}.feature_shape", subject, f"{inner}.weights", weights]
     return []
 
 
