@@ -165,7 +165,8 @@ def test_the_benchmark_of_suites_knows_their_shapes():
     benchmark = script("suites")
     assert set(benchmark.SHAPES) == set(benchmark.FEATURES) == set(SUITES)
     for suite in SUITES:
-        subject = build(yaml.safe_load((ROOT / "configs/parts" / suite / "subject.yaml").read_text()), weights=False)
+        described = yaml.safe_load((ROOT / "configs/parts" / suite / "subject.yaml").read_text())
+        subject = build({"init_args": {}, **described}, weights=False)
         assert list(subject.image_shape) == json.loads(benchmark.SHAPES[suite])
         assert list(subject.feature_shape) == json.loads(benchmark.FEATURES[suite])
 

@@ -98,7 +98,8 @@ class TestContract:
         whole = model.sample(h, 2, seeded(1), x)
         generator, sizes = seeded(1), [1, 7, 4]
         parts = [model.sample(a, 2, generator, b) for a, b in zip(h.split(sizes), x.split(sizes), strict=True)]
-        torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)
+        # products of matrices round otherwise in other batches, and the steps of a chain amplify this
+        torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-4, rtol=0)
 
     def test_another_seed_gives_other_samples(self, model, phi, x):
         model, h = prepared(model, phi, x), phi(x)
