@@ -1,6 +1,6 @@
 """The suites of known fibers: it trains a plain VAE and every family in it, and scores them beside the truth.
 
-    FIBERMODELS_DATA=... python benchmarks/suites.py [--suites '[blobs]'] [--only '[flow_*]'] [--epochs 8]
+    FIBERMODELS_DATA=... python benchmarks/suites.py [--suites '[blobs]'] [--only '[flow_*]'] [--epochs 6]
 
 Every suite has the same rows and the same budget: a VAE with 54 latents, each family without fiber loss, a continuation
 with it, guidance over an unconditional prior, and refinement of the flow map. It skips finished work and resumes
@@ -131,7 +131,7 @@ FEATURES = {"dependent_colours": "[48]", "textured_digits": "[48]", "blobs": "[1
 def main(
     suites: list[str] | None = None,
     only: list[str] | None = None,
-    epochs: int = 8,
+    epochs: int = 6,
     num_targets: int = 1000,
     samples_per_target: int = 4,
     seed: int = 0,

@@ -107,6 +107,8 @@ def test_a_single_target_has_only_diversity(samples):
 
 def test_a_classifier_sees_what_it_would_see_itself(samples):
     network = Maps(8, "logits")
+    with torch.no_grad():  # whose decisions differ between images
+        network.convolution.bias -= network(samples.x).mean(0)
     seen = seen_by(network, samples, batch_size=7)
     torch.testing.assert_close(seen.h, network(samples.x))
     torch.testing.assert_close(seen.h_hat[1], network(samples.x_hat[1]))
@@ -114,7 +116,7 @@ def test_a_classifier_sees_what_it_would_see_itself(samples):
     found = classifier_scores(network, samples, labels, batch_size=7)
     assert found["top1_match"] == found["top1_accuracy"] == agreement.top1_match(seen)
     assert found["top1_accuracy_targets"] == found["top5_accuracy_targets"] == 1
-    assert 0 < found["top1_match"] <= found["top5_match"]
+    assert 0 < found["top1_match"] < found["top5_match"]
 
 
 def test_several_labels(samples):

@@ -75,8 +75,8 @@ def mode_error(found: Tensor, known: Tensor) -> float:
     """The largest difference between the share of samples in a mode and the mode's weight, in [0, 1].
 
     Args:
-        found: one-hot modes of the samples, `(n, B, M)`.
-        known: one-hot modes of exact factors, `(m, B, M)`.
+        found: indicators of the samples' modes, `(n, B, M)`.
+        known: indicators of exact factors' modes, `(m, B, M)`.
     """
     return (found.float().mean((0, 1)) - known.float().mean((0, 1))).abs().max().item()
 

@@ -60,7 +60,7 @@ class Suite(LightningDataModule, Data, HasLaw, metaclass=Recorded):
 
     @abstractmethod
     def modes(self, factors: Tensor, content: Tensor) -> Tensor:
-        """The mode of the law that each of the factors `(..., B, K)` belongs to: one-hot vectors `(..., B, M)`."""
+        """The mode of the law that each of the factors `(..., B, K)` belongs to: indicators `(..., B, M)`."""
 
     def embed(self, factors: Tensor) -> Tensor:
         """Coordinates `(..., E)` of factors `(..., K)` whose Euclidean distances compare them; the factors themselves
