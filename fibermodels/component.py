@@ -118,3 +118,10 @@ def reading(described: dict[str, Any]) -> str:
     """
     arguments = {name: value for name, value in described["init_args"].items() if name != "weights"}
     return hashlib.sha256(json.dumps([described["class_path"], arguments], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def device_name(device: str | torch.device) -> str:
+    """The name of a device: the GPU's, or the number of threads of the CPU."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"

@@ -83,6 +83,8 @@ def test_evaluate_and_compare(trained, tmp_path):
     values = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert (values["family"], values["num_targets"], values["dataset"]) == ("FlowMatching", 20, "colour_digits")
     assert values["training_steps"] == torch.load(checkpoint, weights_only=True)["global_step"] > 0
+    assert values["training_seconds"] > 0
+    assert values["training_device"].startswith("cpu")
     again = run("evaluate.py", "--checkpoint", checkpoint, *size, "--out", tmp_path / "model")
     assert again.returncode == 2
     assert "--overwrite true" in again.stderr

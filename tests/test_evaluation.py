@@ -7,21 +7,23 @@ from functools import partial
 import pytest
 import torch
 from cases import FEATURES, flow_matching, images, normalizing_flow, subject
+from safetensors.torch import save_file
 from scripts import run
 
 from fibermodels.component import fingerprint
 from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Pushforward, Reports
 from fibermodels.evaluation.drawing import Choice, Drawing, Partial
+from fibermodels.evaluation.expense import training_cost
 from fibermodels.evaluation.figures import plot, write_comparison
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
 from fibermodels.evaluation.rows import leading, short_names
-from fibermodels.evaluation.scoring import evaluate, own_parameters, score, subject_name
+from fibermodels.evaluation.scoring import evaluate, parameters, score, subject_name
 from fibermodels.evaluation.tables import columns, headings, markdown_table, number, summary
 from fibermodels.guidance import LatentDescent
-from fibermodels.latents import Identity
-from fibermodels.models import NearestNeighbour, Oracle
+from fibermodels.latents import VAE, Identity
+from fibermodels.models import DecodedNoise, NearestNeighbour, Oracle
 from fibermodels.suites import DecolorisedEncoder
 from fibermodels.suites.colour_digits import ColourDigits
 
@@ -82,7 +84,26 @@ def test_samples_do_not_depend_on_the_batch_size(model):
 def test_a_density_adds_its_likelihood():
     _, values = evaluate(normalizing_flow(), subject(), ColourDigits(), Choice(8, 2))
     assert values["nll_bits_per_dim"] > 0
-    assert values["num_parameters"] == own_parameters(normalizing_flow()) > 0
+    assert values["num_parameters"] == parameters(normalizing_flow()) > 0
+
+
+def test_the_cost_counts_the_latent_space_and_names_parts_without_a_time(tmp_path):
+    paths = [str(tmp_path / f"{name}.safetensors") for name in ("vae", "density")]
+    spaces = [VAE([1, 8, 8], 3, width=8, blocks=1, patterns=4) for _ in paths]
+    for space, path in zip(spaces, paths, strict=True):
+        save_file(space.state_dict(), path)
+    timed = {"training_seconds": 60.0, "training_device": "cpu (2 threads)"}
+    (tmp_path / "vae.json").write_text(json.dumps(timed))
+    known, unknown = (DecodedNoise(VAE([1, 8, 8], 3, width=8, blocks=1, patterns=4, weights=path)) for path in paths)
+    assert training_cost(known) == timed
+    assert training_cost(known, 30, "H100")["training_seconds"] == 90
+    assert training_cost(known, 30, "H100")["training_device"] == "H100 and cpu (2 threads)"
+    assert training_cost(unknown, 30, "H100") == {
+        "training_seconds": 30,
+        "training_device": "H100",
+        "untimed": paths[1],
+    }
+    assert training_cost(NearestNeighbour()) == {}
 
 
 def test_a_single_target_has_no_shuffled_one():

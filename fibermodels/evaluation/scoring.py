@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from fibermodels import metrics
-from fibermodels.component import fingerprint
+from fibermodels.component import device_name, fingerprint
 from fibermodels.config import describe
 from fibermodels.core import (
     Data,
@@ -20,7 +20,6 @@ from fibermodels.core import (
     HasCategories,
     HasLaw,
     HasLogProb,
-    LatentSpace,
     Metric,
     Remembers,
     Subject,
@@ -97,7 +96,7 @@ def evaluate(
         "device": device_name(device),
         **({"processes": processes} if processes > 1 else {}),
         "commit": commit(),
-        "num_parameters": own_parameters(model),
+        "num_parameters": parameters(model),
         "network_calls_per_sample": model.network_calls,
         "seconds_per_sample": round(seconds / (choice.num_targets * choice.samples_per_target), 9),
         **(about or {}),
@@ -200,10 +199,10 @@ def remember(model: FiberModel, subject: Subject, data: Data, device: str = "cpu
         each.remember(images, representations)
 
 
-def own_parameters(model: FiberModel) -> int:
-    """Parameters of the generative network, without the frozen latent space and the subject."""
-    frozen = {id(p) for m in model.modules() if isinstance(m, (LatentSpace, Subject)) for p in m.parameters()}
-    return sum(p.numel() for p in model.parameters() if id(p) not in frozen)
+def parameters(model: FiberModel) -> int:
+    """Parameters of the model and its latent space, without the subject."""
+    subjects = {id(p) for m in model.modules() if isinstance(m, Subject) for p in m.parameters()}
+    return sum(p.numel() for p in model.parameters() if id(p) not in subjects)
 
 
 def subject_name(subject: Subject) -> str:
@@ -214,10 +213,3 @@ def subject_name(subject: Subject) -> str:
     words += [given["layer"]] if isinstance(given.get("layer"), str) else []
     words += [f"units={given['units']}"] if given.get("units") is not None else []
     return type(subject).__name__ + (f"({', '.join(words)})" if words else "")
-
-
-def device_name(device: str) -> str:
-    """The name of a device."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.get_num_threads()} threads)"

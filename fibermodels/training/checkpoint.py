@@ -26,7 +26,9 @@ class Run(NamedTuple):
     data: Any
     """The data module of the training, not yet loaded; None if it was not a class of this project."""
     steps: int
-    """Optimiser steps of the training, without those of the run that it started from."""
+    """Optimiser steps of the training, with those of the run that it started from."""
+    device: str
+    """The name of the device of the training."""
 
     @property
     def model(self) -> Trainable:
@@ -86,8 +88,8 @@ def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
     except RuntimeError as error:
         raise ValueError(f"the weights in '{path}' do not fit the classes it names: {error}") from error
     training.check_frozen(checkpoint)
-    training.seconds = own.get("seconds", 0.0)
-    return Run(training.eval().requires_grad_(False), build(own["data"]), checkpoint["global_step"])
+    training.seconds, steps = own.get("seconds", 0.0), own.get("earlier_steps", 0) + checkpoint["global_step"]
+    return Run(training.eval().requires_grad_(False), build(own["data"]), steps, own.get("device", "unknown"))
 
 
 def start_from(training: Training, path: str | Path) -> None:
@@ -105,7 +107,9 @@ def start_from(training: Training, path: str | Path) -> None:
     }
     try:
         training.learner.load_state_dict(weights)
-        training.seconds = checkpoint["fibermodels"].get("seconds", 0.0)  # the time to train these weights
+        own = checkpoint["fibermodels"]
+        training.seconds = own.get("seconds", 0.0)  # the time to train these weights
+        training.earlier_steps = own.get("earlier_steps", 0) + checkpoint["global_step"]
     except RuntimeError as error:
         raise ValueError(f"start_from: the weights in '{path}' do not fit this learner: {error}") from error
 
@@ -159,7 +163,7 @@ def _weights_of_another(training: Training, path: str | Path) -> dict[str, torch
 
 def export(path: str | Path, out: str | Path, overwrite: bool = False, half: bool = False) -> dict[str, object]:
     """Exports the trained object: `OUT.safetensors` has its weights; `OUT.json` has its description, the sha256 of the
-    weights' file, and the scores on the test split.
+    weights' file, the scores on the test split, and the cost of the training.
 
     Args:
         path: the checkpoint.
@@ -191,6 +195,9 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "dataset": run.data.name,
         "test_scores": {name: round(value, 6) for name, value in scores.items()},
+        "training_seconds": round(run.training.seconds, 1),
+        "training_steps": run.steps,
+        "training_device": run.device,
         "component": describe(product),
         "training": describe(run.training),
         "data": describe(run.data),

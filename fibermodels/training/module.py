@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from fibermodels.checks import check_finite, check_number
+from fibermodels.component import device_name
 from fibermodels.config import Recorded, describe
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.data.loading import ResumableLoader
@@ -82,7 +83,7 @@ class Training(LightningModule, metaclass=Recorded):
         self.learner, self.subject, self.fiber = learner, subject, fiber
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
         self.seed, self.preview = seed, preview
-        self.seconds = 0.0
+        self.seconds, self.earlier_steps = 0.0, 0  # with those of the run that it started from
         self.epoch_means = EpochMeans()
         self._started: float | None = None
         self._fingerprints: dict[str, str] | None = None
@@ -276,6 +277,8 @@ class Training(LightningModule, metaclass=Recorded):
             "data": describe(data) if isinstance(type(data), Recorded) else None,
             "frozen": self.frozen(),
             "seconds": self.seconds,
+            "earlier_steps": self.earlier_steps,
+            "device": device_name(self.device),
             "epoch": {"sums": sums, "steps": self.epoch_means.steps},
         }
 
@@ -283,7 +286,7 @@ class Training(LightningModule, metaclass=Recorded):
         """Refuses to resume with another subject, latent space or prior than the checkpoint's."""
         own = modernise(checkpoint, "the checkpoint")
         self.check_frozen(checkpoint)
-        self.seconds = own.get("seconds", 0.0)
+        self.seconds, self.earlier_steps = own.get("seconds", 0.0), own.get("earlier_steps", 0)
         self.epoch_means.restart(**own.get("epoch", {}))
 
     def check_frozen(self, checkpoint: dict[str, Any], but: str = "") -> None:
