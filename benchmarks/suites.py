@@ -2,15 +2,18 @@
 
     FIBERMODELS_DATA=... python benchmarks/suites.py [--suites '[blobs]'] [--only '[flow_*]'] [--epochs 6]
 
-Every suite has the same rows and the same budget: a VAE with 54 latents, each family without fiber loss, a continuation
-with it, guidance over an unconditional prior, and refinement of the flow map. It skips finished work and resumes
+Every suite has the same rows: a VAE with 54 latents, each family without fiber loss, a continuation with it, guidance
+over an unconditional prior, and refinement of the flow map. `colour_digits` is the published setting: it has more
+training steps, more lambdas, and NDTM at the published strengths. The script skips finished work and resumes
 interrupted work; `--show_only true` lists what is left and does nothing.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from guidance import GAMMAS
 from jsonargparse import auto_cli
+from published import beside_published
 from runner import RUNS, Row, call, compare, publish, score_run, scored, show, train, wanted
 
 CONFIGS = Path("configs/colour_mnist")
@@ -18,13 +21,40 @@ PARTS = Path("configs/parts")
 RESULTS = Path("results")
 WEIGHTS = Path("data/weights")
 
-SHAPES = {
-    "dependent_colours": "[3,28,28]",
-    "textured_digits": "[3,28,28]",
-    "blobs": "[3,32,32]",
-    "orbits": "[1,32,32]",
+
+@dataclass(frozen=True)
+class Setting:
+    """A suite's images and budget.
+
+    Args:
+        image_shape: of its images.
+        feature_shape: of the representations.
+        sigma: the deviation of a pixel in the VAE: small where the subject amplifies errors of pixels.
+        vae_epochs: of the VAE's training.
+        vae_of: a suite whose VAE this suite's VAE starts from.
+        fiber_dims: dimensions of the noise of the injective families, at least those of the fiber.
+        epochs: of each training without fiber loss; continuations take half of them, the prior twice as many.
+        lambdas: of the continuations.
+    """
+
+    image_shape: str = "[3,28,28]"
+    feature_shape: str = "[48]"
+    sigma: float = 0.05
+    vae_epochs: int = 20
+    vae_of: str = ""
+    fiber_dims: int = 6
+    epochs: int = 6
+    lambdas: tuple[float, ...] = (0.2,)
+
+
+SUITES = {
+    "colour_digits": Setting(vae_epochs=100, epochs=32, lambdas=(0.02, 0.2, 2)),
+    "dependent_colours": Setting(vae_of="colour_digits"),
+    "textured_digits": Setting(sigma=0.02, fiber_dims=18),
+    "blobs": Setting("[3,32,32]", "[16]", sigma=0.02),
+    "orbits": Setting("[1,32,32]", "[544]"),
 }
-"""The suites, and the shapes of their images."""
+PAPER = "colour_digits"
 FAMILIES = (
     "flow_matching",
     "normalizing_flow",
@@ -35,11 +65,9 @@ FAMILIES = (
     "multilevel_flow",
     "free_form_injective_flow",
 )
-LAMBDAS = (0, 10)
+DIMENSIONS = 54
+"""Of every VAE."""
 LEARNER = "--model.learner.init_args"
-VAE_EPOCHS = 20
-SIGMAS = {"textured_digits": 0.02, "blobs": 0.02}
-"""The deviation of a pixel in the VAE, where it is not .05: the subjects of these suites amplify errors of pixels."""
 
 
 def world(suite: str) -> list[object]:
@@ -49,45 +77,83 @@ def world(suite: str) -> list[object]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained family at a lambda: the first starts at random, and a continuation starts from it."""
+    """A trained family at a lambda: the first starts at random, and a continuation starts from it.
+
+    Args:
+        family: the config's name.
+        weight: lambda.
+        fiber_dims: of the noise of an injective family; 0 for the suite's.
+    """
 
     family: str
-    weight: int = 0
+    weight: float = 0
+    fiber_dims: int = 0
+
+    @property
+    def series(self) -> str:
+        """`<family>[-dim<fiber_dims>]`."""
+        return self.family + (f"-dim{self.fiber_dims}" if self.fiber_dims else "")
 
     @property
     def name(self) -> str:
-        """`<family>[-lambda<weight>]`."""
-        return self.family + (f"-lambda{self.weight}" if self.weight else "")
+        """`<series>[-lambda<weight>]`."""
+        return self.series + (f"-lambda{self.weight:g}" if self.weight else "")
+
+    def options(self, suite: str) -> list[object]:
+        """What the config of the family changes for a suite."""
+        dims = self.fiber_dims or SUITES[suite].fiber_dims
+        own = {
+            "free_form_injective_flow": ("bottleneck", dims),
+            "denoising_flow": ("manifold_dim", dims),
+            "multilevel_flow": ("coarse_dim", DIMENSIONS - dims),
+        }
+        key, value = own.get(self.family, ("", 0))
+        more = [f"{LEARNER}.{key}", value] if key else []
+        return [*world(suite), f"{LEARNER}.latents", PARTS / suite / "vae.yaml", *more]
 
     def train(self, suite: str, epochs: int) -> Path:
         """Trains it, unless it is trained, and returns its last checkpoint."""
-        config, latents = CONFIGS / f"{self.family}.yaml", (f"{LEARNER}.latents", PARTS / suite / "vae.yaml")
-        injective = (f"{LEARNER}.bottleneck", 6) if self.family == "free_form_injective_flow" else ()
-        base = train(
-            config, f"{suite}/{self.family}", *world(suite), *latents, *injective, "--trainer.max_epochs", epochs
-        )
+        config, options = CONFIGS / f"{self.family}.yaml", self.options(suite)
+        base = train(config, f"{suite}/{self.series}", *options, "--trainer.max_epochs", epochs)
         if not self.weight:
             return base
         more = ("--model.fiber.weight", self.weight, "--trainer.max_epochs", max(1, epochs // 2))
         start = ("--start_from", base, "--model.learning_rate", 5e-4, "--ema_decay", 0.99)
-        return train(config, f"{suite}/{self.name}", *world(suite), *latents, *injective, *start, *more)
+        return train(config, f"{suite}/{self.name}", *options, *start, *more)
 
 
-POINTS = [Trained(family, weight) for family in FAMILIES for weight in LAMBDAS]
+INJECTIVE = ("denoising_flow", "multilevel_flow", "free_form_injective_flow")
+COLLAPSE = Trained("flow_matching", 10)
+"""A lambda that is too large for a latent space without the condition."""
+
+
+def points(suite: str) -> dict[str, Trained]:
+    """The trained models of a suite, by name."""
+    found = [Trained(family, weight) for family in FAMILIES for weight in (0, *SUITES[suite].lambdas)]
+    found += [COLLAPSE]
+    if suite == PAPER:
+        found += [Trained(family, weight, 3) for family in INJECTIVE for weight in (0, 0.2)]
+    return {point.name: point for point in found}
 
 
 def space(suite: str) -> None:
     """Trains and exports the suite's VAE."""
-    out = WEIGHTS / suite / "vae"
-    if not out.with_suffix(".safetensors").exists():
-        own = (f"{LEARNER}.image_shape", SHAPES[suite], f"{LEARNER}.sigma", SIGMAS.get(suite, 0.05))
-        train(CONFIGS / "vae.yaml", f"{suite}/vae", *world(suite), *own, "--trainer.max_epochs", VAE_EPOCHS)
-        publish(RUNS / suite / "vae/checkpoints/best.ckpt", out, "--half", "true")
+    out, setting = WEIGHTS / suite / "vae", SUITES[suite]
+    if out.with_suffix(".safetensors").exists():
+        return
+    start: tuple[object, ...] = ()
+    if setting.vae_of:
+        space(setting.vae_of)
+        start = ("--start_from", RUNS / setting.vae_of / "vae/checkpoints/best.ckpt", "--model.learning_rate", 1e-3)
+    own = (f"{LEARNER}.image_shape", setting.image_shape, f"{LEARNER}.sigma", setting.sigma)
+    epochs = ("--trainer.max_epochs", setting.vae_epochs)
+    train(CONFIGS / "vae.yaml", f"{suite}/vae", *world(suite), *own, *start, *epochs)
+    publish(RUNS / suite / "vae/checkpoints/best.ckpt", out, "--half", "true")
 
 
-def exported(suite: str, name: str, point: Trained, epochs: int) -> Path:
+def exported(suite: str, point: Trained, epochs: int) -> Path:
     """The exported weights of a trained model."""
-    out = RUNS / suite / name / "model"
+    out = RUNS / suite / point.name / "model"
     publish(point.train(suite, epochs), out)
     return out.with_suffix(".safetensors")
 
@@ -102,36 +168,45 @@ def prior(suite: str, epochs: int) -> Path:
 
 BASELINES = ("oracle", "nearest_neighbour", "reconstruction", "decoded_noise")
 WRAPPERS = ("ndtm", "feedback", "projection")
-NAMES = [*BASELINES, *(point.name for point in POINTS), *WRAPPERS]
-"""The results of a suite, in the order of the work."""
+STEERED = {
+    f"{config}-gamma{gamma}": (config, strength)
+    for config in ("ndtm", "ndtm-renoised")
+    for gamma, strength in GAMMAS.items()
+}
+"""NDTM in the published setting: the config and its strength for each published gamma."""
 
 
-def untrained_options(suite: str, name: str, epochs: int) -> list[object]:
-    """What a config of colour MNIST changes for another suite."""
+def names(suite: str) -> list[str]:
+    """The results of a suite, in the order of the work."""
+    wrappers = ("prior_samples", *STEERED, "feedback", "projection") if suite == PAPER else WRAPPERS
+    return [*BASELINES, *points(suite), *wrappers]
+
+
+def untrained(suite: str, name: str, epochs: int) -> list[object]:
+    """The options of `evaluate.py` for a result that is not a trained run: a config of colour MNIST, changed."""
     own, vae = "--model.init_args", PARTS / suite / "vae.yaml"
-    match name:
-        case "reconstruction" | "decoded_noise":
-            return [f"{own}.latents", vae]
-        case "ndtm":
-            weights = prior(suite, epochs)
-            return [f"{own}.prior.init_args.latents", vae, f"{own}.prior.init_args.weights", weights]
-        case "feedback" | "projection":
-            weights = exported(suite, "flow_map", Trained("flow_map"), epochs)
-            inner = f"{own}.model.init_args"
-            subject = FEATURES[suite]
-            over = [f"{own}.over", "latents"] if name == "projection" else []  # this decoder is not told `h`
-            return [*over, f"{inner}.latents", vae, f"{inner}.feature_shape", subject, f"{inner}.weights", weights]
-    return []
-
-
-FEATURES = {"dependent_colours": "[48]", "textured_digits": "[48]", "blobs": "[16]", "orbits": "[544]"}
-"""The shapes of the representations."""
+    config, strength = STEERED.get(name, (name, 1.0))
+    options: list[object] = ["--model", CONFIGS / f"{config}.yaml", *world(suite)]
+    if name in ("reconstruction", "decoded_noise"):
+        return [*options, f"{own}.latents", vae]
+    if name == "prior_samples" or config.startswith("ndtm"):
+        inner = f"{own}.model.init_args" if config == "ndtm-renoised" else own
+        guide = f"{inner}.prior.init_args"
+        options += [f"{guide}.latents", vae, f"{guide}.weights", prior(suite, epochs)]
+        if name in STEERED:
+            options += [f"{own}.strength", strength, f"{inner}.sampler.init_args.spacing", "even"]
+    if name in ("feedback", "projection"):
+        weights, inner = exported(suite, Trained("flow_map"), epochs), f"{own}.model.init_args"
+        over = [f"{own}.over", "latents"] if name == "projection" else []  # this decoder is not told `h`
+        shape = [f"{inner}.feature_shape", SUITES[suite].feature_shape]
+        options += [*over, f"{inner}.latents", vae, *shape, f"{inner}.weights", weights]
+    return options
 
 
 def main(
     suites: list[str] | None = None,
     only: list[str] | None = None,
-    epochs: int = 6,
+    epochs: int | None = None,
     num_targets: int = 1000,
     samples_per_target: int = 4,
     seed: int = 0,
@@ -142,45 +217,52 @@ def main(
     Args:
         suites: names of suites; all if not given.
         only: patterns of results' names; others are skipped.
-        epochs: of each training without fiber loss; continuations take half of them.
+        epochs: of each training without fiber loss; by default those of the suite. Continuations take half of them.
         num_targets: test images whose fibers are sampled; NDTM takes a fifth of them.
         samples_per_target: samples of each fiber.
         seed: seed of the samples.
         show_only: lists finished and missing results.
     """
-    chosen = [suite for suite in SHAPES if wanted(suite, suites)]
+    chosen = [suite for suite in SUITES if wanted(suite, suites)]
     if show_only:
-        left = {suite: [name for name in NAMES if not scored(RESULTS / suite / name)] for suite in chosen}
-        show(["suite", "done", "left"], [(s, len(NAMES) - len(own), " ".join(own)) for s, own in left.items()])
+        left = {suite: [name for name in names(suite) if not scored(RESULTS / suite / name)] for suite in chosen}
+        rows = [(suite, len(names(suite)) - len(own), " ".join(own)) for suite, own in left.items()]
+        show(["suite", "done", "left"], rows)
         return
-    points = {point.name: point for point in POINTS}
     for suite in chosen:
         space(suite)
-        results = RESULTS / suite
-        for name in NAMES:
+        results, trained, budget = RESULTS / suite, points(suite), epochs or SUITES[suite].epochs
+        for name in names(suite):
             if not wanted(name, only) or scored(results / name):
                 continue
-            targets = num_targets // 5 if name == "ndtm" else num_targets
-            row = Row(name, series=name.partition("-")[0], targets=targets, samples=samples_per_target, seed=seed)
-            if name in points:
-                score_run(row, points[name].train(suite, epochs), results)
+            series, _, knob = name.partition("-gamma")
+            row = Row(
+                name,
+                series=trained[name].series if name in trained else series,
+                knobs={"gamma": float(knob)} if knob else {},
+                targets=num_targets // 5 if name.startswith("ndtm") else num_targets,
+                samples=samples_per_target,
+                seed=seed,
+            )
+            if name in trained:
+                score_run(row, trained[name].train(suite, budget), results)
             else:
-                model = ("--model", CONFIGS / f"{name}.yaml", *world(suite), *untrained_options(suite, name, epochs))
-                call("evaluate.py", *model, *row.options(), "--out", results / name)
+                call("evaluate.py", *untrained(suite, name, budget), *row.options(), "--out", results / name)
     compare_all()
 
 
 def compare_all() -> None:
-    """Writes a comparison of each suite, and a figure with a panel for each."""
+    """Writes a comparison of each suite, a figure with a panel for each, and the table beside the published figures."""
     from fibermodels.evaluation.figures import write_comparison
     from fibermodels.evaluation.results import read_results
 
     rows = []
-    for suite in SHAPES:
-        folders = [RESULTS / suite / name for name in NAMES if scored(RESULTS / suite / name)]
+    for suite in SUITES:
+        folders = [RESULTS / suite / name for name in names(suite) if scored(RESULTS / suite / name)]
         compare(folders, RESULTS / suite)
         rows += read_results(folders)
     write_comparison(rows, RESULTS / "suites")
+    beside_published(RESULTS / PAPER)
 
 
 if __name__ == "__main__":

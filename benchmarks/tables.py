@@ -56,6 +56,11 @@ def strengths(series: str, *values: float, knob: str = "gamma") -> tuple[str, ..
     return tuple(f"{series}-{knob}{value:g}" for value in values)
 
 
+def of_suite(suite: str, names: tuple[str, ...]) -> Question:
+    """The metrics of a suite's law for some of its results."""
+    return Question(Path("results") / suite, names, ("fiber_rms", *LAW, "network_calls_per_sample"))
+
+
 COLOUR, CIFAR = colour_mnist.RESULTS, cifar10.RESULTS
 SPREAD = ("fiber_rms", "colour_kl", "colour_w1", "contrast_error", "pairwise_distance")
 GRADIENT = ("fiber_rms", "colour_kl", "colour_w1", "contrast_error", "seconds_per_sample", "training_seconds")
@@ -63,10 +68,11 @@ COST = ("network_calls_per_sample", "seconds_per_sample")
 STEERED = ("fiber_rms", "colour_kl", "contrast_error", "pixel_error", *COST)
 JUDGED = ("cosine", "top1_match", "top1_match_resnet56", "top1_match_resnet20", "fid_resnet56")
 LAW = ("factor_ks", "joint_distance", "mode_error", "pixel_error")
-OF_SUITES = (
-    *suites.BASELINES,
-    *("flow_matching", "flow_matching-lambda10", "normalizing_flow", "diffusion", "flow_map"),
-    *suites.WRAPPERS,
+OF_FAMILIES = (*suites.BASELINES, *suites.FAMILIES)
+OF_LAMBDA = (
+    *(f"{family}{weight}" for family in ("flow_matching", "normalizing_flow") for weight in ("", "-lambda0.2")),
+    *(suites.COLLAPSE.name, "free_form_flow-lambda0.2", "free_form_injective_flow-lambda0.2"),
+    *("flow_map", "flow_map-lambda0.2", *suites.WRAPPERS),
 )
 LAST_MAP = "resnet20-spatial"
 MAP_ON_FIBER = cifar10.MAP_ON_FIBER
@@ -147,10 +153,22 @@ QUESTIONS = {
     ),
     "feedback": Question(COLOUR, tuple(row.name for row in guidance.FEEDBACK), STEERED),
     "ndtm_ablation": Question(COLOUR, tuple(row.name for row in guidance.ABLATED), STEERED),
-    **{
-        suite: Question(Path("results") / suite, OF_SUITES, ("fiber_rms", *LAW, "network_calls_per_sample"))
-        for suite in suites.SHAPES
-    },
+    **{suite: of_suite(suite, OF_FAMILIES) for suite in suites.SUITES},
+    **{f"{suite}_lambda": of_suite(suite, OF_LAMBDA) for suite in suites.SUITES if suite != suites.PAPER},
+    f"{suites.PAPER}_injective": of_suite(
+        suites.PAPER,
+        tuple(
+            f"{family}{dims}{weight}"
+            for family in suites.INJECTIVE
+            for dims in ("", "-dim3")
+            for weight in ("", "-lambda0.2")
+        ),
+    ),
+    f"{suites.PAPER}_guided": Question(
+        Path("results") / suites.PAPER,
+        ("flow_matching", "prior_samples", *suites.STEERED, "feedback", "projection"),
+        STEERED,
+    ),
     "last_map": Question(
         CIFAR,
         (

@@ -1,6 +1,7 @@
 """Noise schedules, samplers and the diffusion model, against laws known in closed form."""
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -236,6 +237,13 @@ class TestSamplers:
         states = list(sampler.trajectory(look, schedule, noise))
         assert len(states) == sampler.steps
         torch.testing.assert_close(states[-1][0], sampler(look, schedule, noise))
+
+    def test_an_even_grid_is_even_in_time_and_other_grids_are_not(self):
+        even = torch.linspace(1, 0, 11)[:-1].tolist()
+        assert Ancestral(10, "even").visited(SCHEDULES["linear"]) == pytest.approx(even)
+        assert Ancestral(10).visited(SCHEDULES["linear"]) != pytest.approx(even, abs=0.05)
+        with pytest.raises(ValueError, match=re.escape("DDIM: spacing must be one of ['angle', 'even'], got 'odd'")):
+            DDIM(10, spacing="odd")
 
     @pytest.mark.parametrize("kind", [DDIM, Ancestral, Heun, Euler, Midpoint], ids=lambda kind: kind.__name__)
     def test_no_steps(self, kind):

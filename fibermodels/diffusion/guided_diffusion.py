@@ -26,7 +26,8 @@ from fibermodels.checks import check_choice
 from fibermodels.config import locate
 from fibermodels.diffusion.foreign import Foreign
 from fibermodels.diffusion.parametrisation import Parametrisation
-from fibermodels.diffusion.pipelines import Spacing, beta_table, network_class, spaced
+from fibermodels.diffusion.pipelines import beta_table, network_class
+from fibermodels.diffusion.schedule import Spacing, spaced
 from fibermodels.latents import Identity
 from fibermodels.latents.folders import DTYPES
 

@@ -6,11 +6,11 @@ is missing, its files are looked for in the pipeline's own.
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fibermodels.checks import check_choice
 from fibermodels.diffusion.parametrisation import Parametrisation, PredictionName
-from fibermodels.diffusion.schedule import Even, Schedule, Tabulated, shifted
+from fibermodels.diffusion.schedule import Spacing, Tabulated, shifted, spaced
 from fibermodels.latents.folders import DTYPES, load_part, read_json
 
 NETWORKS = {
@@ -38,9 +38,6 @@ TABLES = (
 
 FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 """Samplers of flow matching."""
-
-Spacing = Literal["angle", "even"]
-"""How samplers go through time: evenly in the schedule's angle, squared, or in the steps of the table."""
 
 
 def network_class(name: str) -> Any:
@@ -108,10 +105,3 @@ def beta_table(config: dict[str, Any]) -> Tabulated:
     names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
     own = {name: config[name] for name in (*names, "rescale_betas_zero_snr") if name in config}
     return Tabulated(DDPMScheduler(**own).alphas_cumprod)
-
-
-def spaced(schedule: Schedule, spacing: Spacing) -> Schedule:
-    """The schedule with the samplers' grid that is asked for."""
-    if spacing not in ("angle", "even"):
-        raise ValueError(f"spacing must be 'angle' or 'even', got '{spacing}'")
-    return Even(schedule) if spacing == "even" else schedule

@@ -12,10 +12,11 @@ from torch import Tensor
 from fibermodels.core import MapLatents
 from fibermodels.diffusion.foreign import Foreign, check_null
 from fibermodels.diffusion.parametrisation import PredictionName
-from fibermodels.diffusion.pipelines import NETWORKS, Spacing, read_network, read_parametrisation
+from fibermodels.diffusion.pipelines import NETWORKS, read_network, read_parametrisation
 from fibermodels.diffusion.prior import Controllable
 from fibermodels.diffusion.prompts import embed, read_embeddings
 from fibermodels.diffusion.samplers import Estimate
+from fibermodels.diffusion.schedule import Spacing
 from fibermodels.latents import AutoencoderKL, Identity
 from fibermodels.latents.folders import local_folder, read_json
 from fibermodels.nn import Control

@@ -28,12 +28,14 @@ arXiv 2206.00364 (Heun); Salimans & Ho, arXiv 2202.00512 (the angle); Lipman et 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from fibermodels.checks import check_choice
 from fibermodels.config import Recorded
-from fibermodels.diffusion.schedule import Schedule, straight_angle, straight_time
+from fibermodels.diffusion.schedule import Schedule, Spacing, spaced, straight_angle, straight_time
 
 Estimate = tuple[Tensor, Tensor]
 """The expected data and noise, each `(B, D)`: both, because either from the other divides by a number that vanishes
@@ -135,17 +137,22 @@ class DDIM(Sampler):
     Args:
         steps: how many.
         eta: noise that every step adds, in [0, 1], in units of that of `Ancestral`.
+        spacing: of the steps, `angle` (see `Schedule.times`) or `even` in time.
     """
 
-    def __init__(self, steps: int = 50, eta: float = 0.0) -> None:
+    def __init__(self, steps: int = 50, eta: float = 0.0, spacing: Spacing = "angle") -> None:
         super().__init__(steps)
+        check_choice(type(self).__name__, "spacing", spacing, get_args(Spacing))
         if not 0 <= eta <= 1:
             raise ValueError(f"{type(self).__name__}: eta must be in [0, 1], got {eta}")
-        self.eta = eta
+        self.eta, self.spacing = eta, spacing
 
     @property
     def stochastic(self) -> bool:
         return self.eta > 0
+
+    def times(self, schedule: Schedule, like: Tensor) -> Tensor:
+        return super().times(spaced(schedule, self.spacing), like)
 
     def step(
         self, look: Look, schedule: Schedule, z: Tensor, t: Tensor, s: Tensor, fresh: Tensor | None, last: bool
@@ -164,11 +171,11 @@ class Ancestral(DDIM):
     """DDPM's sampling with the posterior's variance: DDIM with `eta = 1`.
 
     Args:
-        steps: how many.
+        steps, spacing: as in `DDIM`.
     """
 
-    def __init__(self, steps: int = 50) -> None:
-        super().__init__(steps, eta=1.0)
+    def __init__(self, steps: int = 50, spacing: Spacing = "angle") -> None:
+        super().__init__(steps, 1.0, spacing)
 
 
 class Heun(Sampler):

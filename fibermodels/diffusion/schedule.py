@@ -15,10 +15,12 @@ eq. 23 (the shift); Lin et al., arXiv 2305.08891 (the even grid, there called "t
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from fibermodels.checks import check_choice
 
 ScheduleName = Literal["cosine", "linear", "straight"]
 
@@ -168,6 +170,10 @@ def shifted(shift: float) -> Schedule:
     return Schedule(lambda t: straight_angle(shift * t / (1 + (shift - 1) * t)), time)
 
 
+Spacing = Literal["angle", "even"]
+"""How samplers go through time: evenly in the schedule's angle, squared, or in time, which is that of a table."""
+
+
 class Even(Schedule):
     """Another schedule, with a samplers' grid that is even in time: on the steps of a table, where there is one.
 
@@ -191,3 +197,9 @@ class Even(Schedule):
                 )
             even = (even * self.table).round() / self.table
         return even.to(like)
+
+
+def spaced(schedule: Schedule, spacing: Spacing) -> Schedule:
+    """The schedule with the samplers' grid that is asked for."""
+    check_choice("sampler", "spacing", spacing, get_args(Spacing))
+    return Even(schedule) if spacing == "even" else schedule
