@@ -22,13 +22,12 @@ class ColourDigits(Coloured):
     of one another and of the digit.
 
     Args:
-        base: the grey digits.
-        root: the data folder; None takes `$FIBERMODELS_DATA`, else `data`.
-        batch_size: images per batch and process.
+        base, root, batch_size, seed: as in `DigitSuite`.
         variant: `correlated` follows the law; `uncorrelated` draws the colours of the digit independently of those of
             the background: it is the data of out-of-distribution priors.
-        seed: the seed of the colours and of the order of the training images.
     """
+
+    kind = "colour"
 
     def __init__(
         self,
@@ -40,8 +39,8 @@ class ColourDigits(Coloured):
     ) -> None:
         if variant not in ("correlated", "uncorrelated"):
             raise ValueError(f"data.variant: expected 'correlated' or 'uncorrelated', got '{variant}'")
-        name = f"colour_{base}" + ("" if variant == "correlated" else f"_{variant}")
-        super().__init__(name, base, root, batch_size, seed)
+        super().__init__(base, root, batch_size, seed)
+        self.name += "" if variant == "correlated" else f"_{variant}"
         self.variant, self.noise_dim = variant, 3 if variant == "correlated" else 6
 
     def draw(self, noise: Tensor, content: Tensor) -> Tensor:

@@ -4,30 +4,14 @@ import torch
 from torch import Tensor
 
 from fibermodels.core import FiberSamples
-from fibermodels.data.digits import BaseName, Split, load_digits
 from fibermodels.suites import colour, colour_metrics
-from fibermodels.suites.suite import Suite
+from fibermodels.suites.digit_suite import DigitSuite
 
 
-class Coloured(Suite):
-    """Grey digits in random colours. The content is the grey digit, the factors are the colours of the background.
-
-    Args:
-        name: the name in results, without that of the digits.
-        base: the grey digits.
-        root: the data folder; None takes `$FIBERMODELS_DATA`, else `data`.
-        batch_size: images per batch and process.
-        seed: the seed of the colours and of the order of the training images.
-    """
+class Coloured(DigitSuite):
+    """Grey digits in random colours. The content is the grey digit, the factors are the colours of the background."""
 
     noise_dim = 3
-
-    def __init__(self, name: str, base: BaseName, root: str | None, batch_size: int, seed: int) -> None:
-        super().__init__(name, batch_size, seed)
-        self.base, self.root = base, root
-
-    def contents(self, split: Split) -> Tensor:
-        return load_digits(self.base, split, self.root)
 
     def content(self, images: Tensor) -> Tensor:
         return colour.digit(images)

@@ -9,7 +9,6 @@ its channels independently, has the wrong distribution on every fiber.
 import torch
 from torch import Tensor
 
-from fibermodels.data.digits import BaseName
 from fibermodels.suites import colour
 from fibermodels.suites.coloured import Coloured
 from fibermodels.suites.digit_traits import correlated, traits
@@ -19,13 +18,10 @@ class DependentColours(Coloured):
     """Train, validation and test images of digits whose colours depend on the digit and on one another.
 
     Args:
-        base, root, batch_size, seed: as in `ColourDigits`.
+        base, root, batch_size, seed: as in `DigitSuite`.
     """
 
-    def __init__(
-        self, base: BaseName = "digits", root: str | None = None, batch_size: int = 256, seed: int = 0
-    ) -> None:
-        super().__init__(f"dependent_colours_{base}", base, root, batch_size, seed)
+    kind = "dependent_colours"
 
     def draw(self, noise: Tensor, content: Tensor) -> Tensor:
         ink, slant = traits(content)

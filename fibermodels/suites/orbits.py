@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from fibermodels.core import Subject
-from fibermodels.data.digits import BaseName, Split, load_digits
+from fibermodels.data.digits import Split
 from fibermodels.noise import seeded
+from fibermodels.suites.digit_suite import DigitSuite
 from fibermodels.suites.digit_traits import traits
-from fibermodels.suites.suite import Suite
 
 SIZE = 32
 
@@ -44,23 +44,17 @@ def canonical(images: Tensor) -> Tensor:
     return act(images, torch.cat((shift, mirrored[:, None]), -1))
 
 
-class Orbits(Suite):
+class Orbits(DigitSuite):
     """Train, validation and test images of digits at any place of a torus, 32 x 32, grey.
 
     Args:
-        base, root, batch_size, seed: as in `ColourDigits`.
+        base, root, batch_size, seed: as in `DigitSuite`.
     """
 
-    noise_dim = 3
-
-    def __init__(
-        self, base: BaseName = "digits", root: str | None = None, batch_size: int = 256, seed: int = 0
-    ) -> None:
-        super().__init__(f"orbits_{base}", batch_size, seed)
-        self.base, self.root = base, root
+    kind, noise_dim = "orbits", 3
 
     def contents(self, split: Split) -> Tensor:
-        digits = load_digits(self.base, split, self.root)
+        digits = super().contents(split)
         margin = SIZE - digits.shape[-1]
         digits = torch.nn.functional.pad(digits, (margin // 2, margin - margin // 2) * 2)
         bright = 0.5 + 0.5 * torch.rand(len(digits), 1, 1, 1, generator=seeded("brightness", self.base, split))

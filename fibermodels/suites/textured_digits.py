@@ -19,10 +19,10 @@ from math import pi
 import torch
 from torch import Tensor
 
-from fibermodels.data.digits import BaseName, Split, load_digits
+from fibermodels.data.digits import Split
 from fibermodels.suites.decolorise import DecolorisedEncoder
+from fibermodels.suites.digit_suite import DigitSuite
 from fibermodels.suites.digit_traits import correlated, traits
-from fibermodels.suites.suite import Suite
 
 CONTRAST = 0.3
 COEFFICIENTS = 5
@@ -59,23 +59,17 @@ def detextured(images: Tensor) -> Tensor:
     return (images - field(solve(images), *images.shape[-2:])) / CONTRAST
 
 
-class TexturedDigits(Suite):
+class TexturedDigits(DigitSuite):
     """Train, validation and test images of digits on smooth textures, 28 x 28.
 
     Args:
-        base, root, batch_size, seed: as in `ColourDigits`.
+        base, root, batch_size, seed: as in `DigitSuite`.
     """
 
-    noise_dim = 18
-
-    def __init__(
-        self, base: BaseName = "digits", root: str | None = None, batch_size: int = 256, seed: int = 0
-    ) -> None:
-        super().__init__(f"textured_{base}", batch_size, seed)
-        self.base, self.root = base, root
+    kind, noise_dim = "textured", 18
 
     def contents(self, split: Split) -> Tensor:
-        digits = load_digits(self.base, split, self.root)
+        digits = super().contents(split)
         inside = torch.zeros(digits.shape[-2:])
         inside[1:-1, 1:-1] = 1
         return digits * inside
