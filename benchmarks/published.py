@@ -9,7 +9,9 @@ corresponds to 10 / 54 here.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from runner import scored, write_table
 
@@ -43,15 +45,50 @@ def rows() -> list[tuple[str, str, str, tuple[float, float]]]:
     return found + [(f"ndtm-gamma{gamma}", "ndtm", str(gamma), figure) for gamma, figure in GUIDED.items()]
 
 
+def metrics(folder: Path) -> dict[str, Any]:
+    """The metrics of a result; empty if it does not exist."""
+    return json.loads((folder / "metrics.json").read_text()) if scored(folder) else {}
+
+
 def beside_published(results: Path) -> None:
     """Writes `published.csv` and `published.md` from the results that exist."""
     table = []
     for name, model, strength, (rms, kl) in rows():
-        if not scored(results / name):
+        if not (own := metrics(results / name)):
             continue
-        own = json.loads((results / name / "metrics.json").read_text())
         floor, steps = f"{own['colour_kl_floor']:.3g}", own.get("training_steps", "")
         cells = (model, strength, f"{own['fiber_rms']:.3g}", rms, f"{own['colour_kl']:.3g}", floor, kl, steps)
         table.append(dict(zip(TITLES, cells, strict=True)))
     if table:
         write_table(table, results / "published")
+
+
+def against_guidance(results: Path, families: Sequence[str], steered: Sequence[str]) -> None:
+    """Writes `speed.csv` and `speed.md`: each family beside the guided row whose fiber RMS is nearest to its own.
+
+    Args:
+        results: the folder of the results.
+        families: names of trained families.
+        steered: names of guided rows.
+    """
+    guided = [own for name in steered if (own := metrics(results / name))]
+    table = []
+    for family in families:
+        if not (own := metrics(results / family)) or not guided:
+            continue
+        near = min(guided, key=lambda row: abs(row["fiber_rms"] - own["fiber_rms"]))
+        mine, theirs = (1000 * row["seconds_per_sample"] for row in (own, near))
+        table.append(
+            {
+                "model": family,
+                "fiber RMS": f"{own['fiber_rms']:.3g}",
+                "ms / sample": f"{mine:.2g}",
+                "training, min": f"{own['training_seconds'] / 60:.0f}",
+                "guided": near["name"],
+                "its fiber RMS": f"{near['fiber_rms']:.3g}",
+                "its ms / sample": f"{theirs:.3g}",
+                "ratio": f"{theirs / mine:.0f}",
+            }
+        )
+    if table:
+        write_table(table, results / "speed")

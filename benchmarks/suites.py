@@ -13,7 +13,7 @@ from pathlib import Path
 
 from guidance import GAMMAS
 from jsonargparse import auto_cli
-from published import beside_published
+from published import against_guidance, beside_published
 from runner import RUNS, Row, call, compare, publish, score_run, scored, show, train, wanted
 
 CONFIGS = Path("configs/colour_mnist")
@@ -33,7 +33,8 @@ class Setting:
         vae_epochs: of the VAE's training.
         vae_of: a suite whose VAE this suite's VAE starts from.
         fiber_dims: dimensions of the noise of the injective families, at least those of the fiber.
-        epochs: of each training without fiber loss; continuations take half of them, the prior twice as many.
+        epochs: of each training without fiber loss; the prior takes twice as many.
+        continued: epochs of each continuation with fiber loss.
         lambdas: of the continuations.
     """
 
@@ -44,11 +45,12 @@ class Setting:
     vae_of: str = ""
     fiber_dims: int = 6
     epochs: int = 6
+    continued: int = 3
     lambdas: tuple[float, ...] = (0.2,)
 
 
 SUITES = {
-    "colour_digits": Setting(vae_epochs=100, epochs=32, lambdas=(0.02, 0.2, 2)),
+    "colour_digits": Setting(vae_epochs=100, epochs=24, continued=6, lambdas=(0.02, 0.2, 2)),
     "dependent_colours": Setting(vae_of="colour_digits"),
     "textured_digits": Setting(sigma=0.02, fiber_dims=18),
     "blobs": Setting("[3,32,32]", "[16]", sigma=0.02),
@@ -117,7 +119,7 @@ class Trained:
         base = train(config, f"{suite}/{self.series}", *options, "--trainer.max_epochs", epochs)
         if not self.weight:
             return base
-        more = ("--model.fiber.weight", self.weight, "--trainer.max_epochs", max(1, epochs // 2))
+        more = ("--model.fiber.weight", self.weight, "--trainer.max_epochs", SUITES[suite].continued)
         start = ("--start_from", base, "--model.learning_rate", 5e-4, "--ema_decay", 0.99)
         return train(config, f"{suite}/{self.name}", *options, *start, *more)
 
@@ -130,9 +132,10 @@ COLLAPSE = Trained("flow_matching", 10)
 def points(suite: str) -> dict[str, Trained]:
     """The trained models of a suite, by name."""
     found = [Trained(family, weight) for family in FAMILIES for weight in (0, *SUITES[suite].lambdas)]
-    found += [COLLAPSE]
     if suite == PAPER:
         found += [Trained(family, weight, 3) for family in INJECTIVE for weight in (0, 0.2)]
+    else:
+        found += [COLLAPSE]
     return {point.name: point for point in found}
 
 
@@ -217,7 +220,7 @@ def main(
     Args:
         suites: names of suites; all if not given.
         only: patterns of results' names; others are skipped.
-        epochs: of each training without fiber loss; by default those of the suite. Continuations take half of them.
+        epochs: of each training without fiber loss; by default those of the suite.
         num_targets: test images whose fibers are sampled; NDTM takes a fifth of them.
         samples_per_target: samples of each fiber.
         seed: seed of the samples.
@@ -263,6 +266,7 @@ def compare_all() -> None:
         rows += read_results(folders)
     write_comparison(rows, RESULTS / "suites")
     beside_published(RESULTS / PAPER)
+    against_guidance(RESULTS / PAPER, FAMILIES, list(STEERED))
 
 
 if __name__ == "__main__":
