@@ -51,16 +51,24 @@ def metrics(folder: Path) -> dict[str, Any]:
 
 
 def beside_published(results: Path) -> None:
-    """Writes `published.csv` and `published.md` from the results that exist."""
-    table = []
-    for name, model, strength, (rms, kl) in rows():
-        if not (own := metrics(results / name)):
-            continue
-        floor, steps = f"{own['colour_kl_floor']:.3g}", own.get("training_steps", "")
-        cells = (model, strength, f"{own['fiber_rms']:.3g}", rms, f"{own['colour_kl']:.3g}", floor, kl, steps)
-        table.append(dict(zip(TITLES, cells, strict=True)))
-    if table:
-        write_table(table, results / "published")
+    """Writes `published` (csv and md), the families without fiber loss, and `published_lambda`, those with it.
+
+    A page's table has at most a dozen rows, so the multi-level flow with fiber loss and NDTM are in the first one.
+    """
+    with_loss = [row for row in rows() if "-lambda" in row[0] and row[1] != "multilevel_flow"]
+    for file, chosen in {
+        "published": [row for row in rows() if row not in with_loss],
+        "published_lambda": with_loss,
+    }.items():
+        table = []
+        for name, model, strength, (rms, kl) in chosen:
+            if not (own := metrics(results / name)):
+                continue
+            floor, steps = f"{own['colour_kl_floor']:.3g}", own.get("training_steps", "")
+            cells = (model, strength, f"{own['fiber_rms']:.3g}", rms, f"{own['colour_kl']:.3g}", floor, kl, steps)
+            table.append(dict(zip(TITLES, cells, strict=True)))
+        if table:
+            write_table(table, results / file)
 
 
 def against_guidance(results: Path, families: Sequence[str], steered: Sequence[str]) -> None:
