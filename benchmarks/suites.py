@@ -30,7 +30,9 @@ class Setting:
         image_shape: of its images.
         feature_shape: of the representations.
         sigma: the deviation of a pixel in the VAE: small where the subject amplifies errors of pixels.
+        vae: the config of the VAE.
         vae_epochs: of the VAE's training.
+        vae_batch: its images per step.
         vae_of: a suite whose VAE this suite's VAE starts from.
         fiber_dims: dimensions of the noise of the injective families, at least those of the fiber.
         epochs: of each training without fiber loss; the prior takes twice as many.
@@ -41,7 +43,9 @@ class Setting:
     image_shape: str = "[3,28,28]"
     feature_shape: str = "[48]"
     sigma: float = 0.05
+    vae: Path = CONFIGS / "vae.yaml"
     vae_epochs: int = 20
+    vae_batch: int = 256
     vae_of: str = ""
     fiber_dims: int = 6
     epochs: int = 6
@@ -54,7 +58,7 @@ SUITES = {
     "dependent_colours": Setting(vae_of="colour_digits"),
     "textured_digits": Setting(sigma=0.02, fiber_dims=18),
     "blobs": Setting("[3,32,32]", "[16]", sigma=0.02),
-    "orbits": Setting("[1,32,32]", "[544]"),
+    "orbits": Setting("[1,32,32]", "[544]", vae=Path("configs/orbits/vae.yaml"), vae_epochs=8, vae_batch=64),
 }
 PAPER = "colour_digits"
 FAMILIES = (
@@ -149,8 +153,8 @@ def space(suite: str) -> None:
         space(setting.vae_of)
         start = ("--start_from", RUNS / setting.vae_of / "vae/checkpoints/best.ckpt", "--model.learning_rate", 1e-3)
     own = (f"{LEARNER}.image_shape", setting.image_shape, f"{LEARNER}.sigma", setting.sigma)
-    epochs = ("--trainer.max_epochs", setting.vae_epochs)
-    train(CONFIGS / "vae.yaml", f"{suite}/vae", *world(suite), *own, *start, *epochs)
+    size = ("--trainer.max_epochs", setting.vae_epochs, "--data.init_args.batch_size", setting.vae_batch)
+    train(setting.vae, f"{suite}/vae", *world(suite), *own, *start, *size)
     publish(RUNS / suite / "vae/checkpoints/best.ckpt", out, "--half", "true")
 
 

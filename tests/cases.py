@@ -24,7 +24,7 @@ from fibermodels.guidance import (
     StrengthSearch,
     Unguided,
 )
-from fibermodels.latents import VAE, FiberAutoencoder, Identity
+from fibermodels.latents import VAE, ConvVAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
     ControlNetInverter,
@@ -58,6 +58,11 @@ def subject(seed: int = 0) -> DecolorisedEncoder:
 def vae(**options) -> VAE:
     torch.manual_seed(1)
     return VAE(**{"image_shape": [3, 28, 28], "dim": LATENT, "width": 16, "blocks": 1, "patterns": 8} | options)
+
+
+def conv_vae(**options) -> ConvVAE:
+    torch.manual_seed(1)
+    return ConvVAE(**{"image_shape": [3, 28, 28], "dim": LATENT, "channels": 8, "blocks": 1, "width": 16} | options)
 
 
 def fiber_autoencoder(**options) -> FiberAutoencoder:

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
-from cases import LATENT, fiber_autoencoder, images, subject, vae
+from cases import LATENT, conv_vae, fiber_autoencoder, images, subject, vae
 from torch.distributions import Laplace
 
 from fibermodels.latents import VAE, FiberAutoencoder, Identity
 from fibermodels.noise import seeded
 
-SPACES = {"vae": vae, "fiber_autoencoder": lambda **options: fiber_autoencoder(subject=subject(), **options)}
+SPACES = {
+    "vae": vae,
+    "conv_vae": conv_vae,
+    "fiber_autoencoder": lambda **options: fiber_autoencoder(subject=subject(), **options),
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,10 @@ def log_ratio(mean, scale, value):
     return (normal(mean, scale).log_prob(value) - peak).flatten(1).sum(1)
 
 
-@pytest.mark.parametrize(("make", "law"), [(vae, torch.distributions.Normal), (fiber_autoencoder, Laplace)])
+@pytest.mark.parametrize(
+    ("make", "law"),
+    [(vae, torch.distributions.Normal), (conv_vae, torch.distributions.Normal), (fiber_autoencoder, Laplace)],
+)
 def test_the_bound_is_that_of_the_distributions(pair, make, law):
     x, h = pair
     space = make(**({"tau": None} if make is fiber_autoencoder else {}))
@@ -189,6 +196,24 @@ def test_a_vae_of_grey_images():
     space, x = VAE([1, 8, 6], 3, width=8, patterns=4), torch.rand(5, 1, 8, 6, generator=seeded(8))
     assert space.decode(space.encode(x, None), None).shape == x.shape
     space.loss(x, None)["reconstruction"].mean().backward()
+
+
+def test_on_a_torus_maps_of_patches_move_with_the_image():
+    space, x = conv_vae(circular=True), torch.rand(2, 3, 28, 28, generator=seeded("torus"))
+    torch.manual_seed(3)
+    for block in (*space.look[1:-1], *space.paint[1:-6]):
+        torch.nn.init.normal_(block.outer.weight, std=0.1)
+    moved, maps = space.look[:-1](x.roll((8, -4), (2, 3))), space.look[:-1](x)
+    torch.testing.assert_close(moved, maps.roll((2, -1), (2, 3)))
+    drawn = space.paint[1:](maps)
+    torch.testing.assert_close(space.paint[1:](maps.roll((2, -1), (2, 3))), drawn.roll((8, -4), (2, 3)))
+    assert not torch.allclose(conv_vae().paint[1:](maps.roll(2, 2)), conv_vae().paint[1:](maps).roll(8, 2))
+
+
+@pytest.mark.parametrize("options", [{"image_shape": [3, 30, 28]}, {"channels": 12}, {"sigma": 0}, {"blocks": 0}])
+def test_bad_convolutions(options):
+    with pytest.raises(ValueError, match="ConvVAE"):
+        conv_vae(**options)
 
 
 def test_bad_sigma():

@@ -1,8 +1,9 @@
 """Latent spaces: `encode(x, h)`, `decode(z, h)`."""
 
+from fibermodels.latents.conv_vae import ConvVAE
 from fibermodels.latents.diffusers import AutoencoderKL
 from fibermodels.latents.fiber_autoencoder import FiberAutoencoder
 from fibermodels.latents.identity import Identity
 from fibermodels.latents.vae import VAE
 
-__all__ = ["VAE", "AutoencoderKL", "FiberAutoencoder", "Identity"]
+__all__ = ["VAE", "AutoencoderKL", "ConvVAE", "FiberAutoencoder", "Identity"]

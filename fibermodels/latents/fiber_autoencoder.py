@@ -26,11 +26,12 @@ from torch import Tensor
 from fibermodels import distances
 from fibermodels.checks import check_number, check_numbers
 from fibermodels.core import Subject
-from fibermodels.latents.variational import Variational, gaussian_nll
+from fibermodels.latents.dictionary import Dictionary
+from fibermodels.latents.variational import gaussian_nll
 from fibermodels.nn import FlatCondition, ResidualMLP
 
 
-class FiberAutoencoder(Variational):
+class FiberAutoencoder(Dictionary):
     """A latent space with few dimensions for the position on a fiber, and a decoder whose images stay on the fiber.
 
     Args:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fibermodels.checks import check_number
-from fibermodels.latents.variational import Variational, gaussian_nll
+from fibermodels.latents.dictionary import Dictionary
+from fibermodels.latents.variational import gaussian_nll
 from fibermodels.nn import ResidualMLP
 
 
-class VAE(Variational):
+class VAE(Dictionary):
     """A VAE whose channels share a dictionary of patterns in the encoder, and another one in the decoder. The weight of
     a pattern in a channel is a product of two numbers, because colour multiplies shape.
 

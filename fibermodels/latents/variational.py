@@ -1,9 +1,8 @@
-"""The base of variational latent spaces: the encoder, the dictionary of patterns, and the variational bound.
+"""The base of variational latent spaces: the variational bound, and latents that are standard normal.
 
     loss = KL(q(z|x,h) || N(0, I)) - log p(x | D(z,h))
 
-The encoder projects every channel of an image onto one dictionary of spatial patterns. Dimensions of `z` that the
-decoder does not need keep the distribution of the prior.
+Dimensions of `z` that the decoder does not need keep the distribution of the prior.
 
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
@@ -13,10 +12,10 @@ from collections.abc import Iterable
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.checks import check_numbers
+from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace
 from fibermodels.nn import Gaussianise
 from fibermodels.noise import seeded
@@ -29,25 +28,13 @@ DRAWS = 8
 class Variational(LatentSpace, Trainable, ABC):
     """A latent space in which each dimension of the latents is standard normal; arguments as in `VAE`."""
 
-    def __init__(self, image_shape: list[int], dim: int, patterns: int) -> None:
+    def __init__(self, image_shape: list[int], dim: int) -> None:
         super().__init__()
-        check_numbers(type(self).__name__, {"dim": dim, "patterns": patterns}, least=1)
+        check_number(type(self).__name__, "dim", dim, least=1)
         channels, height, width = image_shape
         self.image_shape, self.pixels = (channels, height, width), height * width
         self.latent_shape = (dim,)
-        self.look = nn.Linear(self.pixels, patterns)
-        self.gate = nn.Linear(patterns, patterns)
         self.gaussianise = Gaussianise(dim)
-
-    @abstractmethod
-    def _encode(self, patterns: Tensor, shape: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Means and raw log-deviations `(B, dim)`.
-
-        Args:
-            patterns: the weight of each pattern in each channel, `(B, C, patterns)`.
-            shape: the weight in the whole image, independent of the channels' colours, `(B, patterns)`.
-            h: representations, or None if there is no subject.
-        """
 
     @abstractmethod
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
@@ -56,12 +43,6 @@ class Variational(LatentSpace, Trainable, ABC):
     @abstractmethod
     def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
         """`-log p(x | image)` without its constant, `(B,)`."""
-
-    def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        patterns = self.look(x.flatten(2) - 0.5)  # (B, C, patterns)
-        shape = (patterns * self.gate(patterns).tanh()).mean(1)  # a channel's contrast may have either sign
-        mean, log_std = self._encode(patterns, shape, h)
-        return mean, (log_std - 2).clamp(-10, 2).exp()
 
     def posterior_sample(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         return self.gaussianise(super().posterior_sample(mean, std, noise))
@@ -105,3 +86,8 @@ class Variational(LatentSpace, Trainable, ABC):
 def gaussian_nll(value: Tensor, mean: Tensor, scale: float) -> Tensor:
     """Negative log-likelihood of a Gaussian without its constant, `(B,)`."""
     return 0.5 * ((value - mean) / scale).square().flatten(1).sum(1)
+
+
+def deviation(log_std: Tensor) -> Tensor:
+    """The deviations of an encoder from what its network says: .14 at 0, within 10 powers of e."""
+    return (log_std - 2).clamp(-10, 2).exp()

@@ -1,6 +1,7 @@
 """Networks that know no objective."""
 
 from fibermodels.nn.affine_couplings import AffineCouplings, ConditionalAffine, conditional_flow
+from fibermodels.nn.conv_block import ConvBlock, conv
 from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.freia import FreiaFlow
 from fibermodels.nn.gaussianise import Gaussianise
@@ -17,6 +18,7 @@ __all__ = [
     "AffineCouplings",
     "ConditionalAffine",
     "Control",
+    "ConvBlock",
     "FeatureMap",
     "FlatCondition",
     "FreiaFlow",
@@ -30,6 +32,7 @@ __all__ = [
     "TimeEmbedding",
     "UNet",
     "conditional_flow",
+    "conv",
     "count_parameters",
     "full_precision",
     "spread_times",
