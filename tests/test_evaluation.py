@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from scripts import run
 
 from fibermodels.component import fingerprint
+from fibermodels.config import describe
 from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Pushforward, Reports
 from fibermodels.evaluation.drawing import Choice, Drawing, Partial
 from fibermodels.evaluation.expense import training_cost
@@ -94,7 +95,9 @@ def test_the_cost_counts_the_latent_space_and_names_parts_without_a_time(tmp_pat
         save_file(space.state_dict(), path)
     timed = {"training_seconds": 60.0, "training_device": "cpu (2 threads)"}
     (tmp_path / "vae.json").write_text(json.dumps(timed))
-    known, unknown = (DecodedNoise(VAE([1, 8, 8], 3, width=8, blocks=1, patterns=4, weights=path)) for path in paths)
+    known, unknown = (
+        describe(DecodedNoise(VAE([1, 8, 8], 3, width=8, blocks=1, patterns=4, weights=path))) for path in paths
+    )
     assert training_cost(known) == timed
     assert training_cost(known, 30, "H100")["training_seconds"] == 90
     assert training_cost(known, 30, "H100")["training_device"] == "H100 and cpu (2 threads)"
@@ -103,7 +106,7 @@ def test_the_cost_counts_the_latent_space_and_names_parts_without_a_time(tmp_pat
         "training_device": "H100",
         "untimed": paths[1],
     }
-    assert training_cost(NearestNeighbour()) == {}
+    assert training_cost(describe(NearestNeighbour())) == {}
 
 
 def test_a_single_target_has_no_shuffled_one():

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from fibermodels.config import allowed_imports, reason
+from fibermodels.config import allowed_imports, describe, reason
 from fibermodels.core import FiberModel, Subject
 from fibermodels.evaluation.expense import training_cost
 from fibermodels.evaluation.judging import Judges
@@ -80,7 +80,7 @@ def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any,
         "name": Path(path).resolve().parents[1].name,
         "fiber_weight": float(run.training.fiber.weight),
         "training_steps": run.steps,
-        **training_cost(run.model, run.training.seconds, run.device),
+        **training_cost(run.description, run.training.seconds, run.device),
         **as_metrics(changed),
     }
     model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # without a teacher
@@ -91,7 +91,7 @@ def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file at '{path}' (from {Path.cwd()})")
     built = _instantiated(model_parser(), ["--config", path, *overrides], f"'{path}'")
-    about = {"name": built.name, **training_cost(built.model), **as_metrics(changes(of_model(overrides)))}
+    about = {"name": built.name, **training_cost(describe(built.model)), **as_metrics(changes(of_model(overrides)))}
     return built.model.eval(), built.subject, built.data, about
 
 

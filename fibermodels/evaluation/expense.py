@@ -5,18 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fibermodels.config import describe
-from fibermodels.core import FiberModel
 from fibermodels.evaluation.results import Metrics
 
 
-def training_cost(model: FiberModel, seconds: float = 0.0, device: str = "") -> Metrics:
+def training_cost(description: Any, seconds: float = 0.0, device: str = "") -> Metrics:
     """The training of a model and of everything in it that was trained, without the subject.
 
     The time of a published part, such as the latent space, is in the card beside its weights.
 
     Args:
-        model: the model.
+        description: of the model, as `config.describe` makes it, with the files of weights.
         seconds: the time of its own run.
         device: the device of that run; empty if there was none.
 
@@ -25,7 +23,7 @@ def training_cost(model: FiberModel, seconds: float = 0.0, device: str = "") -> 
         for a model that needs no training.
     """
     devices, untimed = [device] if device else [], []
-    for path in sorted(set(weights_of(describe(model)))):
+    for path in sorted(set(weights_of(description))):
         card = Path(path).with_suffix(".json")
         content = json.loads(card.read_text()) if card.is_file() else {}
         if "training_seconds" not in content:

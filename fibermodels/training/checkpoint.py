@@ -29,6 +29,8 @@ class Run(NamedTuple):
     """Optimiser steps of the training, with those of the run that it started from."""
     device: str
     """The name of the device of the training."""
+    description: dict[str, Any]
+    """Of the training as it was started, with the files of the weights that it used."""
 
     @property
     def model(self) -> Trainable:
@@ -89,7 +91,8 @@ def load(path: str | Path, changed: dict[str, Any] | None = None) -> Run:
         raise ValueError(f"the weights in '{path}' do not fit the classes it names: {error}") from error
     training.check_frozen(checkpoint)
     training.seconds, steps = own.get("seconds", 0.0), own.get("earlier_steps", 0) + checkpoint["global_step"]
-    return Run(training.eval().requires_grad_(False), build(own["data"]), steps, own.get("device", "unknown"))
+    training.eval().requires_grad_(False)
+    return Run(training, build(own["data"]), steps, own.get("device", "unknown"), own["training"])
 
 
 def start_from(training: Training, path: str | Path) -> None:
