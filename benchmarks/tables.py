@@ -156,13 +156,7 @@ QUESTIONS = {
     **{suite: of_suite(suite, OF_FAMILIES) for suite in suites.SUITES},
     **{f"{suite}_lambda": of_suite(suite, OF_LAMBDA) for suite in suites.SUITES if suite != suites.PAPER},
     f"{suites.PAPER}_injective": of_suite(
-        suites.PAPER,
-        tuple(
-            f"{family}{dims}{weight}"
-            for family in suites.INJECTIVE
-            for dims in ("", "-dim3")
-            for weight in ("", "-lambda0.2")
-        ),
+        suites.PAPER, tuple(f"{family}{dims}" for family in suites.INJECTIVE for dims in ("", "-dim3"))
     ),
     f"{suites.PAPER}_guided": Question(
         Path("results") / suites.PAPER,
