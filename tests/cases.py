@@ -31,6 +31,7 @@ from fibermodels.models import (
     DecodedNoise,
     DenoisingFlow,
     Diffusion,
+    EnergyScore,
     FlowMap,
     FlowMatching,
     FreeFormFlow,
@@ -174,6 +175,12 @@ def multilevel_flow(**options) -> MultilevelFlow:
     return randomised(MultilevelFlow(vae(), [FEATURES], **options))
 
 
+def energy_score(width: int = 16, blocks: int = 1, **options) -> EnergyScore:
+    torch.manual_seed(5)
+    options = {"latents": vae(), "feature_shape": [FEATURES]} | options
+    return randomised(EnergyScore(network=mlp(width, blocks), **options))
+
+
 def unguided(**options) -> Unguided:
     return Unguided(diffusion(), **{"sampler": DDIM(2)} | options)
 
@@ -195,6 +202,7 @@ MODELS = {
     FreeFormInjectiveFlow: injective_flow,
     NormalizingFlow: normalizing_flow,
     DenoisingFlow: denoising_flow,
+    EnergyScore: energy_score,
     MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,

@@ -4,6 +4,7 @@ from fibermodels.models.augmented import Augmented, RandomViews
 from fibermodels.models.controlnet import ControlNetInverter
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
+from fibermodels.models.energy_score import EnergyScore
 from fibermodels.models.fiber_loss import FiberLoss
 from fibermodels.models.flow_map import FlowMap
 from fibermodels.models.flow_matching import FlowMatching
@@ -20,6 +21,7 @@ __all__ = [
     "DecodedNoise",
     "DenoisingFlow",
     "Diffusion",
+    "EnergyScore",
     "FiberLoss",
     "FlowMap",
     "FlowMatching",

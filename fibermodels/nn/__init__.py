@@ -12,6 +12,7 @@ from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
 from fibermodels.nn.standardise import FlatCondition, Standardise
 from fibermodels.nn.time_embedding import TimeEmbedding, spread_times
 from fibermodels.nn.unet import UNet
+from fibermodels.nn.upsampler import Upsampler
 
 __all__ = [
     "MLP",
@@ -31,6 +32,7 @@ __all__ = [
     "Steerable",
     "TimeEmbedding",
     "UNet",
+    "Upsampler",
     "conditional_flow",
     "conv",
     "count_parameters",

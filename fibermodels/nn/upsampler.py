@@ -1,0 +1,76 @@
+"""A cheap network of maps: it works on coarse maps and draws the fine ones in a few convolutions.
+
+    [noise in squares of 4 x 4, condition] -> blocks at H/4 -> [., noise in squares of 2 x 2] -> blocks at H/2 -> H
+
+The state enters at both resolutions as squares of pixels. Most of the computation takes place at a sixteenth of the
+pixels, so a step costs a small part of a UNet's. For objectives that generate in one call.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_unshuffle
+
+from fibermodels.checks import check_numbers
+from fibermodels.nn.conv_block import ConvBlock, conv
+from fibermodels.nn.feature_map import FeatureMap
+from fibermodels.nn.network import Network
+from fibermodels.nn.residual_mlp import zeroed
+from fibermodels.nn.time_embedding import TimeEmbedding
+
+
+class Upsampler(Network):
+    """A network over maps `(C, H, W)`, for `H` and `W` in multiples of 4.
+
+    Args:
+        width: channels at `H/4`, a multiple of 16; there are half as many at `H/2`.
+        blocks: residual blocks at each of these resolutions.
+        head: channels of the last convolutions.
+        time_dim: dimensions of the embedding of each time, even.
+    """
+
+    def __init__(self, width: int = 128, blocks: int = 2, head: int = 32, time_dim: int = 32) -> None:
+        super().__init__()
+        check_numbers("Upsampler", {"width": width, "blocks": blocks, "head": head}, least=1)
+        if width % 16:
+            raise ValueError(f"Upsampler: width: expected a multiple of 16, got {width}")
+        self.width, self.blocks, self.head, self.time_dim = width, blocks, head, time_dim
+
+    def create(self, shape: tuple[int, ...], times: int, differentiated: bool) -> None:
+        if len(shape) != 3 or shape[1] % 4 or shape[2] % 4:
+            raise ValueError(
+                f"Upsampler: expected latents that are maps (C, H, W) whose sides are multiples of 4, got {list(shape)}"
+            )
+        self.shape, half, told = shape, self.width // 2, self.width if self.feature_shape else 0
+        colours, size = shape[0], (shape[1] // 4, shape[2] // 4)
+        if self.feature_shape:
+            self.places = FeatureMap(self.feature_shape, told, size, self.width, zero=False)
+        self.time = TimeEmbedding(self.time_dim)
+        self.moment = zeroed(nn.Linear(times * self.time_dim, self.width))
+        self.enter = conv(16 * colours + told, self.width)
+        self.coarse = nn.Sequential(*(ConvBlock(self.width) for _ in range(self.blocks)))
+        self.widen = nn.Sequential(nn.SiLU(), conv(self.width, 4 * half), nn.PixelShuffle(2))
+        self.join = conv(4 * colours, half, 1)
+        self.middle = nn.Sequential(*(ConvBlock(half) for _ in range(self.blocks)))
+        self.draw = nn.Sequential(
+            nn.SiLU(),
+            conv(half, 4 * self.head),
+            nn.PixelShuffle(2),
+            nn.SiLU(),
+            conv(self.head, self.head),
+            nn.SiLU(),
+            zeroed(conv(self.head, colours)),
+        )
+
+    def encode(self, h: Tensor) -> Tensor:
+        places: Tensor = self.places(h)
+        return places
+
+    def forward(self, z: Tensor, times: tuple[Tensor, ...], condition: Tensor | None) -> Tensor:
+        state = z.unflatten(1, self.shape)
+        squares = pixel_unshuffle(state, 4)
+        moment = self.moment(torch.cat([self.time(t) for t in times], 1))[:, :, None, None]
+        given = squares if condition is None else torch.cat((squares, condition), 1)
+        coarse = self.coarse(self.enter(given) + moment)
+        fine = self.middle(self.widen(coarse) + self.join(pixel_unshuffle(state, 2)))
+        output: Tensor = self.draw(fine)
+        return output.flatten(1)
