@@ -43,7 +43,7 @@ from fibermodels.models import (
     RandomViews,
     Reconstruction,
 )
-from fibermodels.nn import MLP, AffineCouplings, UNet
+from fibermodels.nn import MLP, AffineCouplings, UNet, Upsampler
 from fibermodels.noise import seeded
 from fibermodels.suites import ColourDigits, DecolorisedEncoder, colour
 
@@ -179,6 +179,12 @@ def energy_score(width: int = 16, blocks: int = 1, **options) -> EnergyScore:
     torch.manual_seed(5)
     options = {"latents": vae(), "feature_shape": [FEATURES]} | options
     return randomised(EnergyScore(network=mlp(width, blocks), **options))
+
+
+def energy_maps(feature_shape: list[int] | None = None, **options) -> EnergyScore:
+    """Pixels by a cheap network of maps, told a vector unless another shape is given."""
+    torch.manual_seed(5)
+    return randomised(EnergyScore(Identity((3, 28, 28)), feature_shape or [FEATURES], Upsampler(16, 1, 8), **options))
 
 
 def unguided(**options) -> Unguided:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from cases import FEATURES, images, subject
+from cases import FEATURES, energy_maps, images, subject
 from cases import energy_score as generator
 
 from fibermodels.latents import Identity
@@ -99,8 +99,7 @@ class TestGenerator:
         torch.testing.assert_close(product.push(noise, h), model.push(noise, h))
 
     def test_maps_of_pixels(self):
-        torch.manual_seed(0)
-        model = EnergyScore(Identity((3, 28, 28)), [FEATURES], Upsampler(16, 1, 8))
+        model = energy_maps()
         x, h = images(4), subject()(images(4))
         sum(term.mean() for term in model.latent_loss(model.latents.encode(x, h), h).values()).backward()
         assert model.network.draw[-1].weight.grad.abs().sum() > 0

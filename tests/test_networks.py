@@ -9,6 +9,7 @@ from cases import (
     LATENT,
     controlnet,
     diffusion,
+    energy_maps,
     flow_map,
     flow_matching,
     mlp,
@@ -19,13 +20,14 @@ from cases import (
 
 from fibermodels.config import build, describe
 from fibermodels.diffusion import DDIM, SCHEDULES, Heun, Midpoint
+from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FlowMap
-from fibermodels.nn import MLP, Standardise, UNet
+from fibermodels.nn import MLP, Standardise, UNet, Upsampler
 from fibermodels.noise import seeded
 
 SPATIAL = [5, 4, 4]
 SHAPE = (3, 28, 28)
-MODELS = [diffusion, flow_matching, flow_map, unet_diffusion, unet_flow_map, controlnet]
+MODELS = [diffusion, flow_matching, flow_map, unet_diffusion, unet_flow_map, energy_maps, controlnet]
 
 
 def state(rows: int = 3, features: list[int] | None = None):
@@ -90,7 +92,9 @@ class TestCondition:
         model.transport(torch.randn(2, *model.noise_shape), h)
         assert len(counted) == 1
 
-    @pytest.mark.parametrize("network", [MLP(16, 1), UNet([16, 16])], ids=lambda n: type(n).__name__)
+    @pytest.mark.parametrize(
+        "network", [MLP(16, 1), UNet([16, 16]), Upsampler(16, 1, 8)], ids=lambda n: type(n).__name__
+    )
     def test_an_unconditional_network_takes_none(self, network):
         built = network.build(SHAPE, [])
         assert built.condition(None) is None
@@ -121,6 +125,20 @@ class TestBuild:
         output = network(z, (t,), network.condition(h))
         assert output.shape == z.shape
         assert not torch.equal(output, network(z, (t,), network.condition(h.flip(3))))
+
+
+@pytest.mark.parametrize("features", [[FEATURES], SPATIAL], ids=str)
+def test_an_upsampler_serves_every_objective(features):
+    """It sees the state in both resolutions, the time and the representation, and has forward-mode derivatives."""
+    network = randomised_network(Upsampler(16, 1, 8).build(SHAPE, features, times=2))
+    z, t, h = state(features=features)
+    told = network.condition(h)
+    output = network(z, (t, t), told)
+    assert output.shape == z.shape
+    others = (network(z, (t, 1 - t), told), network(z.flip(1), (t, t), told), network(z, (t, t), told.flip(0)))
+    assert not any(torch.allclose(output, other) for other in others)
+    model = FlowMap(Identity(SHAPE), features, Upsampler(16, 1, 8))
+    sum(term.mean() for term in model.latent_loss(z, h).values()).backward()
 
 
 def randomised_network(network):
