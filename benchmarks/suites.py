@@ -206,7 +206,7 @@ def untrained(suite: str, name: str, epochs: int) -> list[object]:
         guide = f"{inner}.prior.init_args"
         options += [f"{guide}.latents", vae, f"{guide}.weights", prior(suite, epochs)]
         if name in STEERED:
-            options += [f"{own}.strength", strength, f"{inner}.sampler.init_args.spacing", "even"]
+            options += [f"{inner}.strength", strength, f"{inner}.sampler.init_args.spacing", "even"]
     if name in ("feedback", "projection"):
         weights, inner = exported(suite, Trained("flow_map"), epochs), f"{own}.model.init_args"
         over = [f"{own}.over", "latents"] if name == "projection" else []  # this decoder is not told `h`
