@@ -33,7 +33,6 @@ class Setting:
         vae: the config of the VAE.
         vae_epochs: of the VAE's training.
         vae_batch: its images per step.
-        vae_of: a suite whose VAE this suite's VAE starts from.
         fiber_dims: dimensions of the noise of the injective families, at least those of the fiber.
         epochs: of each training without fiber loss; the prior takes twice as many, injective families, whose steps
             cost more, half as many in the published setting.
@@ -46,7 +45,6 @@ class Setting:
     vae: Path = CONFIGS / "vae.yaml"
     vae_epochs: int = 20
     vae_batch: int = 256
-    vae_of: str = ""
     fiber_dims: int = 6
     epochs: int = 6
     lambdas: tuple[float, ...] = (0.2,)
@@ -54,7 +52,7 @@ class Setting:
 
 SUITES = {
     "colour_digits": Setting(vae_epochs=100, epochs=24, lambdas=(0.02, 0.2, 2)),
-    "dependent_colours": Setting(vae_of="colour_digits"),
+    "dependent_colours": Setting(),
     "textured_digits": Setting(sigma=0.02, fiber_dims=18),
     "blobs": Setting("[3,32,32]", "[16]", sigma=0.02),
     "orbits": Setting("[1,32,32]", "[544]", vae=Path("configs/orbits/vae.yaml"), vae_epochs=8, vae_batch=64),
@@ -153,13 +151,9 @@ def space(suite: str) -> None:
     out, setting = WEIGHTS / suite / "vae", SUITES[suite]
     if out.with_suffix(".safetensors").exists():
         return
-    start: tuple[object, ...] = ()
-    if setting.vae_of:
-        space(setting.vae_of)
-        start = ("--start_from", RUNS / setting.vae_of / "vae/checkpoints/best.ckpt", "--model.learning_rate", 1e-3)
     own = (f"{LEARNER}.image_shape", setting.image_shape, f"{LEARNER}.sigma", setting.sigma)
     size = ("--trainer.max_epochs", setting.vae_epochs, "--data.init_args.batch_size", setting.vae_batch)
-    train(setting.vae, f"{suite}/vae", *world(suite), *own, *start, *size)
+    train(setting.vae, f"{suite}/vae", *world(suite), *own, *size)
     publish(RUNS / suite / "vae/checkpoints/best.ckpt", out, "--half", "true")
 
 

@@ -475,7 +475,7 @@ class TestFolders:
             ("pixel", {"image_shape": [3, 17, 16]}, r"multiples of 2, got \[17, 16\]"),
             ("flow", {"image_shape": [3, 32, 32]}, r"sides are 8, got \[16, 16\]"),
             ("pixel", {"dtype": "float8"}, "dtype must be one of .* got 'float8'"),
-            ("pixel", {"spacing": "odd"}, "spacing must be one of ['angle', 'even'], got 'odd'"),
+            ("pixel", {"spacing": "odd"}, r"spacing must be one of \['angle', 'even'\], got 'odd'"),
             ("pixel", {"prediction_type": "flow"}, "'flow' and the scheduler do not belong together"),
             ("flow", {"prediction_type": "epsilon"}, "'epsilon' and the scheduler do not belong together"),
         ],
