@@ -7,7 +7,7 @@ NUM_TARGETS ?= 10000
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance benchmark-cifar latent-study \
-	subject fiber-autoencoder vae priors clean
+	subject colour-autoencoder vae priors clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
@@ -67,13 +67,13 @@ subject: $(VENV)/installed  ## train the subject of colour MNIST again (10 minut
 	$(PY) train.py --config $(MNIST)/subject.yaml
 	$(PY) export.py --checkpoint runs/colour_mnist/subject/checkpoints/best.ckpt --out $(WEIGHTS)/subject --overwrite true
 
-FIRST := colour_mnist/fiber_autoencoder-1
-fiber-autoencoder: $(VENV)/installed  ## train the latent space of colour MNIST again, for a shorter time than the committed one (15 minutes on a CPU)
-	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --name $(FIRST) --model.learner.init_args.scale 3 \
+FIRST := colour_mnist/colour_autoencoder-1
+colour-autoencoder: $(VENV)/installed  ## train the latent space of colour MNIST again, for a shorter time than the committed one (15 minutes on a CPU)
+	$(PY) train.py --config $(MNIST)/colour_autoencoder.yaml --name $(FIRST) --model.learner.init_args.scale 3 \
 		--model.learner.init_args.tau 0.15 --model.learning_rate 0.002 --ema_decay 0 --trainer.max_epochs 10
-	$(PY) train.py --config $(MNIST)/fiber_autoencoder.yaml --start_from runs/$(FIRST)/checkpoints/last.ckpt
-	$(PY) export.py --checkpoint runs/colour_mnist/fiber_autoencoder/checkpoints/last.ckpt \
-		--out $(WEIGHTS)/fiber_autoencoder --half true --overwrite true
+	$(PY) train.py --config $(MNIST)/colour_autoencoder.yaml --start_from runs/$(FIRST)/checkpoints/last.ckpt
+	$(PY) export.py --checkpoint runs/colour_mnist/colour_autoencoder/checkpoints/last.ckpt \
+		--out $(WEIGHTS)/colour_autoencoder --half true --overwrite true
 
 vae: $(VENV)/installed  ## train the VAE again, which does not use the subject (10 minutes on a CPU)
 	$(PY) train.py --config $(MNIST)/vae.yaml

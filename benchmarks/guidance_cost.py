@@ -25,11 +25,11 @@ from fibermodels.diffusion import Ancestral, Prior
 from fibermodels.evaluation.results import commit
 from fibermodels.evaluation.scoring import device_name
 from fibermodels.guidance import NDTM, ConditionFeedback, FiberDistance, FiberProjection, Guided
-from fibermodels.latents import VAE, FiberAutoencoder
+from fibermodels.latents import VAE
 from fibermodels.models import Diffusion, FlowMap
 from fibermodels.nn import MLP
 from fibermodels.noise import seeded
-from fibermodels.suites import DecolorisedEncoder
+from fibermodels.suites import ColourAutoencoder, DecolorisedEncoder
 from fibermodels.suites.colour_digits import ColourDigits
 
 WEIGHTS = "data/weights/colour_mnist/"
@@ -102,7 +102,7 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
         weights=WEIGHTS + "prior.safetensors",
     )
     flow_map = FlowMap(
-        FiberAutoencoder([3, 28, 28], [48], weights=WEIGHTS + "fiber_autoencoder.safetensors"),
+        ColourAutoencoder([3, 28, 28], [48], weights=WEIGHTS + "colour_autoencoder.safetensors"),
         [48],
         MLP(),
         weights=WEIGHTS + "flow_map.safetensors",

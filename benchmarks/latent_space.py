@@ -1,4 +1,4 @@
-"""A study of latent spaces: variants of `FiberAutoencoder`, each trained for the same number of epochs.
+"""A study of latent spaces: variants of `ColourAutoencoder`, each trained for the same number of epochs.
 
     python benchmarks/latent_space.py [--epochs 8] [--only '[dim 4]']
 
@@ -19,14 +19,14 @@ from torch import Tensor
 from fibermodels import distances
 from fibermodels.core import FiberSamples, LatentSpace, Subject
 from fibermodels.diffusion import Midpoint
-from fibermodels.latents import FiberAutoencoder
 from fibermodels.models import FlowMatching
 from fibermodels.nn import MLP
 from fibermodels.noise import seeded
+from fibermodels.suites import ColourAutoencoder
 from fibermodels.suites.colour_metrics import colour_kl
 from fibermodels.training import load
 
-CONFIG = "configs/colour_mnist/fiber_autoencoder.yaml"
+CONFIG = "configs/colour_mnist/colour_autoencoder.yaml"
 RESULTS = Path("results/latent_space")
 INIT = "--model.learner.init_args."
 
@@ -52,8 +52,8 @@ def trained(variant: str, epochs: int) -> tuple[LatentSpace, Subject, Any]:
     call("train.py", "--config", CONFIG, "--name", name, "--trainer.max_epochs", epochs, *options, *state)
     run = load(last)
     subject, space = run.subject, run.model
-    if subject is None or not isinstance(space, FiberAutoencoder):
-        raise ValueError(f"'{last}': expected a FiberAutoencoder and its subject")
+    if subject is None or not isinstance(space, ColourAutoencoder):
+        raise ValueError(f"'{last}': expected a ColourAutoencoder and its subject")
     images = run.data.split("train").images(slice(10_000))
     product = space.product([{"x": x, "h": subject(x)} for x in images.split(1000)])  # measures the quantiles
     return product.eval(), subject, run.data

@@ -22,6 +22,8 @@ class Former:
     """Today's constructor arguments from the former ones, as plain types."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Former prefixes of the names of its weights, and those of today; the longest match counts."""
+    mark: str = ""
+    """An argument that only the former class had, where another class has its path today."""
 
 
 def _part(path: str, **arguments: Any) -> dict[str, Any]:
@@ -120,8 +122,9 @@ FORMER: dict[str, Former] = {
     "fibermodels.models.representation_flow_map.RepresentationFlowMap": Former("fibermodels.models.FlowMap", _unet),
     "fibermodels.models.controlnet.ControlNetInverter": Former("fibermodels.models.ControlNetInverter", _sampler),
     "fibermodels.latents.fiber_autoencoder.FiberAutoencoder": Former(
-        "fibermodels.latents.FiberAutoencoder", lambda arguments: _features(_images(arguments))
+        "fibermodels.suites.ColourAutoencoder", lambda arguments: _features(_images(arguments))
     ),
+    "fibermodels.latents.FiberAutoencoder": Former("fibermodels.suites.ColourAutoencoder", mark="map_width"),
     "fibermodels.latents.vae.VAE": Former("fibermodels.latents.VAE", _images),
     "fibermodels.models.denoising_flow.DenoisingFlow": Former("fibermodels.models.DenoisingFlow", _features),
     "fibermodels.models.free_form_flow.FreeFormFlow": Former("fibermodels.models.FreeFormFlow", _features),
@@ -151,7 +154,7 @@ def modern(description: Any, state: dict[str, Any] | None = None, prefix: str = 
         return {key: modern(item, state, f"{prefix}{key}.") for key, item in description.items()}
     path, arguments = description["class_path"], description["init_args"]
     former = FORMER.get(path)
-    if former is not None:
+    if former is not None and (not former.mark or former.mark in arguments):
         path, arguments = former.path, former.arguments(dict(arguments))
         _rename(state, prefix, former.keys)
     return {

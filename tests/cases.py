@@ -45,7 +45,7 @@ from fibermodels.models import (
 )
 from fibermodels.nn import MLP, AffineCouplings, UNet, Upsampler
 from fibermodels.noise import seeded
-from fibermodels.suites import ColourDigits, DecolorisedEncoder, colour
+from fibermodels.suites import ColourAutoencoder, ColourDigits, DecolorisedEncoder, colour
 
 FEATURES = 6
 LATENT = 6
@@ -66,10 +66,23 @@ def conv_vae(**options) -> ConvVAE:
     return ConvVAE(**{"image_shape": [3, 28, 28], "dim": LATENT, "channels": 8, "blocks": 1, "width": 16} | options)
 
 
-def fiber_autoencoder(**options) -> FiberAutoencoder:
+def colour_autoencoder(**options) -> ColourAutoencoder:
     torch.manual_seed(1)
     size = {"width": 16, "blocks": 1, "patterns": 8, "map_width": 16, "map_blocks": 1}
-    return FiberAutoencoder([3, 28, 28], [FEATURES], LATENT // 3, **size | options)
+    return ColourAutoencoder([3, 28, 28], [FEATURES], LATENT // 3, **size | options)
+
+
+def fiber_autoencoder(**options) -> FiberAutoencoder:
+    torch.manual_seed(1)
+    size = {"dim": LATENT, "width": 16, "blocks": 1, "patterns": 8, "products": 2}
+    return FiberAutoencoder([3, 28, 28], [FEATURES], **size | options)
+
+
+def log_ratio(mean, scale, value):
+    """Gaussian log-likelihood without its constant, by torch.distributions."""
+    normal = torch.distributions.Normal
+    peak = normal(0.0, scale).log_prob(torch.zeros(()))
+    return (normal(mean, scale).log_prob(value) - peak).flatten(1).sum(1)
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from test_condition import fit, plane
 
 from fibermodels.config import build, current, describe, import_class, public_path
+from fibermodels.former import modern
 from fibermodels.noise import seeded
 from fibermodels.training import Training, load
 
@@ -75,3 +76,11 @@ def test_a_former_card_builds_what_its_card_of_today_builds(path):
     shapes, wanted = ({key: value.shape for key, value in each.state_dict().items()} for each in (built, twin))
     assert type(built) is type(twin)
     assert shapes == wanted
+
+
+def test_a_path_that_was_given_away_still_reads_what_had_it():
+    """`FiberAutoencoder` was the latent space that is `ColourAutoencoder` today."""
+    old = {"class_path": "fibermodels.latents.FiberAutoencoder", "init_args": {"maps": 2, "map_width": 512}}
+    new = {"class_path": "fibermodels.latents.FiberAutoencoder", "init_args": {"products": 4}}
+    assert modern(old)["class_path"] == "fibermodels.suites.ColourAutoencoder"
+    assert modern(new) == new

@@ -1,30 +1,31 @@
 """A latent space for fibers: `h` determines the fiber, and `z` the position on it.
 
 The latent space limits every density model over it: if `phi(D(z, h))` differs from `h`, no density over `z` can correct
-this. Here `h` determines a few grey maps. A channel `k` of the image is a mixture of them, whose weights depend on the
-channel's own part `z_k` of the latent, through one network for all channels:
+this. Here the encoder and the decoder see `h`, and the decoder is trained to hit it:
 
-    D(z, h)_k = offset(z_k) + sum_r mix_r(z_k) map_r(h),    map_r >= 0, and 0 on at least half the pixels.
+    loss = KL(q(z|x,h) || N(0, I)) - log N(x; D(z,h), sigma^2 I) + F/2 log(1 + r^2 / (tau s)^2),    z ~ q(z|x,h),
 
-So the offset is exactly the colour of the background, and one `z` means the same colours on every fiber. The decoder
-is trained to be a right inverse of the subject for every `z`:
+with the fiber RMS `r` of `D(z, h)`, the number `F` of dimensions of `h` and their root mean square deviation `s`. The
+last term is a Gaussian's near the fiber; far from it, where some subjects amplify every error, it grows only as a
+logarithm, and the reconstruction leads. What `h` says need not be in `z`, so a few dimensions
+are enough, and a density over `z` given `h` is learned quickly. The fiber loss is taken at the latents of the image
+itself: there, the reconstruction tells the decoder what to draw. At latents of other images, nothing does, and the
+decoder learns to draw what pleases the subject: the fiber RMS falls, and the samples leave the law.
 
-    loss = KL(q(z|x,h) || N(0, I)) - log Laplace(x; D(z,h), scale) - log N(h'; phi(D(z',h')), tau^2 I),
+The decoder paints each channel as a sum of `K` products, because the two halves of an image, such as its colours and
+its shapes, often vary independently:
 
-where `z'` belongs to another image, and `h' = h + noise * e` to no image. The last term gives no gradient to the
-offset: small shifts of the background mislead a subject that estimates its colour. The likelihood is Laplace's: no `h`
-determines the edges of shapes exactly: a Gaussian likelihood would average the errors at the edges into the colour of
-the background, and Laplace's takes the median, which is that colour.
+    D(z, h)_c = b_c + W sum_k a_ck m_k,    with a (C x K), b (C) and m (K x patterns) from networks of (z, h).
 
-Reference: our own. The decoder is bilinear in style and content as in Tenenbaum & Freeman (Neural Computation 12,
-2000); the last term is the fiber loss of arXiv 2603.21782 in the training of the latent space.
+Reference: our own; a conditional VAE (Sohn et al., NeurIPS 2015) with the fiber loss of arXiv 2603.21782. Products of
+factors: Tenenbaum & Freeman, Neural Computation 12, 2000.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fibermodels import distances
-from fibermodels.checks import check_number, check_numbers
+from fibermodels.checks import check_numbers
 from fibermodels.core import Subject
 from fibermodels.latents.dictionary import Dictionary
 from fibermodels.latents.variational import gaussian_nll
@@ -37,18 +38,13 @@ class FiberAutoencoder(Dictionary):
     Args:
         image_shape: `(C, H, W)`.
         feature_shape: the shape of one representation.
-        channel_dim: latent dimensions of each channel, at least 1.
-        width: width of the encoder and of the style network.
-        blocks: residual blocks of the encoder and of the style network.
-        patterns: size of the encoder's dictionary, at least 1.
-        maps: grey maps that `h` determines.
-        map_width: width of the network that computes these maps.
-        map_blocks: residual blocks of this network.
-        scale: mean absolute deviation of a pixel from its reconstruction in the likelihood, positive. The colour of
-            `n` pixels is then known up to `scale / n`, and this sets the precision of the latents.
-        tau: standard deviation of a dimension of the representation about the target, positive; None omits the last
-            term of the loss.
-        noise: standard deviation of the noise on the representations in this term, at least 0.
+        dim: dimensions of the latent space, at least those of the fiber.
+        width: width of the encoder and of the decoder's networks.
+        blocks: residual blocks of each.
+        patterns: size of each dictionary, at least 1.
+        products: `K`, at least 1.
+        sigma: standard deviation of a pixel about its reconstruction, positive.
+        tau: the fiber RMS, as a share of `s`, below which the last term is a Gaussian's, positive; None omits the term.
         subject: the subject of the last term; it is not part of the weights.
         weights: a safetensors file of a trained space; None starts at random.
 
@@ -60,37 +56,40 @@ class FiberAutoencoder(Dictionary):
         self,
         image_shape: list[int],
         feature_shape: list[int],
-        channel_dim: int = 1,
-        width: int = 128,
-        blocks: int = 2,
-        patterns: int = 128,
-        maps: int = 2,
-        map_width: int = 512,
-        map_blocks: int = 3,
-        scale: float = 2.0,
-        tau: float | None = 0.12,
-        noise: float = 0.1,
+        dim: int = 8,
+        width: int = 384,
+        blocks: int = 3,
+        patterns: int = 224,
+        products: int = 4,
+        sigma: float = 0.05,
+        tau: float | None = 0.05,
         subject: Subject | None = None,
         weights: str | None = None,
     ) -> None:
-        super().__init__(image_shape, image_shape[0] * channel_dim, patterns)
-        check_numbers("FiberAutoencoder", {"scale": scale, "tau": tau}, above=0)
-        check_number("FiberAutoencoder", "noise", noise, least=0)
-        self.scale, self.tau, self.noise = scale, tau, noise
+        super().__init__(image_shape, dim, patterns)
+        check_numbers("FiberAutoencoder", {"sigma": sigma, "tau": tau}, above=0)
+        check_numbers("FiberAutoencoder", {"products": products}, least=1)
+        self.sigma, self.tau = sigma, tau
         self.condition = FlatCondition(feature_shape)
-        self.encoder = ResidualMLP(2 * patterns + self.condition.dim, 2 * channel_dim, width, blocks)
-        self.content = ResidualMLP(self.condition.dim, maps * self.pixels, map_width, map_blocks)
-        self.style = ResidualMLP(channel_dim, 1 + maps, width, blocks)
+        channels, told = self.image_shape[0], self.condition.dim
+        self.encoder = ResidualMLP((channels + 1) * patterns + told, 2 * dim, width, blocks)
+        self.mix = ResidualMLP(dim + told, channels * (1 + products), width, blocks)
+        self.maps = ResidualMLP(dim + told, products * patterns, width, blocks)
+        self.draw = nn.Linear(patterns, self.pixels, bias=False)
         self.load_weights(weights)
         self.subject = subject  # after the weights, which do not contain it
 
     def _encode(self, patterns: Tensor, shape: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
-        common = torch.cat((shape, self._told(h)), -1)[:, None].expand(-1, patterns.shape[1], -1)
-        mean, log_std = self.encoder(torch.cat((patterns, common), -1)).chunk(2, -1)
-        return mean.flatten(1), log_std.flatten(1)
+        seen = torch.cat((patterns.flatten(1), shape, self._told(h)), -1)
+        mean, log_std = self.encoder(seen).chunk(2, -1)
+        return mean, log_std
 
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
-        return self._paint(*self._style(z), h)
+        told = torch.cat((z, self._told(h)), -1)
+        mix = self.mix(told).unflatten(1, (self.image_shape[0], -1))  # (B, C, 1 + K)
+        maps = self.maps(told).unflatten(1, (mix.shape[2] - 1, -1))  # (B, K, patterns)
+        image = 0.5 + mix[..., :1] + self.draw(mix[..., 1:] @ maps)
+        return image.unflatten(2, self.image_shape[1:])
 
     def _told(self, h: Tensor | None) -> Tensor:
         if h is None:
@@ -98,33 +97,13 @@ class FiberAutoencoder(Dictionary):
         told: Tensor = self.condition(h)
         return told
 
-    def _style(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The colour of the background `(B, C, 1)`, and the weight of each map in each channel `(B, C, maps)`."""
-        style = self.style(z.unflatten(1, (self.image_shape[0], -1)))
-        return 0.5 + style[..., :1], style[..., 1:]
-
-    def _paint(self, offset: Tensor, mix: Tensor, h: Tensor | None) -> Tensor:
-        maps = self.content(self._told(h)).unflatten(1, (mix.shape[2], -1))
-        maps = (maps - maps.median(2, keepdim=True).values).relu()
-        return (offset + mix @ maps).unflatten(2, self.image_shape[1:])
-
     def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
-        return (image - x).abs().flatten(1).sum(1) / self.scale
+        return gaussian_nll(image, x, self.sigma)
 
-    def _further_terms(self, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+    def _further_terms(self, z: Tensor, h: Tensor | None, image: Tensor) -> dict[str, Tensor]:
         if self.tau is None or h is None:
             return {}
         if self.subject is None:
             raise ValueError(f"FiberAutoencoder: subject: expected one to train with tau {self.tau}, got None")
-        near = h + self.noise * torch.randn_like(h)
-        offset, mix = self._style(z.detach().roll(1, 0))
-        image = self._paint(offset.detach(), mix, near).clamp(0, 1)
-        return {"fiber": gaussian_nll(self.subject(image), near, self.tau)}
-
-    def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
-        scores = super().scores(x, h)
-        if self.subject is not None and h is not None:
-            mean, _ = self.moments(x, h)
-            for name, z in {"fiber_rms": mean, "fiber_rms_swapped": mean.roll(1, 0)}.items():
-                scores[name] = distances.rms(h, self.subject(self._draw(z, h).clamp(0, 1)))
-        return scores
+        error = distances.squared(h, self.subject(image.clamp(0, 1))) / (self.tau * self.condition.spread).square()
+        return {"fiber": 0.5 * self.condition.dim * error.log1p()}

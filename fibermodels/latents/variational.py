@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.checks import check_number
-from fibermodels.core import LatentSpace
+from fibermodels.core import LatentSpace, Subject
 from fibermodels.nn import Gaussianise
 from fibermodels.noise import seeded
 from fibermodels.trainable import Trainable
@@ -35,6 +35,7 @@ class Variational(LatentSpace, Trainable, ABC):
         self.image_shape, self.pixels = (channels, height, width), height * width
         self.latent_shape = (dim,)
         self.gaussianise = Gaussianise(dim)
+        self.subject: Subject | None = None  # with which the loss sees images, if it does
 
     @abstractmethod
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
@@ -53,17 +54,23 @@ class Variational(LatentSpace, Trainable, ABC):
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         mean, std = self.moments(x, h)
         z = mean + std * torch.randn_like(std)
+        image = self._draw(z, h)
         return {
             "kl": 0.5 * (mean.square() + std.square() - 1).sum(1) - std.log().sum(1),
-            "reconstruction": self._misfit(self._draw(z, h), x),
-        } | self._further_terms(z, h)
+            "reconstruction": self._misfit(image, x),
+        } | self._further_terms(z, h, image)
 
-    def _further_terms(self, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+    def _further_terms(self, z: Tensor, h: Tensor | None, image: Tensor) -> dict[str, Tensor]:
+        """Of the loss; `image` is drawn from `z` and `h`, and not clipped."""
         return {}
 
     def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         mean, _ = self.moments(x, h)
-        return {"reconstruction_rmse": distances.rms(x, self._draw(mean, h).clamp(0, 1))}
+        scores = {"reconstruction_rmse": distances.rms(x, self._draw(mean, h).clamp(0, 1))}
+        if self.subject is not None and h is not None:
+            for name, z in {"fiber_rms": mean, "fiber_rms_swapped": mean.roll(1, 0)}.items():
+                scores[name] = distances.rms(h, self.subject(self._draw(z, h).clamp(0, 1)))
+        return scores
 
     @torch.no_grad()
     def product(self, batches: Iterable[dict[str, Tensor]]) -> Self:

@@ -99,3 +99,8 @@ class FlatCondition(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h.new_zeros(len(h), 0) if self.standardise is None else self.standardise(h).flatten(1)
+
+    @property
+    def spread(self) -> Tensor:
+        """The root mean square deviation of the dimensions of the representations; 1 until it is measured."""
+        return torch.ones(()) if self.standardise is None else self.standardise.std.square().mean().sqrt()

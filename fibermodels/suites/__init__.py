@@ -1,4 +1,4 @@
-"""Suites: data with known fibers, and the subjects that belong to them."""
+"""Suites: data with known fibers, the subjects that belong to them, and one latent space that knows a law."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,6 +6,7 @@ from fibermodels.config import lazy
 
 if TYPE_CHECKING:
     from fibermodels.suites.blobs import BlobMoments, Blobs
+    from fibermodels.suites.colour_autoencoder import ColourAutoencoder
     from fibermodels.suites.colour_digits import ColourDigits
     from fibermodels.suites.decolorise import DecolorisedAutoencoder, DecolorisedEncoder
     from fibermodels.suites.dependent_colours import DependentColours
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BlobMoments",
     "Blobs",
+    "ColourAutoencoder",
     "ColourDigits",
     "DecolorisedAutoencoder",
     "DecolorisedEncoder",
@@ -28,6 +30,7 @@ __all__ = [
 _HOME = {
     "BlobMoments": "blobs",
     "Blobs": "blobs",
+    "ColourAutoencoder": "colour_autoencoder",
     "ColourDigits": "colour_digits",
     "DecolorisedAutoencoder": "decolorise",
     "DecolorisedEncoder": "decolorise",
