@@ -19,7 +19,7 @@ from fibermodels.diffusion import (
     Tabulated,
     unguided,
 )
-from fibermodels.diffusion.schedule import shifted
+from fibermodels.diffusion.schedule import shifted, straight_time
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FiberLoss
 from fibermodels.noise import seeded
@@ -244,6 +244,14 @@ class TestSamplers:
         assert Ancestral(10).visited(SCHEDULES["linear"]) != pytest.approx(even, abs=0.05)
         with pytest.raises(ValueError, match=re.escape("DDIM: spacing must be one of ['angle', 'even'], got 'odd'")):
             DDIM(10, spacing="odd")
+
+    def test_a_power_above_1_makes_the_last_steps_shorter(self):
+        visited = Midpoint(2, power=2.0).visited(SCHEDULES["straight"])
+        starts, middles = visited[::2], visited[1::2]
+        times = [straight_time(SCHEDULES["straight"].angle(torch.tensor(t))).item() for t in (*starts, *middles)]
+        assert times == pytest.approx([1.0, 0.25, 0.625, 0.125], abs=1e-5)
+        with pytest.raises(ValueError, match="Midpoint: power: expected a number above 0"):
+            Midpoint(2, power=0.0)
 
     @pytest.mark.parametrize("kind", [DDIM, Ancestral, Heun, Euler, Midpoint], ids=lambda kind: kind.__name__)
     def test_no_steps(self, kind):

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from cases import flow_matching, images, subject
+from cases import fiber_autoencoder, flow_matching, images, subject
 from torch import Tensor
 
+from fibermodels import distances
 from fibermodels.core import Pushforward, Subject
 from fibermodels.guidance import ConditionFeedback
 from fibermodels.noise import seeded
@@ -114,6 +115,27 @@ class TestConditionFeedback:
         for _ in range(2):
             told = told + eye - slope @ told
         torch.testing.assert_close(gradient[0], (slope @ told)[3])
+
+    def test_over_the_decoder_the_latents_stay(self):
+        """The density is called once, with the target; a correction moves what the decoder is told."""
+        phi, h = subject(), subject()(images(5))
+        model = flow_matching(latents=fiber_autoencoder())
+        noise = torch.randn(5, *model.noise_shape, generator=seeded("over"))
+        wrapped = ConditionFeedback(model, phi, 1, over="decoder")
+        assert wrapped.network_calls == model.network_calls
+        z = model.transport(noise, h)
+        first = model.latents.decode(z, h)
+        second = model.latents.decode(z, h + (h - phi(first)))
+        nearer = distances.rms(h, phi(second)) < distances.rms(h, phi(first))
+        expected = torch.where(nearer[:, None, None, None], second, first)
+        torch.testing.assert_close(wrapped.push(noise, h), expected)
+        assert ConditionFeedback(model, phi, 1).network_calls == 2 * model.network_calls
+
+    def test_over_the_decoder_it_needs_a_density(self):
+        with pytest.raises(ValueError, match="over: 'decoder' expects a density over a latent space, got a Off"):
+            ConditionFeedback(Off(0), Flat(), over="decoder")
+        with pytest.raises(ValueError, match="over must be one of"):
+            ConditionFeedback(flow_matching(), subject(), over="latents")
 
     @pytest.mark.parametrize("option", [{"steps": -1}, {"step_size": 0.0}, {"memory": -1}, {"tolerance": float("nan")}])
     def test_bad_options(self, option):

@@ -33,7 +33,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_choice
+from fibermodels.checks import check_choice, check_number
 from fibermodels.config import Recorded
 from fibermodels.diffusion.schedule import Schedule, Spacing, spaced, straight_angle, straight_time
 
@@ -214,10 +214,10 @@ class Heun(Sampler):
         return alpha * noise - sigma * data
 
 
-def straight_times(steps: int, schedule: Schedule, like: Tensor) -> Tensor:
-    """`steps + 1` times from 1 to 0, even in the straight path's time `u`."""
+def straight_times(steps: int, schedule: Schedule, like: Tensor, power: float = 1.0) -> Tensor:
+    """`steps + 1` times from 1 to 0: powers of even numbers are the straight path's times `u`."""
     last = straight_time(schedule.angle(like.new_ones(())))
-    return schedule.grid(steps, like, lambda even: straight_angle(even * last))
+    return schedule.grid(steps, like, lambda even: straight_angle(even**power * last))
 
 
 class Euler(Sampler):
@@ -245,17 +245,21 @@ class Midpoint(Sampler):
 
     Args:
         steps: how many.
+        power: the times are `(i / steps)^power`. Above 1 the steps near the data are shorter, where narrow parts of a
+            law are told apart; positive.
     """
 
-    def __init__(self, steps: int = 8) -> None:
+    def __init__(self, steps: int = 8, power: float = 1.0) -> None:
         super().__init__(steps)
+        check_number("Midpoint", "power", power, above=0)
+        self.power = power
 
     @property
     def calls(self) -> int:
         return 2 * self.steps
 
     def times(self, schedule: Schedule, like: Tensor) -> Tensor:
-        return straight_times(self.steps, schedule, like)
+        return straight_times(self.steps, schedule, like, self.power)
 
     def visited(self, schedule: Schedule) -> list[float]:
         times = self.times(schedule, torch.zeros(()))
