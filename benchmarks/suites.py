@@ -174,6 +174,8 @@ def prior(suite: str, epochs: int) -> Path:
 
 BASELINES = ("oracle", "nearest_neighbour", "reconstruction", "decoded_noise")
 WRAPPERS = ("ndtm", "feedback", "projection")
+GENERAL = ("general-reconstruction", "general-decoded_noise", "general-density", "general", "general-steps8")
+"""The rows of `general.py`."""
 STEERED = {
     f"{config}-gamma{gamma}": (config, strength)
     for config in ("ndtm", "ndtm-renoised")
@@ -264,7 +266,7 @@ def compare_all() -> None:
 
     rows = []
     for suite in SUITES:
-        folders = [RESULTS / suite / name for name in names(suite) if scored(RESULTS / suite / name)]
+        folders = [RESULTS / suite / name for name in (*names(suite), *GENERAL) if scored(RESULTS / suite / name)]
         compare(folders, RESULTS / suite)
         rows += read_results(folders)
     write_comparison(rows, RESULTS / "suites")

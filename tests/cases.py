@@ -74,7 +74,7 @@ def colour_autoencoder(**options) -> ColourAutoencoder:
 
 def fiber_autoencoder(**options) -> FiberAutoencoder:
     torch.manual_seed(1)
-    size = {"dim": LATENT, "width": 16, "blocks": 1, "patterns": 8, "products": 2}
+    size = {"dim": LATENT, "channels": 8, "width": 16, "blocks": 1, "products": 2}
     return FiberAutoencoder([3, 28, 28], [FEATURES], **size | options)
 
 

@@ -88,10 +88,10 @@ class TestFiberAutoencoder:
         x, h = pair
         phi = subject()
         space = fiber_autoencoder(subject=phi)
-        for block in (*space.mix.blocks, *space.maps.blocks, *space.encoder.blocks):
+        for block in (*space.mix.blocks, *space.maps.blocks, *space.encoder.blocks, space.paint[1]):
             torch.nn.init.normal_(block.outer.weight, std=0.1)
         space.loss(x, h)["fiber"].mean().backward()
-        for part in (space.encoder, space.mix, space.maps, space.draw):
+        for part in (space.encoder, space.mix, space.maps, space.paint):
             assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
         assert all(p.grad is None for p in phi.parameters())
 
@@ -100,7 +100,7 @@ class TestFiberAutoencoder:
         x, h = pair
         phi = subject()
         torch.manual_seed(6)
-        space = fiber_autoencoder(subject=phi, patterns=32, width=64, tau=0.1)
+        space = fiber_autoencoder(subject=phi, channels=32, width=64, tau=0.1)
         space.condition.standardise.measure(h)
         optimizer = torch.optim.AdamW([p for p in space.parameters() if p.requires_grad], lr=5e-3)
         before = space.scores(x, h)["fiber_rms"].mean()
@@ -115,21 +115,20 @@ class TestFiberAutoencoder:
         """Channels are mixtures of `products` maps that they share, plus a constant each."""
         _, h = pair
         space = fiber_autoencoder(products=1)
-        torch.nn.init.normal_(space.maps.leave.bias)
         image = space._draw(torch.randn(40, LATENT, generator=seeded(5)), h).flatten(2)
         contrast = image - image.mean(2, keepdim=True)
         rank = torch.linalg.svdvals(contrast)
         assert (rank[:, 1] < 1e-4 * rank[:, 0]).all()
 
     def test_it_takes_maps_and_grey_images(self):
-        space = FiberAutoencoder([1, 8, 6], [2, 3, 3], 2, width=8, patterns=4)
-        x, h = torch.rand(5, 1, 8, 6, generator=seeded(8)), torch.randn(5, 2, 3, 3, generator=seeded(9))
+        space = FiberAutoencoder([1, 8, 12], [2, 3, 3], 2, width=8, channels=8)
+        x, h = torch.rand(5, 1, 8, 12, generator=seeded(8)), torch.randn(5, 2, 3, 3, generator=seeded(9))
         assert space.encode(x, h).shape == (5, 2)
         assert space.decode(space.encode(x, h), h).shape == x.shape
         with pytest.raises(ValueError, match="give the model feature_shape"):
             space.encode(x, h.flatten(1))
 
-    @pytest.mark.parametrize("option", [{"tau": -1.0}, {"sigma": 0.0}, {"products": 0}, {"patterns": 0}])
+    @pytest.mark.parametrize("option", [{"tau": -1.0}, {"sigma": 0.0}, {"products": 0}, {"channels": 12}])
     def test_bad_options(self, option):
         with pytest.raises(ValueError, match="expected"):
             fiber_autoencoder(**option)

@@ -6,13 +6,13 @@ there are residual networks of vectors, as in the VAE of arXiv 2603.21782 (appen
 Reference: Kingma & Welling, arXiv 1312.6114.
 """
 
-from torch import Tensor, nn
+import math
+
+from torch import Tensor
 
 from fibermodels.checks import check_number, check_numbers
 from fibermodels.latents.variational import Variational, deviation, gaussian_nll
-from fibermodels.nn import ConvBlock, ResidualMLP, conv
-
-PATCH = 4
+from fibermodels.nn import ResidualMLP, patch_decoder, patch_encoder, patch_grid
 
 
 class ConvVAE(Variational):
@@ -46,32 +46,13 @@ class ConvVAE(Variational):
         super().__init__(image_shape, dim)
         check_numbers("ConvVAE", {"channels": channels, "blocks": blocks, "width": width}, least=1)
         check_number("ConvVAE", "sigma", sigma, above=0)
-        colours, height, width_ = self.image_shape
-        if height % PATCH or width_ % PATCH or channels % 8:
-            raise ValueError(
-                f"ConvVAE: expected an image size in multiples of {PATCH} and channels in multiples of 8, got "
-                f"{height} x {width_} and {channels}"
-            )
         self.sigma = sigma
-        grid = (channels, height // PATCH, width_ // PATCH)
-        size = channels * grid[1] * grid[2]
-        self.look = nn.Sequential(
-            nn.Conv2d(colours, channels, PATCH, PATCH),
-            *(ConvBlock(channels, circular) for _ in range(blocks)),
-            nn.Flatten(),
-        )
+        grid, colours = patch_grid("ConvVAE", image_shape, channels), self.image_shape[0]
+        size = math.prod(grid)
+        self.look = patch_encoder(colours, channels, blocks, circular)
         self.encoder = ResidualMLP(size, 2 * dim, width, blocks)
         self.decoder = ResidualMLP(dim, size, width, blocks)
-        self.paint = nn.Sequential(
-            nn.Unflatten(1, grid),
-            *(ConvBlock(channels, circular) for _ in range(blocks)),
-            nn.SiLU(),
-            conv(channels, 2 * channels, circular=circular),
-            nn.PixelShuffle(2),
-            nn.SiLU(),
-            conv(channels // 2, 4 * colours, 5, circular),
-            nn.PixelShuffle(2),
-        )
+        self.paint = patch_decoder(grid, colours, blocks, circular)
         self.load_weights(weights)
 
     def moments(self, x: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Networks that know no objective."""
 
 from fibermodels.nn.affine_couplings import AffineCouplings, ConditionalAffine, conditional_flow
-from fibermodels.nn.conv_block import ConvBlock, conv
+from fibermodels.nn.conv_block import ConvBlock, conv, patch_decoder, patch_encoder, patch_grid
 from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.freia import FreiaFlow
 from fibermodels.nn.gaussianise import Gaussianise
@@ -37,5 +37,8 @@ __all__ = [
     "conv",
     "count_parameters",
     "full_precision",
+    "patch_decoder",
+    "patch_encoder",
+    "patch_grid",
     "spread_times",
 ]
