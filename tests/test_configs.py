@@ -159,6 +159,16 @@ def test_a_family_trains_on_every_suite(suite, data_root, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("suite", ["blobs", "orbits"])
+def test_the_general_space_trains_on_images_of_other_shapes(suite, data_root, tmp_path):
+    benchmark = script("suites")
+    shape = (f"{benchmark.LEARNER}.image_shape", benchmark.SUITES[suite].image_shape)
+    few = ("--trainer.fast_dev_run", "true", "--runs", tmp_path)
+    config = ROOT / "configs/general/fiber_autoencoder.yaml"
+    done = run("train.py", "--config", config, *benchmark.world(suite), *shape, *few, FIBERMODELS_DATA=data_root)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_benchmark_of_suites_knows_their_shapes():
     from fibermodels.config import build
 
