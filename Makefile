@@ -6,7 +6,7 @@ WEIGHTS := data/weights/colour_mnist
 NUM_TARGETS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance benchmark-cifar latent-study \
+.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance benchmark-suites benchmark-cifar general latent-study \
 	subject colour-autoencoder vae priors clean
 
 help:  ## print this list
@@ -58,6 +58,14 @@ benchmark-guidance: $(VENV)/installed  ## score guided and refined models on col
 	$(PY) benchmarks/guidance.py
 	$(PY) benchmarks/guidance_cost.py
 	$(PY) benchmarks/tables.py
+
+benchmark-suites: $(VENV)/installed  ## train and score every family, and the general configuration, on suites of known fibers (hours on a CPU)
+	$(PY) benchmarks/suites.py
+	$(PY) benchmarks/general.py
+	$(PY) benchmarks/tables.py
+
+general: $(VENV)/installed  ## train the general model of colour digits again (40 minutes on a CPU)
+	$(PY) benchmarks/general.py --suites '[colour_digits]'
 
 benchmark-cifar: $(VENV)/installed  ## train and score inverters of two CIFAR-10 classifiers (hours on a CPU)
 	$(PY) benchmarks/cifar10.py

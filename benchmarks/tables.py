@@ -56,6 +56,14 @@ def strengths(series: str, *values: float, knob: str = "gamma") -> tuple[str, ..
     return tuple(f"{series}-{knob}{value:g}" for value in values)
 
 
+def general(suite: str) -> Question:
+    """The general configuration beside what else is near both floors of a suite."""
+    guided = "ndtm-gamma10" if suite == suites.PAPER else "ndtm"
+    others = ("oracle", "nearest_neighbour", "flow_matching", "projection", guided)
+    metrics = ("fiber_rms", *(name for name in LAW if name != "mode_error"), "rank_rejected", "rank_scalars")
+    return Question(Path("results") / suite, (*others, *suites.GENERAL), (*metrics, "network_calls_per_sample"))
+
+
 def of_suite(suite: str, names: tuple[str, ...]) -> Question:
     """The metrics of a suite's law for some of its results."""
     return Question(Path("results") / suite, names, ("fiber_rms", *LAW, "network_calls_per_sample"))
@@ -155,6 +163,7 @@ QUESTIONS = {
     "ndtm_ablation": Question(COLOUR, tuple(row.name for row in guidance.ABLATED), STEERED),
     **{suite: of_suite(suite, OF_FAMILIES) for suite in suites.SUITES},
     **{f"{suite}_lambda": of_suite(suite, OF_LAMBDA) for suite in suites.SUITES if suite != suites.PAPER},
+    **{f"{suite}_general": general(suite) for suite in suites.SUITES},
     f"{suites.PAPER}_injective": of_suite(
         suites.PAPER, tuple(f"{family}{dims}" for family in suites.INJECTIVE for dims in ("", "-dim3"))
     ),
