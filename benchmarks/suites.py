@@ -176,6 +176,11 @@ BASELINES = ("oracle", "nearest_neighbour", "reconstruction", "decoded_noise")
 WRAPPERS = ("ndtm", "feedback", "projection")
 GENERAL = ("general-reconstruction", "general-decoded_noise", "general-density", "general", "general-steps8")
 """The rows of `general.py`."""
+NAMED = (
+    *("oracle", "nearest_neighbour", "reconstruction", "flow_matching", "normalizing_flow", "flow_map"),
+    *("ndtm", "projection", "general", "general-steps8"),
+)
+"""What the figure of all suites names."""
 STEERED = {
     f"{config}-gamma{gamma}": (config, strength)
     for config in ("ndtm", "ndtm-renoised")
@@ -269,7 +274,7 @@ def compare_all() -> None:
         folders = [RESULTS / suite / name for name in (*names(suite), *GENERAL) if scored(RESULTS / suite / name)]
         compare(folders, RESULTS / suite)
         rows += read_results(folders)
-    write_comparison(rows, RESULTS / "suites")
+    write_comparison(rows, RESULTS / "suites", named=NAMED)
     beside_published(RESULTS / PAPER)
     against_guidance(RESULTS / PAPER, FAMILIES, list(STEERED))
 

@@ -19,7 +19,7 @@ from fibermodels.evaluation.figures import plot, write_comparison
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
-from fibermodels.evaluation.rows import leading, short_names
+from fibermodels.evaluation.rows import consistency, leading, short_names
 from fibermodels.evaluation.scoring import evaluate, parameters, score, subject_name
 from fibermodels.evaluation.tables import columns, headings, markdown_table, number, summary
 from fibermodels.guidance import LatentDescent
@@ -293,6 +293,13 @@ def test_a_figure_names_the_wanted_curves():
 def test_a_comparison_without_a_metric_of_consistency(tmp_path):
     write_comparison([{"name": "a", "family": "A", "fiber_weight": 0.0, "fiber_rms": 0.1}], tmp_path)
     assert (tmp_path / "comparison.png").exists()
+
+
+def test_panels_share_a_metric_that_all_data_sets_have():
+    one = {"name": "a", "family": "A", "fiber_weight": 0.0, "dataset": "one", "colour_kl": 0.1, "factor_ks": 0.2}
+    two = {"name": "a", "family": "A", "fiber_weight": 0.0, "dataset": "two", "factor_ks": 0.3}
+    assert consistency([one, two]) == "factor_ks"
+    assert consistency([one]) == "colour_kl"
 
 
 def test_results_that_do_not_compare(tmp_path):
