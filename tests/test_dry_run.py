@@ -153,7 +153,7 @@ def test_the_command_prints_and_trains_nothing(tmp_path, monkeypatch, capsys):
         main()
     assert not ended.value.code
     shown = capsys.readouterr().out
-    assert "496,899 trained, 4,180,309 frozen" in shown
+    assert "511,776 trained, 5,401,551 frozen" in shown
     assert "10 steps an epoch, 3,000 in all, 384,000 images seen" in shown
     assert not (tmp_path / "runs").exists()
 
