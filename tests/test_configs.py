@@ -132,7 +132,7 @@ def test_published_weights_are_what_their_card_says(card):
 
     content = json.loads(card.read_text())
     weights = card.with_suffix(".safetensors")
-    assert weights.stat().st_size < 12_000_000
+    assert weights.stat().st_size < 10_000_000
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == content["sha256"]
     component = build(content["component"], weights=False)
     component.load_weights(weights, given="latents." if isinstance(component, TrainableFiberModel) else None)
@@ -152,7 +152,13 @@ SUITES = ("blobs", "colour_digits", "dependent_colours", "orbits", "textured_dig
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_family_trains_on_every_suite(suite, data_root, tmp_path):
     benchmark = script("suites")
-    options = (*benchmark.world(suite), f"{benchmark.LEARNER}.latents", benchmark.PARTS / suite / "vae.yaml")
+    part = ROOT / "configs/parts" / suite / "vae.yaml"
+    space = yaml.safe_load(part.read_text())
+    if not (ROOT / space["init_args"]["weights"]).exists():  # too large to be committed
+        space["init_args"]["weights"] = None
+        part = tmp_path / "vae.yaml"
+        part.write_text(yaml.safe_dump(space))
+    options = (*benchmark.world(suite), f"{benchmark.LEARNER}.latents", part)
     few = ("--trainer.fast_dev_run", "true", "--runs", tmp_path)
     here = {"FIBERMODELS_DATA": data_root, "FIBERMODELS_CACHE": tmp_path}
     done = run("train.py", "--config", ROOT / "configs/colour_mnist/flow_matching.yaml", *options, *few, **here)

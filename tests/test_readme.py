@@ -61,7 +61,7 @@ def test_tables_are_small(page):
 
 def test_figures_of_comparisons_are_small_files():
     sizes = {path: path.stat().st_size for path in ROOT.glob("results/**/comparison.png")}
-    assert not {path: size for path, size in sizes.items() if size > 200_000}
+    assert not {path: size for path, size in sizes.items() if size > 150_000}
 
 
 def test_every_question_is_on_a_page():

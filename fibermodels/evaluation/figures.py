@@ -88,7 +88,7 @@ def write_comparison(
     write_csv(rows, out / "comparison.csv")
     (out / "comparison.md").write_text(summary(rows, words))
     figure, _ = plot(rows, words or {}, named)
-    figure.savefig(out / "comparison.png", dpi=100)
+    figure.savefig(out / "comparison.png", dpi=100, pil_kwargs={"optimize": True})
 
 
 def plot(
