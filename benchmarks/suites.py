@@ -2,10 +2,10 @@
 
     FIBERMODELS_DATA=... python benchmarks/suites.py [--suites '[blobs]'] [--only '[flow_*]'] [--epochs 6]
 
-Every suite has the same rows: a VAE with 54 latents, each family without fiber loss, a continuation with it, guidance
-over an unconditional prior, and refinement of the flow map. `colour_digits` is the published setting: it has more
-training steps, more lambdas, and NDTM at the published strengths. The script skips finished work and resumes
-interrupted work; `--show_only true` lists what is left and does nothing.
+Every suite has the same rows: a VAE with 54 latents, each family without fiber loss, flow matching continued with it,
+guidance over an unconditional prior, and refinement of the flow map. `colour_digits` is the published setting: it has
+more training steps, continuations of every family, and NDTM at the published strengths. The script skips finished work
+and resumes interrupted work; `--show_only true` lists what is left and does nothing.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Setting:
         fiber_dims: dimensions of the noise of the injective families, at least those of the fiber.
         epochs: of each training without fiber loss; the prior takes twice as many, injective families, whose steps
             cost more, half as many in the published setting.
-        lambdas: of the continuations.
+        lambdas: of the continuations of each family.
     """
 
     image_shape: str = "[3,28,28]"
@@ -47,7 +47,7 @@ class Setting:
     vae_batch: int = 256
     fiber_dims: int = 6
     epochs: int = 6
-    lambdas: tuple[float, ...] = (0.2,)
+    lambdas: tuple[float, ...] = ()
 
 
 SUITES = {
@@ -130,19 +130,17 @@ class Trained:
 
 
 INJECTIVE = ("denoising_flow", "multilevel_flow", "free_form_injective_flow")
-COLLAPSE = Trained("flow_matching", 10)
-"""A lambda that is too large for a latent space without the condition."""
+CONTINUATIONS = (Trained("flow_matching", 0.2), Trained("flow_matching", 10))
+"""Of the other suites: a usual lambda, and one that is too large for a latent space without the condition."""
 
 
 def points(suite: str) -> dict[str, Trained]:
     """The trained models of a suite, by name."""
     lambdas = dict.fromkeys(FAMILIES, (0, *SUITES[suite].lambdas))
-    lambdas["diffusion"] = (0, 0.2)  # its fiber loss passes through 15 calls
-    found = [Trained(family, weight) for family, weights in lambdas.items() for weight in weights]
     if suite == PAPER:
-        found += [Trained(family, 0, 3) for family in INJECTIVE]
-    else:
-        found += [COLLAPSE]
+        lambdas["diffusion"] = (0, 0.2)  # its fiber loss passes through 15 calls
+    found = [Trained(family, weight) for family, weights in lambdas.items() for weight in weights]
+    found += [Trained(family, 0, 3) for family in INJECTIVE] if suite == PAPER else CONTINUATIONS
     return {point.name: point for point in found}
 
 
