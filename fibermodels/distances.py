@@ -63,20 +63,3 @@ DISTANCES: dict[DistanceName, Callable[..., Tensor]] = {
     "l1": l1,
     "soft_cross_entropy": soft_cross_entropy,
 }
-
-
-def energy_score(value: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The energy score `(B,)` of a distribution at a value, from two independent draws for each value:
-
-        (|first - value| + |second - value| - |first - second|) / 2.
-
-    Its expectation is lowest only for the true distribution of the values, so it compares any two samplers on the same
-    values, without densities.
-
-    Reference: Gneiting & Raftery, JASA 102 (2007), section 4.2.
-    """
-
-    def norm(difference: Tensor) -> Tensor:
-        return difference.flatten(1).norm(dim=1)
-
-    return (norm(first - value) + norm(second - value) - norm(first - second)) / 2

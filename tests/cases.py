@@ -28,6 +28,7 @@ from fibermodels.latents import VAE, ConvVAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
     ControlNetInverter,
+    Corrector,
     DecodedNoise,
     DenoisingFlow,
     Diffusion,
@@ -49,6 +50,8 @@ from fibermodels.suites import ColourAutoencoder, ColourDigits, DecolorisedEncod
 
 FEATURES = 6
 LATENT = 6
+NOISE = 2
+"""Dimensions of a fiber autoencoder's `LATENT` that are noise."""
 
 
 def subject(seed: int = 0) -> DecolorisedEncoder:
@@ -74,7 +77,7 @@ def colour_autoencoder(**options) -> ColourAutoencoder:
 
 def fiber_autoencoder(**options) -> FiberAutoencoder:
     torch.manual_seed(1)
-    size = {"dim": LATENT, "channels": 8, "width": 16, "blocks": 1, "products": 2}
+    size = {"dim": LATENT - NOISE, "noise": NOISE, "channels": 8, "width": 16, "blocks": 1, "products": 2}
     return FiberAutoencoder([3, 28, 28], [FEATURES], **size | options)
 
 
@@ -200,6 +203,11 @@ def energy_maps(feature_shape: list[int] | None = None, **options) -> EnergyScor
     return randomised(EnergyScore(Identity((3, 28, 28)), feature_shape or [FEATURES], Upsampler(16, 1, 8), **options))
 
 
+def corrector(**options) -> Corrector:
+    torch.manual_seed(6)
+    return randomised(Corrector(flow_matching(), subject(), mlp(16, 1), **options))
+
+
 def unguided(**options) -> Unguided:
     return Unguided(diffusion(), **{"sampler": DDIM(2)} | options)
 
@@ -222,6 +230,7 @@ MODELS = {
     NormalizingFlow: normalizing_flow,
     DenoisingFlow: denoising_flow,
     EnergyScore: energy_score,
+    Corrector: corrector,
     MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,

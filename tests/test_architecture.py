@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "former", "distances", "noise", "trainable"}
+BASE = {"checks", "component", "config", "core", "former", "distances", "noise", "proper_scores", "trainable"}
 ALLOWED = {
     "former": set(),
     "config": {"former"},
     "distances": set(),
     "noise": set(),
+    "proper_scores": set(),
     "checks": set(),
     "component": {"checks", "config"},
     "core": {"checks", "component", "config", "noise"},

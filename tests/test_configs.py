@@ -191,8 +191,8 @@ def test_all_benchmarks_have_the_same_families():
     assert set(script("suites").FAMILIES) == set(script("colour_mnist").FAMILIES)
 
 
-IN_PIXELS = {"ControlNetInverter", "EnergyScore"}
-"""They have no latent space, so they are no rows of a comparison in one."""
+ELSEWHERE = {"ControlNetInverter", "Corrector", "EnergyScore"}
+"""They are no rows of the comparison in one latent space: two draw pixels, and one corrects others."""
 
 
 def test_the_benchmark_names_every_family_once():
@@ -209,7 +209,7 @@ def test_the_benchmark_names_every_family_once():
         classes.add(config["model"]["learner"]["class_path"].rpartition(".")[2])
         assert {point.weight for point in benchmark.POINTS if point.name.startswith(family)} >= {0, 1, 10, 100}
     families = {cls.__name__ for cls in MODELS if issubclass(cls, TrainableFiberModel)}
-    assert classes == families - IN_PIXELS
+    assert classes == families - ELSEWHERE
 
 
 def test_the_guided_benchmark_names_configs_once():

@@ -9,9 +9,9 @@ from cases import energy_score as generator
 
 from fibermodels.latents import Identity
 from fibermodels.models import EnergyScore
-from fibermodels.models.energy_score import energy_score, patches
 from fibermodels.nn import Upsampler
 from fibermodels.noise import seeded
+from fibermodels.proper_scores import energy_score, patch_score, patches
 
 
 def normal(*shape, seed=0):
@@ -42,6 +42,10 @@ class TestScore:
         }
         assert min(scores, key=scores.get) == (0.0, 1.0)
 
+    def test_by_hand(self):
+        x, draws = torch.zeros(1, 1, 2), torch.tensor([[[[3.0, 4.0]]], [[[0.0, 4.0]]]])
+        assert energy_score(x, draws).item() == pytest.approx((5 + 4 - 3) / 2 / 2**0.5)
+
     def test_two_draws_are_unbiased(self):
         x, draws = normal(1, 1, 6, seed=3), normal(4000, 1, 1, 6, seed=4)
         many = energy_score(x, draws[:200])
@@ -64,6 +68,14 @@ def test_patches_are_those_of_unfold(size):
     expected = torch.nn.functional.unfold(x, size, stride=size).mT
     torch.testing.assert_close(patches(x, size), expected)
     torch.testing.assert_close(patches(x[None], size)[0], expected)
+
+
+def test_the_score_of_patches_is_the_mean_over_their_sizes():
+    x, draws = normal(3, 2, 8, 8, seed=5), normal(2, 3, 2, 8, 8, seed=6)
+    whole = energy_score(x.flatten(1)[:, None], draws.flatten(2)[:, :, None])
+    expected = (energy_score(patches(x, 4), patches(draws, 4)) + whole) / 2
+    torch.testing.assert_close(patch_score(x, draws, (4, 32)), expected)
+    torch.testing.assert_close(patch_score(x, draws, (8,)), whole)
 
 
 class TestGenerator:

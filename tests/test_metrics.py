@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import images, subject
 
-from fibermodels import distances, metrics
+from fibermodels import metrics
 from fibermodels.core import FiberSamples
 from fibermodels.models import Oracle
 from fibermodels.noise import seeded
@@ -189,18 +189,3 @@ def test_pairwise_distance():
     assert metrics.pairwise_distance(samples) == pytest.approx((0.5 + 0.2 + 0.3) / 3)
     single = FiberSamples(x_hat[0], torch.zeros(2, 1), x_hat[:1], torch.zeros(1, 2, 1))
     assert math.isnan(metrics.pairwise_distance(single))
-
-
-class TestEnergyScore:
-    def test_by_hand(self):
-        value, first, second = torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 4.0]])
-        assert distances.energy_score(value, first, second).tolist() == [(5 + 4 - 3) / 2]
-
-    @pytest.mark.parametrize("wrong", [lambda e: e + 0.3, lambda e: 1.4 * e, lambda e: 0.6 * e, torch.zeros_like])
-    def test_the_law_of_the_values_has_the_lowest(self, wrong):
-        """For a Gaussian, against shifts, scales and the point in its middle."""
-        value, first, second = torch.randn(3, 20_000, 4, generator=seeded("energy"))
-        exact = distances.energy_score(value, first, second)
-        other = distances.energy_score(value, wrong(first), wrong(second))
-        difference = other - exact
-        assert difference.mean() > 4 * difference.std() / len(value) ** 0.5

@@ -59,8 +59,8 @@ class ConvVAE(Variational):
         mean, log_std = self.encoder(self.look(x - 0.5)).chunk(2, -1)
         return mean, deviation(log_std)
 
-    def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
-        return gaussian_nll(image, x, self.sigma)
+    def _fit(self, x: Tensor, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+        return {"reconstruction": gaussian_nll(self._draw(z, h), x, self.sigma)}
 
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
         image: Tensor = 0.5 + self.paint(self.decoder(z))

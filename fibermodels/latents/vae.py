@@ -54,8 +54,8 @@ class VAE(Dictionary):
         mean, log_std = self.encoder(torch.cat((patterns.flatten(1), shape), -1)).chunk(2, -1)
         return mean, log_std
 
-    def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
-        return gaussian_nll(image, x, self.sigma)
+    def _fit(self, x: Tensor, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+        return {"reconstruction": gaussian_nll(self._draw(z, h), x, self.sigma)}
 
     def _draw(self, z: Tensor, h: Tensor | None) -> Tensor:
         first, second = self.decoder(z).chunk(2, -1)

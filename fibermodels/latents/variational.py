@@ -42,8 +42,11 @@ class Variational(LatentSpace, Trainable, ABC):
         """Images before clipping, because training needs gradients outside the range, too."""
 
     @abstractmethod
-    def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
-        """`-log p(x | image)` without its constant, `(B,)`."""
+    def _fit(self, x: Tensor, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+        """The terms of the loss that judge what is drawn from the latents `z` of `x`, each `(B,)`.
+
+        The term `reconstruction` is `-log p(x | D(z, h))` without its constant, or a score in its place.
+        """
 
     def posterior_sample(self, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         return self.gaussianise(super().posterior_sample(mean, std, noise))
@@ -53,16 +56,8 @@ class Variational(LatentSpace, Trainable, ABC):
 
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         mean, std = self.moments(x, h)
-        z = mean + std * torch.randn_like(std)
-        image = self._draw(z, h)
-        return {
-            "kl": 0.5 * (mean.square() + std.square() - 1).sum(1) - std.log().sum(1),
-            "reconstruction": self._misfit(image, x),
-        } | self._further_terms(z, h, image)
-
-    def _further_terms(self, z: Tensor, h: Tensor | None, image: Tensor) -> dict[str, Tensor]:
-        """Of the loss; `image` is drawn from `z` and `h`, and not clipped."""
-        return {}
+        kl = 0.5 * (mean.square() + std.square() - 1).sum(1) - std.log().sum(1)
+        return {"kl": kl} | self._fit(x, mean + std * torch.randn_like(std), h)
 
     def scores(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         mean, _ = self.moments(x, h)

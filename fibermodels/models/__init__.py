@@ -2,6 +2,7 @@
 
 from fibermodels.models.augmented import Augmented, RandomViews
 from fibermodels.models.controlnet import ControlNetInverter
+from fibermodels.models.corrector import Corrector
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.energy_score import EnergyScore
@@ -18,6 +19,7 @@ from fibermodels.models.oracle import DecodedNoise, Oracle, Reconstruction
 __all__ = [
     "Augmented",
     "ControlNetInverter",
+    "Corrector",
     "DecodedNoise",
     "DenoisingFlow",
     "Diffusion",

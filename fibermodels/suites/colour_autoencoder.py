@@ -106,15 +106,13 @@ class ColourAutoencoder(Dictionary):
         maps = (maps - maps.median(2, keepdim=True).values).relu()
         return (offset + mix @ maps).unflatten(2, self.image_shape[1:])
 
-    def _misfit(self, image: Tensor, x: Tensor) -> Tensor:
-        return (image - x).abs().flatten(1).sum(1) / self.scale
-
-    def _further_terms(self, z: Tensor, h: Tensor | None, image: Tensor) -> dict[str, Tensor]:
+    def _fit(self, x: Tensor, z: Tensor, h: Tensor | None) -> dict[str, Tensor]:
+        terms = {"reconstruction": (self._draw(z, h) - x).abs().flatten(1).sum(1) / self.scale}
         if self.tau is None or h is None:
-            return {}
+            return terms
         if self.subject is None:
             raise ValueError(f"ColourAutoencoder: subject: expected one to train with tau {self.tau}, got None")
         near = h + self.noise * torch.randn_like(h)
         offset, mix = self._style(z.detach().roll(1, 0))
         other = self._paint(offset.detach(), mix, near).clamp(0, 1)
-        return {"fiber": gaussian_nll(self.subject(other), near, self.tau)}
+        return terms | {"fiber": gaussian_nll(self.subject(other), near, self.tau)}

@@ -38,6 +38,8 @@ class Training(LightningModule, metaclass=Recorded):
             encoder if the inverter was trained for another subject. The others stay as they are. None trains all.
         learning_rate: the peak of the learning rate.
         weight_decay: AdamW's decoupled weight decay.
+        beta2: AdamW's memory of squared gradients, in (0, 1). A shorter one, such as 0.99, follows gradients whose size
+            changes fast, as those of a fiber loss do that a subject amplifies.
         warmup: the share of the steps, in (0, 1), during which the learning rate grows; then it falls as a cosine.
         seed: the seed of all random numbers in training.
         preview: the number of validation targets that are sampled and scored by their energy after each epoch. Those in
@@ -55,6 +57,7 @@ class Training(LightningModule, metaclass=Recorded):
         train_only: list[str] | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
+        beta2: float = 0.999,
         warmup: float = 0.1,
         seed: int = 0,
         preview: int = 256,
@@ -63,6 +66,7 @@ class Training(LightningModule, metaclass=Recorded):
         fiber, name = fiber or FiberLoss(), type(learner).__name__
         check_number("Training", "learning_rate", learning_rate, above=0)
         check_number("Training", "weight_decay", weight_decay, least=0)
+        check_number("Training", "beta2", beta2, above=0, below=1)
         check_number("Training", "warmup", warmup, above=0, below=1)
         check_number("Training", "preview", preview, least=0)
         if subject is None and isinstance(learner, FiberModel):
@@ -81,7 +85,8 @@ class Training(LightningModule, metaclass=Recorded):
         if train_only is not None:
             freeze_others(learner, train_only)
         self.learner, self.subject, self.fiber = learner, subject, fiber
-        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.beta2, self.warmup = beta2, warmup
         self.seed, self.preview = seed, preview
         self.seconds, self.earlier_steps = 0.0, 0  # with those of the run that it started from
         self.epoch_means = EpochMeans()
@@ -100,7 +105,11 @@ class Training(LightningModule, metaclass=Recorded):
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         scaled = str(self.trainer.precision).startswith("16")  # a fused optimizer would undo that after the clipping
         optimizer = torch.optim.AdamW(
-            parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=not scaled
+            parameters,
+            lr=self.learning_rate,
+            betas=(0.9, self.beta2),
+            weight_decay=self.weight_decay,
+            fused=not scaled,
         )
         steps = self._planned_steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.warmup))

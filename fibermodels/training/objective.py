@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.core import FiberModel, Subject
+from fibermodels.proper_scores import energy_score
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 
 Terms = tuple[dict[str, Tensor], Tensor | None, Tensor | None]
@@ -118,4 +119,5 @@ def energy(model: TrainableFiberModel, z: Tensor, h: Tensor) -> Tensor:
     """The mean energy score of two samples per target against its latents, which compares any two models over one
     latent space."""
     draws = [model.transport(torch.randn(len(h), *model.noise_shape, device=h.device), h) for _ in range(2)]
-    return distances.energy_score(z, *draws).mean()
+    score = energy_score(z.flatten(1)[:, None], torch.stack(draws).flatten(2)[:, :, None])
+    return score.mean() * z[0].numel() ** 0.5
