@@ -50,8 +50,6 @@ from fibermodels.suites import ColourAutoencoder, ColourDigits, DecolorisedEncod
 
 FEATURES = 6
 LATENT = 6
-NOISE = 2
-"""Dimensions of a fiber autoencoder's `LATENT` that are noise."""
 
 
 def subject(seed: int = 0) -> DecolorisedEncoder:
@@ -77,7 +75,7 @@ def colour_autoencoder(**options) -> ColourAutoencoder:
 
 def fiber_autoencoder(**options) -> FiberAutoencoder:
     torch.manual_seed(1)
-    size = {"dim": LATENT - NOISE, "noise": NOISE, "channels": 8, "width": 16, "blocks": 1, "products": 2}
+    size = {"dim": LATENT, "channels": 8, "width": 16, "blocks": 1, "products": 2}
     return FiberAutoencoder([3, 28, 28], [FEATURES], **size | options)
 
 
