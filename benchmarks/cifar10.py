@@ -27,7 +27,7 @@ EPOCH = 1531
 
 CUTS = ("spatial", "pooled", "logits")
 
-DIFFUSION, FLOW_MAP, CONTROLNET = "diffusion", "flow_map", "controlnet_inverter"
+DIFFUSION, FLOW_MAP, CONTROLNET, SCORED = "diffusion", "flow_map", "controlnet_inverter", "energy_score"
 BASE, MAP, PUBLISHED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "published prior"
 
 WORDS = {"CifarResNet, blocks=3": "ResNet-20", "CifarResNet, blocks=9": "ResNet-56"}
@@ -47,7 +47,7 @@ class Training:
     Args:
         config: the config's name.
         subject: the network and its cut.
-        steps: of the training, batches of 32 images.
+        steps: of the training, batches of 32 images unless the options say otherwise.
         start: the run whose weights it starts from, or the published prior; None starts at random.
         variant: what the name ends with.
         options: of the training.
@@ -75,11 +75,13 @@ class Training:
 
 
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
+LARGE = ("--data.init_args.batch_size", 64)
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
     *(Training(DIFFUSION, f"resnet20-{cut}", EPOCH // 2) for cut in ("pooled", "logits")),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
+    Training(SCORED, "resnet20-spatial", 2 * (EPOCH // 2 + 1), start=None, options=LARGE, weight=1),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
     *(Training(DIFFUSION, "resnet20-spatial", 400, BASE, "continued", weight=weight) for weight in (0, 1)),
