@@ -179,7 +179,7 @@ WRAPPERS = ("ndtm", "feedback", "projection")
 GENERAL = ("general-reconstruction", "general-decoded_noise", "general-density", "general", "general-steps8")
 """The rows of `general.py`."""
 NAMED = (
-    *("oracle", "nearest_neighbour", "reconstruction", "flow_matching", "normalizing_flow", "flow_map"),
+    *("oracle", "nearest_neighbour", "reconstruction", "flow_matching", "flow_map"),
     *("ndtm", "projection", "general", "general-steps8"),
 )
 """What the figure of all suites names."""
