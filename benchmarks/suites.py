@@ -88,16 +88,19 @@ class Trained:
         family: the config's name.
         weight: lambda.
         fiber_dims: of the noise of an injective family; 0 for the suite's.
+        times: how many times the epochs of the suite it is trained for.
     """
 
     family: str
     weight: float = 0
     fiber_dims: int = 0
+    times: int = 1
 
     @property
     def series(self) -> str:
-        """`<family>[-dim<fiber_dims>]`."""
-        return self.family + (f"-dim{self.fiber_dims}" if self.fiber_dims else "")
+        """`<family>[-dim<fiber_dims>][-times<times>]`."""
+        dims = f"-dim{self.fiber_dims}" if self.fiber_dims else ""
+        return self.family + dims + (f"-times{self.times}" if self.times > 1 else "")
 
     @property
     def name(self) -> str:
@@ -121,7 +124,7 @@ class Trained:
         config, options = CONFIGS / f"{self.family}.yaml", self.options(suite)
         if suite == PAPER and self.family in INJECTIVE:
             epochs //= 2
-        base = train(config, f"{suite}/{self.series}", *options, "--trainer.max_epochs", epochs)
+        base = train(config, f"{suite}/{self.series}", *options, "--trainer.max_epochs", epochs * self.times)
         if not self.weight:
             return base
         more = ("--model.fiber.weight", self.weight, "--trainer.max_epochs", CONTINUED)
@@ -142,7 +145,7 @@ def points(suite: str) -> dict[str, Trained]:
         lambdas["diffusion"] = (0, 0.2)  # its fiber loss passes through 15 calls
     found = [Trained(family, weight) for family, weights in lambdas.items() for weight in weights]
     if suite == PAPER:
-        found += [Trained(family, 0, 3) for family in INJECTIVE]
+        found += [*(Trained(family, 0, 3) for family in INJECTIVE), Trained("flow_matching", times=5)]
     elif suite != "orbits":
         found += CONTINUATIONS
     return {point.name: point for point in found}
