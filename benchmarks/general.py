@@ -4,8 +4,8 @@
 
 It trains a `FiberAutoencoder` and flow matching over it (`configs/general/`), and scores five rows for each suite:
 `general-reconstruction` (exact samples, encoded and decoded), `general-decoded_noise` (no density), `general-density`
-(the flow in four calls), `general` (with three corrections of what the decoder is told) and `general-steps8` (the flow in
-16 calls, and the same corrections). The script skips finished work and resumes interrupted work.
+(the flow in four calls), `general` (with three corrections of what the decoder is told) and `general-steps8` (the flow
+in 16 calls, and the same corrections). The script skips finished work and resumes interrupted work.
 """
 
 from pathlib import Path
