@@ -79,7 +79,7 @@ LAW = ("factor_ks", "joint_distance", "mode_error", "pixel_error")
 OF_FAMILIES = (*suites.BASELINES, *suites.FAMILIES)
 OF_LAMBDA = (
     *(f"{family}{weight}" for family in ("flow_matching", "normalizing_flow") for weight in ("", "-lambda0.2")),
-    *(suites.CONTINUATIONS[-1].name, "free_form_flow-lambda0.2", "free_form_injective_flow-lambda0.2"),
+    *("flow_matching-lambda10", "free_form_flow-lambda0.2", "free_form_injective_flow-lambda0.2"),
     *("flow_map", "flow_map-lambda0.2", *suites.WRAPPERS),
 )
 LAST_MAP = "resnet20-spatial"

@@ -46,6 +46,14 @@ class TestScore:
         x, draws = torch.zeros(1, 1, 2), torch.tensor([[[[3.0, 4.0]]], [[[0.0, 4.0]]]])
         assert energy_score(x, draws).item() == pytest.approx((5 + 4 - 3) / 2 / 2**0.5)
 
+    @pytest.mark.parametrize("wrong", [lambda e: e + 0.3, lambda e: 1.4 * e, lambda e: 0.6 * e, torch.zeros_like])
+    def test_the_law_of_the_values_has_the_lowest(self, wrong):
+        """For a Gaussian, against shifts, scales and the point in its middle, by more than four standard errors."""
+        x, *draws = normal(3, 20_000, 1, 4, seed=7)
+        exact, other = energy_score(x, torch.stack(draws)), energy_score(x, wrong(torch.stack(draws)))
+        difference = other - exact
+        assert difference.mean() > 4 * difference.std() / len(x) ** 0.5
+
     def test_two_draws_are_unbiased(self):
         x, draws = normal(1, 1, 6, seed=3), normal(4000, 1, 1, 6, seed=4)
         many = energy_score(x, draws[:200])

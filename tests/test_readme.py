@@ -24,6 +24,15 @@ def test_links_files_and_targets_exist(page):
         assert target in targets, f"make {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_to_sections_find_them(page):
+    """A heading's anchor is its text in small letters, without punctuation, with hyphens for spaces."""
+    for file, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        target = page.parent / file if file else page
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}, anchor
+
+
 def test_tables_are_the_generated_ones():
     subprocess.run([sys.executable, "benchmarks/tables.py", "--check", "true"], cwd=ROOT, check=True)
 

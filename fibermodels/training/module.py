@@ -38,8 +38,7 @@ class Training(LightningModule, metaclass=Recorded):
             encoder if the inverter was trained for another subject. The others stay as they are. None trains all.
         learning_rate: the peak of the learning rate.
         weight_decay: AdamW's decoupled weight decay.
-        beta2: AdamW's memory of squared gradients, in (0, 1). A shorter one, such as 0.99, follows gradients whose size
-            changes fast, as those of a fiber loss do that a subject amplifies.
+        beta2: AdamW's memory of squared gradients, in (0, 1): it remembers about `1 / (1 - beta2)` steps.
         warmup: the share of the steps, in (0, 1), during which the learning rate grows; then it falls as a cosine.
         seed: the seed of all random numbers in training.
         preview: the number of validation targets that are sampled and scored by their energy after each epoch. Those in
