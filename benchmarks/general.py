@@ -1,4 +1,5 @@
-"""One general configuration on every suite: the same lines of YAML, with the shapes of the suite's images.
+"""One general configuration on every suite: the same lines of YAML, with the shapes of the suite's images. Only the
+training on orbits has one number of its own, the memory of its optimizer.
 
     FIBERMODELS_DATA=... python benchmarks/general.py [--suites '[blobs]'] [--seeds '[0,1,2]']
 
@@ -39,9 +40,9 @@ def trained(suite: str, seed: int) -> tuple[Path, Path]:
     space, density = out / "fiber_autoencoder", out / "flow_matching"
     if not space.with_suffix(".safetensors").exists():
         shape = (f"{LEARNER}.image_shape", SUITES[suite].image_shape)
-        batch = ("--data.init_args.batch_size", 96)  # more steps for the same images
+        size = ("--data.init_args.batch_size", 96, "--model.beta2", SUITES[suite].beta2)  # more steps per image
         name = f"{suite}/fiber_autoencoder-{seed}"
-        last = train(CONFIGS / "fiber_autoencoder.yaml", name, *world(suite), *shape, *batch, *same)
+        last = train(CONFIGS / "fiber_autoencoder.yaml", name, *world(suite), *shape, *size, *same)
         publish(last, space, "--half", "true")
     weights = space.with_suffix(".safetensors")
     if not density.with_suffix(".safetensors").exists():

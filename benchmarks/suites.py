@@ -36,6 +36,7 @@ class Setting:
         fiber_dims: dimensions of the noise of the injective families, at least those of the fiber.
         epochs: of each training without fiber loss; the prior takes twice as many, injective families, whose steps
             cost more, half as many in the published setting.
+        beta2: AdamW's memory of squared gradients in the training of the general latent space.
         lambdas: of the continuations: of every family in the published setting, elsewhere of flow matching alone. The
             largest of them is too large for a latent space without the condition.
     """
@@ -48,6 +49,7 @@ class Setting:
     vae_batch: int = 256
     fiber_dims: int = 6
     epochs: int = 6
+    beta2: float = 0.999
     lambdas: tuple[float, ...] = (0.2, 10)
 
 
@@ -62,6 +64,7 @@ SUITES = {
         vae=Path("configs/orbits/vae.yaml"),
         vae_epochs=8,
         vae_batch=64,
+        beta2=0.99,  # with a longer memory, the training collapses in its third epoch
         lambdas=(),  # its VAE alone takes half an hour
     ),
 }
