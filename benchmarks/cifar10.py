@@ -1,4 +1,4 @@
-"""The rehearsal on real images: it trains, samples and scores inverters of two CIFAR-10 classifiers.
+"""The rehearsal on real images: it trains judges, and trains, samples and scores inverters of two CIFAR-10 classifiers.
 
     FIBERMODELS_DATA=... python benchmarks/cifar10.py [--only "['*-spatial']"] [--score_too false]
 
@@ -13,6 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar10_judges import train_judges, unseen
 from jsonargparse import auto_cli
 from runner import RUNS, Row, compare, publish, score, score_run, scored, train, wanted
 
@@ -218,11 +219,11 @@ def train_prior() -> None:
 
 
 def judged(name: str) -> list[object]:
-    """The options of the judges: the subject's own classifier, the other classifier, and the features."""
+    """The options of the judges: the subject's own classifier, those that took no part, and the features."""
     own, _, _ = name.partition("-")
     other = {"resnet20": "resnet56", "resnet56": "resnet20"}[own]
     classifiers = ("--classifier", PARTS / f"{own}.yaml", f"--judges.{other}", PARTS / f"{other}.yaml")
-    return [*classifiers, "--features.resnet56", PARTS / "resnet56-pooled.yaml"]
+    return [*classifiers, *unseen(), "--features.resnet56", PARTS / "resnet56-pooled.yaml"]
 
 
 def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, precision: str = "bf16-mixed") -> None:
@@ -235,6 +236,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         precision: of trainings; `32-true` is faster on a CPU without bfloat16.
     """
     unpack()
+    train_judges(only)
     train_prior()
     for training in TRAININGS:
         if not wanted(training.name, only):

@@ -15,7 +15,7 @@ from fibermodels.config import describe
 from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Pushforward, Reports
 from fibermodels.evaluation.drawing import Choice, Drawing, Partial
 from fibermodels.evaluation.expense import training_cost
-from fibermodels.evaluation.figures import plot, write_comparison
+from fibermodels.evaluation.figures import plot, plot_metamers, write_comparison
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
@@ -288,6 +288,21 @@ def test_labels_do_not_overlap(subjects):
 def test_a_figure_names_the_wanted_curves():
     _, labels = plot(comparison(), named=["model3-lambda1-of-this", "model5-lambda1-of-this"])
     assert [label.get_text() for label in labels] == ["model3", "model5"]
+
+
+def test_a_figure_of_metamers_if_judges_took_no_part(tmp_path):
+    """The point of each result is at the shares that its metrics say."""
+    rows = comparison(3)
+    write_comparison(rows, tmp_path)
+    assert not (tmp_path / "metamers.png").exists()
+    judged = [each | {"top1_match": 0.9 - 0.1 * i, "unseen_match_mean": 0.3 * i} for i, each in enumerate(rows)]
+    write_comparison(judged, tmp_path)
+    assert (tmp_path / "metamers.png").stat().st_size > 5000
+    (axes,) = plot_metamers(judged).axes
+    drawn = [
+        tuple(point) for line in axes.lines for point in line.get_xydata() if line.get_transform() == axes.transData
+    ]
+    assert sorted(drawn) == sorted((each["top1_match"], each["unseen_match_mean"]) for each in judged)
 
 
 def test_a_comparison_without_a_metric_of_consistency(tmp_path):

@@ -119,6 +119,15 @@ def test_a_classifier_sees_what_it_would_see_itself(samples):
     assert 0 < found["top1_match"] < found["top5_match"]
 
 
+def test_what_took_no_part_is_summed_up_without_the_own_classifier(samples):
+    own, *others = (Maps(8, "logits", seed) for seed in range(3))
+    values = Judges(own, {f"net{i}": each for i, each in enumerate(others)}).scores(samples, Split())
+    found = [agreement.top1_match(seen_by(each, samples)) for each in others]
+    assert values["unseen_match_mean"] == pytest.approx(mean(found))
+    assert values["unseen_match_min"] == min(found)
+    assert "unseen_match_mean" not in Judges(own).scores(samples, Split())
+
+
 def test_several_labels(samples):
     labels = (Maps(4, "logits")(samples.x).sigmoid() > 0.4).float()
     labels[0, 0] = float("nan")

@@ -10,11 +10,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score, roc_auc_score
+from torch import nn
 
 from fibermodels.config import build
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
-from fibermodels.subjects import Classifier, FinetunedClassifier, Timm
+from fibermodels.subjects import Classifier, Cut, FinetunedClassifier, Timm
 from fibermodels.subjects.finetuned import augmented
 from fibermodels.subjects.multilabel import (
     asymmetric_loss,
@@ -135,12 +136,42 @@ def test_the_frozen_encoder_gets_no_gradient_and_the_whole_one_does():
         assert all((p.grad is not None) == whole for p in model.encoder.parameters())
 
 
+class Normed(nn.Sequential):
+    """A convolution and batch norm, to features `(B, 4)`."""
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def test_batch_norm_learns_its_statistics_only_if_it_may(monkeypatch):
+    monkeypatch.setenv("FIBERMODELS_IMPORTS", "test_subjects_finetuned")
+    x, y = torch.rand(16, 3, 8, 8), torch.zeros(16, dtype=torch.long)
+    for learns in (False, True):
+        phi = Cut("test_subjects_finetuned.Normed", "logits", [3, 8, 8], [0.0] * 3, [1.0] * 3)
+        model, norm = FinetunedClassifier(phi, CLASSES, exclusive=True, batch_norm=learns), phi.network[1]
+        model.loss(x, y)
+        maps = phi.network[0](x)
+        expected = 0.1 * maps.mean((0, 2, 3)) if learns else torch.zeros(4)  # the momentum is 0.1, the start 0
+        torch.testing.assert_close(norm.running_mean, expected)
+        seen = norm.running_mean.clone()
+        model.eval().loss(x, y)
+        assert torch.equal(norm.running_mean, seen)
+
+
 def test_a_quarter_turn_and_a_mirror_move_pixels_exactly(monkeypatch):
     x = torch.rand(3, 2, 8, 8)
     torch.testing.assert_close(augmented(x, 0.0, 1.0), x.flip(-1))
     monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, 0.75))  # the turn is 180 (2u - 1) degrees
     torch.testing.assert_close(augmented(x, 180.0, 0.0), x.rot90(1, (2, 3)))
     torch.testing.assert_close(augmented(x, 180.0, 1.0), x.rot90(1, (2, 3)).flip(-1))
+
+
+def test_a_shift_moves_whole_pixels_and_what_comes_in_is_black(monkeypatch):
+    x = torch.rand(1, 2, 6, 8)
+    monkeypatch.setattr(torch, "randint", lambda low, high, size, **_: torch.tensor([[2], [-1]]))  # right, and up
+    moved = augmented(x, 0.0, 0.0, 2)
+    torch.testing.assert_close(moved[..., :-1, 2:], x[..., 1:, :-2])
+    assert max(moved[..., -1, :].max(), moved[..., :2].max()) < 1e-5
 
 
 def test_a_turn_keeps_lengths_in_an_image_that_is_not_square(monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,9 @@ LIKE = {
 }
 """The metrics of consistency in words."""
 
+OWN, UNSEEN = "top1_match", "unseen_match_mean"
+"""Agreement of the subject's own classifier, and of judges that took no part."""
+
 SYMBOLS = {"lambda": "λ", "gamma": "γ"}
 """Labels of settings in figures."""
 
@@ -74,8 +77,8 @@ def write_comparison(
 ) -> None:
     """Writes `comparison.csv`, `comparison.md` and `comparison.png` of several results into `out`.
 
-    The CSV has all rows and all metrics; the Markdown has the leading dozen rows and eight columns; the figure names at
-    most ten curves in each panel.
+    If at least two results have judges that took no part, it writes `metamers.png`, too. The CSV has all rows and all
+    metrics; the Markdown has the leading dozen rows and eight columns; a figure names at most ten curves in each panel.
 
     Args:
         rows: the results.
@@ -89,41 +92,79 @@ def write_comparison(
     (out / "comparison.md").write_text(summary(rows, words))
     figure, _ = plot(rows, words or {}, named)
     figure.savefig(out / "comparison.png", dpi=100, pil_kwargs={"optimize": True})
+    if len(judged := [row for row in rows if {OWN, UNSEEN} <= set(row)]) > 1:
+        plot_metamers(judged, words or {}, named).savefig(out / "metamers.png", dpi=100, pil_kwargs={"optimize": True})
 
 
 def plot(
     rows: Sequence[Row], words: Mapping[str, str] | None = None, named: Sequence[str] = ()
 ) -> tuple[Figure, list[Text]]:
     """Plots fidelity against consistency, with one panel for each data set and subject; returns the labels, too."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     panels, like, near = worlds(rows), consistency(rows), fidelity(rows)
     above = any(_floors_differ(own, like) for own in panels.values())
     scored = {key: [row for row in own if like in row] for key, own in panels.items()}
-    chosen = {key: _named(own, named) for key, own in scored.items()}
-    down = math.ceil(len(panels) / PANELS_IN_A_ROW)
-    across = math.ceil(len(panels) / down)
-    size = (8.5, 6) if len(panels) == 1 else (4.8 * across, 4.2 * down + 0.4)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = list(figure.subplots(down, across, squeeze=False).flat)
-    looks = _looks([own for each in chosen.values() for own in each])
+    chosen = {key: named_curves(own, named) for key, own in scored.items()}
+    figure, grid = canvas(len(panels))
+    looks = looks_of([own for each in chosen.values() for own in each])
     drawn = [
         (axes, _panel(axes, own, (near, like), above, looks, chosen[key]))
-        for axes, (key, own) in zip(grid, scored.items(), strict=False)
+        for axes, (key, own) in zip(grid, scored.items(), strict=True)
     ]
-    for axes in grid[len(panels) :]:
-        axes.remove()
     if len(panels) > 1:
-        for (axes, _), title in zip(drawn, titles(rows, words or {}).values(), strict=True):
+        for axes, title in zip(grid, titles(rows, words or {}).values(), strict=True):
             axes.set_title(title, fontsize=10)
     figure.supxlabel(f"fidelity\n{NEAR[near]}", fontsize=9)
     floor = f"{', above its floor' * above}\n(dotted: exact samples)"
     figure.supylabel(f"consistency\n{_in_words(like)}{floor}", fontsize=9, multialignment="center")
-    figure.canvas.draw()  # fixes the places of the axes
+    return figure, apart(figure, drawn)
+
+
+def plot_metamers(rows: Sequence[Row], words: Mapping[str, str] | None = None, named: Sequence[str] = ()) -> Figure:
+    """Plots how often judges that took no part recognise the samples, against the subject's own classifier.
+
+    Each panel has one data set and subject. Samples that please the subject alone are its metamers (Feather et al.,
+    2023): they lie on the right, below the others.
+    """
+    panels = worlds(rows)
+    chosen = {key: named_curves(own, named) for key, own in panels.items()}
+    figure, grid = canvas(len(panels))
+    looks = looks_of([own for each in chosen.values() for own in each])
+    drawn = []
+    for axes, (key, own), title in zip(grid, panels.items(), titles(rows, words or {}).values(), strict=True):
+        labels = draw_curves(axes, own, lambda row: (float(row[OWN]), float(row[UNSEEN])), looks, chosen[key])
+        axes.plot([0, 1], [0, 1], color="0.4", lw=0.8, ls=":", zorder=1, transform=axes.transAxes)
+        axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25, lw=0.5)
+        axes.set_title(title if len(panels) > 1 else "", fontsize=10)
+        drawn.append((axes, labels))
+    figure.supxlabel("share of samples that the subject's own classifier gives the class of their target", fontsize=9)
+    figure.supylabel("the same by classifiers that took no part, mean", fontsize=9)
+    apart(figure, drawn)
+    return figure
+
+
+def canvas(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    down = math.ceil(count / PANELS_IN_A_ROW)
+    across = math.ceil(count / down)
+    figure = Figure(figsize=(8.5, 6) if count == 1 else (4.8 * across, 4.2 * down + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid: list[Axes] = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in grid[count:]:
+        axes.remove()
+    return figure, grid[:count]
+
+
+def apart(figure: Figure, drawn: Sequence[tuple[Axes, list[Text]]]) -> list[Text]:
+    """Fixes the places of the panels, and moves their labels apart."""
+    figure.canvas.draw()
     figure.set_layout_engine("none")
-    return figure, [label for axes, labels in drawn for label in separated(axes, labels)]
+    return [label for axes, labels in drawn for label in separated(axes, labels)]
 
 
 def _in_words(like: str) -> str:
@@ -137,7 +178,7 @@ def _floors_differ(rows: Sequence[Row], like: str) -> bool:
     return bool(floors) and max(floors) > 1.1 * min(floors)
 
 
-def _named(rows: Sequence[Row], wanted: Sequence[str]) -> list[list[Row]]:
+def named_curves(rows: Sequence[Row], wanted: Sequence[str]) -> list[list[Row]]:
     """The curves that get a name: the wanted ones, else those of the leading rows."""
     found = curves(rows)
     if wanted:
@@ -149,7 +190,7 @@ def _named(rows: Sequence[Row], wanted: Sequence[str]) -> list[list[Row]]:
     return []
 
 
-def _looks(named: Sequence[Sequence[Row]]) -> Looks:
+def looks_of(named: Sequence[Sequence[Row]]) -> Looks:
     """Colour and marker of each family of which a curve is named, at most ten."""
     import matplotlib
 
@@ -163,11 +204,31 @@ def _panel(
 ) -> list[Text]:
     """Draws the curves of one data set and subject, and returns the labels at their last points."""
     near, like = metrics
+
+    def place(row: Row) -> tuple[float, float]:
+        return distance(row, near), excess(row, like) if above else float(row[like])
+
+    labels = draw_curves(axes, rows, place, looks, named)
+    floors = [float(row[like + FLOOR]) for row in rows if like + FLOOR in row]
+    if rows:
+        _scales(axes, min(floors, default=0.0))
+    _corner(axes, floors, above)
+    return labels
+
+
+def draw_curves(
+    axes: Axes,
+    rows: Sequence[Row],
+    place: Callable[[Row], tuple[float, float]],
+    looks: Looks,
+    named: Sequence[Sequence[Row]],
+) -> list[Text]:
+    """Draws the curves of one panel, and returns the labels at the last points of the named ones."""
     names = dict(zip((id(row) for row in rows), short_names(rows), strict=True))
     first = {id(own[0]) for own in named}
     labels = []
     for own in curves(rows):
-        places = [(distance(row, near), excess(row, like) if above else float(row[like])) for row in own]
+        places = [place(row) for row in own]
         colour, marker = looks.get(str(own[0]["family"]), (GREY, "."))
         front = id(own[0]) in first
         style: dict[str, Any] = {"alpha": 0.9, "zorder": 3} if front else {"alpha": 0.35, "zorder": 2}
@@ -175,10 +236,6 @@ def _panel(
         if front:
             text = _label(own, [names[id(row)] for row in own])
             labels.append(axes.text(*places[-1], text, color=colour, fontsize=8, zorder=4))
-    floors = [float(row[like + FLOOR]) for row in rows if like + FLOOR in row]
-    if rows:
-        _scales(axes, min(floors, default=0.0))
-    _corner(axes, floors, above)
     return labels
 
 

@@ -28,7 +28,7 @@ class Judges:
     classifier: Subject | None = None
     """The subject's own classifier: `top1_match`, `top1_accuracy`, ..."""
     others: Mapping[str, Subject] = field(default_factory=dict)
-    """Other classifiers: `top1_match_NAME`, ..."""
+    """Other classifiers, which took no part in training: `top1_match_NAME`, ..., and `unseen_match_mean` and `_min`."""
     features: Mapping[str, Subject] = field(default_factory=dict)
     """Networks for distances in their features: `fid_NAME`, ..."""
     thresholds: tuple[float, ...] | None = None
@@ -86,7 +86,12 @@ class Judges:
         rest = others if len(targets) >= 2 * count else None
         for name, network in self.features.items():
             values |= feature_scores(network, name, samples, rest, is_published(network), device, batch_size)
-        return values
+        return values | self._unseen(values)
+
+    def _unseen(self, values: Mapping[str, float]) -> dict[str, float]:
+        """How often the other judges decide alike for a sample and its target: their mean, and the least of them."""
+        own = [values[key] for name in self.others if (key := f"top1_match_{name}") in values]
+        return {"unseen_match_mean": sum(own) / len(own), "unseen_match_min": min(own)} if own else {}
 
 
 def is_published(network: Subject) -> bool:

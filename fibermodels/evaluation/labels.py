@@ -60,7 +60,7 @@ def separated(axes: Axes, labels: list[Text]) -> list[Text]:
     marks = _along(axes)
     x, y = zip(*axes.transData.inverted().transform(marks), strict=True)
     places = [label.get_position() for label in labels]
-    adjust_text(labels, x=x, y=y, objects=others, ax=axes, iter_lim=400, **APART)
+    adjust_text(labels, x=x, y=y, objects=others or None, ax=axes, iter_lim=400, **APART)
     kept: list[Text] = []
     for label, place in zip(labels, places, strict=True):
         box = _free(axes, label, taken, marks)

@@ -27,6 +27,8 @@ COLUMNS = {
     "cosine_per_location": "cosine per location",
     "top1_match": "top-1",
     "top5_match": "top-5",
+    "unseen_match_mean": "unseen judges",
+    "unseen_match_min": "least of them",
     "decision_match": "decisions",
     "top1_accuracy": "accuracy",
     "top1_accuracy_targets": "accuracy on targets",
@@ -123,7 +125,7 @@ def _text(key: str, value: float) -> str:
         return f"{value / 1e6:.2f} M"
     if key == "training_seconds":
         return f"{value / 60:.0f}"
-    if key.startswith(("top", "decision", "shape")):
+    if key.startswith(("top", "decision", "shape", "unseen")):
         return f"{100 * value:.0f} %"
     return number(value)
 

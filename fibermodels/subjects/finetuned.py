@@ -5,10 +5,13 @@ Reference: arXiv 2603.21782, which trains chest X-ray classifiers in this way.
 
 import math
 from collections.abc import Iterable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from fibermodels.checks import check_number
 from fibermodels.config import build, describe
 from fibermodels.core import Subject
 from fibermodels.subjects.classifier import Classifier, check_encoder, head
@@ -26,18 +29,22 @@ class FinetunedClassifier(Supervised):
     """An encoder with a new head that is trained on labels and then calibrated; its product is a `Classifier`.
 
     Labels are `(B, K)` in {0, 1, NaN} with a masked asymmetric loss, or classes `(B,)` with cross entropy if
-    `exclusive`. The encoder is a subject and stays in evaluation mode, without dropout and new batch statistics.
+    `exclusive`. The encoder is a subject and stays in evaluation mode, without dropout; its batch norm keeps its
+    statistics, unless `batch_norm` lets it learn them.
 
     Args:
         encoder: maps images to vectors `(B, D)`, such as `Timm(layer="pooled", num_classes=0)`.
         classes: names, in the order of the labels.
         train_encoder: whether to fine-tune the encoder; False trains the head on frozen features.
+        batch_norm: whether the encoder's batch norm uses and collects the statistics of training batches, as a network
+            that starts at random needs it.
         blocks: residual blocks before the last linear layer of the head.
         width: width of these blocks; None takes the number of the encoder's features.
         exclusive: whether an image has exactly one class.
         gamma_pos, gamma_neg, margin: as in `asymmetric_loss`.
         rotate: largest rotation of training images, in degrees; the corners become black.
         flip: probability that a training image is mirrored.
+        shift: largest shift of training images in each direction, in pixels; what comes in is black.
 
     Raises:
         ValueError: the encoder does not return vectors, or an option is out of range.
@@ -48,6 +55,7 @@ class FinetunedClassifier(Supervised):
         encoder: Subject,
         classes: list[str],
         train_encoder: bool = True,
+        batch_norm: bool = False,
         blocks: int = 0,
         width: int | None = None,
         exclusive: bool = False,
@@ -56,6 +64,7 @@ class FinetunedClassifier(Supervised):
         margin: float = 0.0,
         rotate: float = 0.0,
         flip: float = 0.0,
+        shift: int = 0,
     ) -> None:
         super().__init__()
         features = check_encoder(encoder, classes)
@@ -63,14 +72,23 @@ class FinetunedClassifier(Supervised):
             raise ValueError(
                 f"gamma_pos, gamma_neg, margin: expected 0 or more, margin below 1, got {gamma_pos, gamma_neg, margin}"
             )
+        check_number("FinetunedClassifier", "shift", shift, least=0)
         if not 0 <= rotate <= 180 or not 0 <= flip <= 1:
             raise ValueError(f"rotate, flip: expected degrees in [0, 180] and a probability, got {rotate} and {flip}")
         self.encoder = encoder.requires_grad_(train_encoder)
         self.head = head(features, len(classes), blocks, width)
         self.image_shape, self.classes, self.exclusive = encoder.image_shape, list(classes), exclusive
-        self.blocks, self.width = blocks, width
+        self.batch_norm, self.blocks, self.width = batch_norm, blocks, width
         self.gamma_pos, self.gamma_neg, self.margin = gamma_pos, gamma_neg, margin
-        self.rotate, self.flip = rotate, flip
+        self.rotate, self.flip, self.shift = rotate, flip, shift
+        self.train()  # the encoder arrives in evaluation mode
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, _BatchNorm):
+                module.train(mode and self.batch_norm)
+        return self
 
     def predict(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.encoder(x))
@@ -78,7 +96,7 @@ class FinetunedClassifier(Supervised):
 
     def loss(self, x: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         y = self._checked(x, y)
-        logits = self.predict(augmented(x, self.rotate, self.flip) if self.training else x)
+        logits = self.predict(augmented(x, self.rotate, self.flip, self.shift) if self.training else x)
         if self.exclusive:
             return {"cross_entropy": nn.functional.cross_entropy(logits, y, reduction="none")}
         return {"asymmetric": asymmetric_loss(logits, y, self.gamma_pos, self.gamma_neg, self.margin)}
@@ -129,19 +147,20 @@ class FinetunedClassifier(Supervised):
         return y
 
 
-def augmented(images: Tensor, rotate: float, flip: float) -> Tensor:
-    """Images, each rotated about its centre by a uniform angle in `[-rotate, rotate]` degrees and mirrored with
-    probability `flip`; bilinear, with black outside."""
-    if not rotate and not flip:
+def augmented(images: Tensor, rotate: float, flip: float, shift: int = 0) -> Tensor:
+    """Images, each rotated about its centre by a uniform angle in `[-rotate, rotate]` degrees, mirrored with
+    probability `flip`, and moved by whole pixels in `[-shift, shift]`, right and down; bilinear, with black outside."""
+    if not rotate and not flip and not shift:
         return images
     height, width = images.shape[-2:]
     angle = math.radians(rotate) * (2 * torch.rand(len(images), device=images.device) - 1)
     mirror = 1 - 2 * (torch.rand(len(images), device=images.device) < flip).to(images)
     aspect = height / width  # the grid's sides are both of length 2
-    cosine, sine, zero = angle.cos().to(images), angle.sin().to(images), torch.zeros_like(mirror)
+    cosine, sine = angle.cos().to(images), angle.sin().to(images)
+    across, down = torch.randint(-shift, shift + 1, (2, len(images)), device=images.device).to(images)
     rows = [
-        torch.stack([mirror * cosine, -aspect * sine, zero], 1),
-        torch.stack([mirror * sine / aspect, cosine, zero], 1),
+        torch.stack([mirror * cosine, -aspect * sine, -2 * across / width], 1),
+        torch.stack([mirror * sine / aspect, cosine, -2 * down / height], 1),
     ]
     grid = nn.functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     return nn.functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
