@@ -9,7 +9,7 @@ All contracts use these shapes and ranges: images are float in [0, 1], `(B, C, H
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol, Self, final
 
@@ -32,6 +32,14 @@ class Subject(Component, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Representations `(B, *feature_shape)`, differentiable in `images`."""
 
+    def shares(self, other: "Subject") -> bool:
+        """Whether `jointly` computes both for less than each alone."""
+        return other is self
+
+    def jointly(self, subjects: Sequence["Subject"], images: Tensor) -> list[Tensor]:
+        """The representations by subjects that share with this one."""
+        return [each(images) for each in subjects]
+
     def freeze(self) -> Self:
         """Sets evaluation mode and stops gradients of the weights; every constructor ends with this call."""
         self.requires_grad_(False)
@@ -40,6 +48,15 @@ class Subject(Component, ABC):
     def train(self, mode: bool = True) -> Self:
         """A subject always stays in evaluation mode."""
         return super().train(False)
+
+
+def together(subjects: Sequence[Subject], images: Tensor) -> list[Tensor]:
+    """The representations by several subjects, in their order; layers of one network are read in one pass."""
+    found: dict[int, Tensor] = {}
+    for i, first in enumerate(subjects):
+        same = [j for j in range(i, len(subjects)) if i not in found and j not in found and first.shares(subjects[j])]
+        found |= zip(same, first.jointly([subjects[j] for j in same], images), strict=True)
+    return [found[i] for i in range(len(subjects))]
 
 
 class LatentSpace(Component, ABC):

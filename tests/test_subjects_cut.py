@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from fibermodels.component import fingerprint
 from fibermodels.config import build, describe
+from fibermodels.core import together
 from fibermodels.subjects import Cut
 from fibermodels.subjects.layers import token_grid
 
@@ -50,6 +51,23 @@ def test_a_cut_gives_what_the_network_computes_there(layer):
     truth = stages(phi.network, x)[layer]
     assert phi.feature_shape == tuple(truth.shape[1:])
     torch.testing.assert_close(phi(x), truth)
+
+
+def test_layers_of_one_network_are_read_in_one_pass():
+    """Other weights and another input are passes of their own; the order is that of the subjects."""
+    x, names = torch.rand(2, 3, 32, 32), ["relu", "logits", "stem", "pooled"]
+    subjects = [cut(name) for name in names]
+    other, darker = cut("stem"), cut("stem", mean=[0.1, 0.1, 0.1])
+    with torch.no_grad():
+        other.network.stem.weight.mul_(2)
+    everyone = [*subjects[:2], other, darker, *subjects[2:], cut("stem", units=[2, 0])]
+    passes = []
+    for each in everyone:
+        each.network.stem.register_forward_hook(lambda *_: passes.append(1))
+    found = together(everyone, x)
+    assert len(passes) == 3
+    for each, h in zip(everyone, found, strict=True):
+        torch.testing.assert_close(h, each(x))
 
 
 def test_nothing_behind_the_layer_runs():

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fibermodels.checks import check_number
-from fibermodels.core import LatentSpace, Subject
+from fibermodels.core import LatentSpace, Subject, together
 from fibermodels.proper_scores import FLOOR, energy_score, patch_score
 from fibermodels.trainable import TrainableFiberModel
 
@@ -91,9 +91,13 @@ class Scored(TrainableFiberModel, ABC):
 
     def _features(self, x: Tensor, draws: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Channels at every place, divided by their root mean square over the batch."""
-        for network in cast(list[Subject], self.features):
-            with torch.no_grad():
-                seen = network(x).flatten(2) if len(network.feature_shape) > 1 else network(x)[..., None]
-                scale = seen.square().mean().sqrt() + FLOOR
-            drawn = network(draws.flatten(0, 1)).reshape(self.draws, *seen.shape)
-            yield (seen / scale).mT, (drawn / scale).mT
+        networks = [cast(Subject, each) for each in self.features]
+        with torch.no_grad():
+            seen = together(networks, x)
+        for own, drawn in zip(seen, together(networks, draws.flatten(0, 1)), strict=True):
+            scale = own.square().mean().sqrt() + FLOOR
+            theirs = drawn.unflatten(0, draws.shape[:2])
+            if own.ndim == 2:  # a vector is one place
+                yield own[:, None] / scale, theirs[:, :, None] / scale
+            else:
+                yield (own / scale).flatten(2).mT, (theirs / scale).flatten(3).mT

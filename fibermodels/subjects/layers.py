@@ -6,8 +6,8 @@ and outputs without a grid as vectors `(B, D)`.
 
 import difflib
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -91,41 +91,57 @@ def as_representation(output: Any, size: tuple[int, int], prefix_tokens: int, ch
     return output[:, prefix_tokens:].transpose(1, 2).unflatten(2, grid)
 
 
-def read_layer(
-    network: nn.Module,
-    inputs: Tensor,
-    layer: str,
-    calls: int = 1,
-    given: bool = False,
-    prefix_tokens: int = 0,
-    channels_last: bool = False,
-) -> Tensor:
+@dataclass(frozen=True)
+class Layer:
     """The output or the input of one module, as a representation.
 
     Args:
-        network, inputs: the network and its input.
-        layer: the module's name; the empty name is the whole network.
+        name: the module's name; the empty name is the whole network.
         calls: how often the module runs; its last call is read.
         given: whether to read the module's input instead of its output.
         prefix_tokens, channels_last: as in `as_representation`.
     """
-    seen: list[Any] = []
 
-    def take(_: nn.Module, arguments: tuple[Any, ...], output: Any = None) -> None:
-        seen.append(arguments[0] if given else output)
-        if len(seen) == calls and layer:
+    name: str
+    calls: int = 1
+    given: bool = False
+    prefix_tokens: int = 0
+    channels_last: bool = False
+
+    def __call__(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """The representation of a network's input."""
+        return read_layers(network, inputs, [self])[0]
+
+
+def read_layers(network: nn.Module, inputs: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+    """The representations at several layers, from one pass that ends when all of them have been read."""
+    seen: list[list[Any]] = [[] for _ in layers]
+
+    def take(place: int, value: Any) -> None:
+        several = len(layers) > 1 and isinstance(value, Tensor)
+        seen[place].append(value.clone() if several else value)  # later layers may write into it
+        if all(layer.name and len(own) >= layer.calls for layer, own in zip(layers, seen, strict=True)):
             raise _Reached
 
-    module = network.get_submodule(layer)
-    handle = module.register_forward_pre_hook(take) if given else module.register_forward_hook(take)
+    handles = []
+    for place, layer in enumerate(layers):
+        module = network.get_submodule(layer.name)
+        if layer.given:
+            handles.append(module.register_forward_pre_hook(lambda _, given, place=place: take(place, given[0])))
+        else:
+            handles.append(module.register_forward_hook(lambda _, __, output, place=place: take(place, output)))
     try:
         network(inputs)
     except _Reached:
         pass
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     size = (inputs.shape[-2], inputs.shape[-1])
-    return as_representation(seen[-1], size, prefix_tokens, channels_last, f"layer '{layer}'")
+    return [
+        as_representation(own[-1], size, layer.prefix_tokens, layer.channels_last, f"layer '{layer.name}'")
+        for layer, own in zip(layers, seen, strict=True)
+    ]
 
 
 @torch.no_grad()
@@ -169,7 +185,7 @@ def at_layer(
         ValueError: the layer does not exist or never runs.
     """
     if layer == "logits":
-        return partial(read_layer, layer="", prefix_tokens=prefix_tokens, channels_last=channels_last)
+        return Layer("", prefix_tokens=prefix_tokens, channels_last=channels_last)
     if layer not in PLACES:
         find_layer(network, layer, source)
     steps = trace(network, example)
@@ -180,7 +196,7 @@ def at_layer(
             raise ValueError(
                 f"layer: {type(network).__name__} has no linear layer, so it has no 'pooled'; give a module's name"
             )
-        return partial(read_layer, layer=linear[-1], calls=calls.count(linear[-1]), given=True)
+        return Layer(linear[-1], calls.count(linear[-1]), given=True)
     if layer == "spatial":
         size = (example.shape[-2], example.shape[-1])
         maps = [name for name, shape in steps if _is_map(shape, size, prefix_tokens)]
@@ -189,9 +205,7 @@ def at_layer(
         layer = maps[-1]
     elif layer not in calls:
         raise ValueError(f"layer: '{layer}' does not run in a forward pass of {type(network).__name__}")
-    return partial(
-        read_layer, layer=layer, calls=calls.count(layer), prefix_tokens=prefix_tokens, channels_last=channels_last
-    )
+    return Layer(layer, calls.count(layer), prefix_tokens=prefix_tokens, channels_last=channels_last)
 
 
 def _is_map(shape: tuple[int, ...], size: tuple[int, int], prefix_tokens: int) -> bool:

@@ -1,12 +1,15 @@
 """The base of all subjects that read a layer of a given network."""
 
 from abc import ABC
+from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from fibermodels.component import fingerprint
 from fibermodels.core import Subject
-from fibermodels.subjects.layers import Reading
+from fibermodels.subjects.layers import Layer, Reading, read_layers
 from fibermodels.subjects.preprocess import Preprocess
 
 
@@ -40,5 +43,26 @@ class Networked(Subject, ABC):
         self.feature_shape = tuple(shape)
 
     def forward(self, images: Tensor) -> Tensor:
-        h = self.reading(self.network, self.preprocess(images))
+        return self._chosen(self.reading(self.network, self.preprocess(images)))
+
+    def shares(self, other: Subject) -> bool:
+        same = isinstance(other, Networked) and isinstance(other.reading, Layer) and isinstance(self.reading, Layer)
+        return other is self or (same and self._pass == other._pass)
+
+    def jointly(self, subjects: Sequence[Subject], images: Tensor) -> list[Tensor]:
+        own = [each for each in subjects if isinstance(each, Networked) and isinstance(each.reading, Layer)]
+        if len(own) < len(subjects) or len(own) < 2:
+            return super().jointly(subjects, images)
+        layers = [each.reading for each in own if isinstance(each.reading, Layer)]
+        found = read_layers(self.network, self.preprocess(images), layers)
+        return [each._chosen(h) for each, h in zip(own, found, strict=True)]
+
+    @cached_property
+    def _pass(self) -> tuple[object, ...]:
+        """What determines a pass of the network: its kind, its weights and its input."""
+        own = self.preprocess
+        statistics = (own.mean.flatten().tolist(), own.std.flatten().tolist())
+        return (type(self.network), fingerprint(self.network), statistics, own.size, own.crop, own.interpolation)
+
+    def _chosen(self, h: Tensor) -> Tensor:
         return h if self.units is None else h[:, self.units]
