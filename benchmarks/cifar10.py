@@ -26,7 +26,10 @@ IMAGES = Path("data/cifar10_images")
 EPOCH = 1531
 """Training steps with 32 images."""
 
-CUTS = ("spatial", "pooled", "logits")
+SHAPES = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}
+"""Of the representations of each cut."""
+
+CUTS = tuple(SHAPES)
 
 DIFFUSION, FLOW_MAP, CONTROLNET, SCORED = "diffusion", "flow_map", "controlnet_inverter", "energy_score"
 BASE, MAP, PUBLISHED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "published prior"
@@ -48,11 +51,12 @@ class Training:
     Args:
         config: the config's name.
         subject: the network and its cut.
-        steps: of the training, batches of 32 images unless the options say otherwise.
+        steps: of the training.
         start: the run whose weights it starts from, or the published prior; None starts at random.
         variant: what the name ends with.
         options: of the training.
         weight: lambda of the fiber loss.
+        batch: images of a step.
     """
 
     config: str
@@ -62,6 +66,7 @@ class Training:
     variant: str = ""
     options: tuple[object, ...] = ()
     weight: float = 0.0
+    batch: int = 32
 
     @property
     def series(self) -> str:
@@ -76,13 +81,12 @@ class Training:
 
 
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
-LARGE = ("--data.init_args.batch_size", 64)
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
     *(Training(DIFFUSION, f"resnet20-{cut}", EPOCH // 2) for cut in ("pooled", "logits")),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
-    Training(SCORED, "resnet20-spatial", 2 * (EPOCH // 2 + 1), start=None, options=LARGE, weight=1),
+    *(Training(SCORED, f"resnet20-{cut}", 3 * (EPOCH // 2), start=None, weight=1, batch=64) for cut in CUTS),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
     *(Training(DIFFUSION, "resnet20-spatial", 400, BASE, "continued", weight=weight) for weight in (0, 1)),
@@ -95,16 +99,26 @@ TRAININGS = [
 """The trainings in their order: each starts from an earlier one or from the prior."""
 
 
+PUBLISHED_AS = {
+    BASE: WEIGHTS / DIFFUSION,
+    MAP: WEIGHTS / FLOW_MAP,
+    **{f"{SCORED}-lambda1-resnet20-{cut}": WEIGHTS / f"{SCORED}-{cut}" for cut in CUTS},
+    **{
+        name: RUNS / "cifar10" / name / "model"
+        for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))
+    },
+}
+"""The runs whose weights other rows use, and the files of these weights; those in `data` are committed."""
+
+
 def published(name: str) -> Path:
     """The exported weights of a run, which other rows use."""
-    return RUNS / "cifar10" / name / "model.safetensors"
+    return PUBLISHED_AS[name].with_suffix(".safetensors")
 
 
 def inner(cut: str) -> dict[str, object]:
     """Changes of `feedback` that replace the flow map by the diffusion model of a cut of ResNet-20."""
-    shape = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}[cut]
-    weights = published(f"{DIFFUSION}-resnet20-{cut}")
-    own = {"feature_shape": shape, "weights": weights}
+    own = {"feature_shape": SHAPES[cut], "weights": published(f"{DIFFUSION}-resnet20-{cut}")}
     return {"model": PARTS / f"{DIFFUSION}.yaml"} | {f"model.init_args.{key}": value for key, value in own.items()}
 
 
@@ -135,10 +149,22 @@ def sampling(
     return Sampling(f"{network}-{cut}", Row(name, config, targets=targets, samples=samples, **own))  # type: ignore[arg-type]
 
 
+def best(cut: str) -> Sampling:
+    """The winner at a cut of ResNet-20, `best-<cut>`: the generator trained by the energy score, and a correction."""
+    weights = published(f"{SCORED}-lambda1-resnet20-{cut}")
+    own = {"model.init_args.feature_shape": SHAPES[cut], "model.init_args.weights": weights}
+    return Sampling(f"resnet20-{cut}", Row(f"best-{cut}", "best", targets=2000, samples=9, changes=own))
+
+
+MIRROR = {"scale": "[1.0, 1.0]", "flip": 1.0}
+"""The target's mirror image: how far judges agree with themselves."""
+
 SAMPLINGS = [
-    *(sampling("nearest_neighbour", cut) for cut in CUTS),
+    *(sampling("nearest_neighbour", cut, targets=2000, samples=9) for cut in CUTS),
     *(sampling("nearest_neighbour", cut, targets=250, network="resnet56") for cut in CUTS),
-    *(sampling("augmented", cut) for cut in CUTS),
+    *(sampling("augmented", cut, targets=2000, samples=9) for cut in CUTS),
+    *(sampling("augmented", cut, "mirror", 2000, 1, changes=MIRROR) for cut in CUTS),
+    *(best(cut) for cut in CUTS),
     sampling("prior_samples", "spatial", targets=250),
     *(sampling("ndtm", cut, targets=32, samples=1) for cut in CUTS),
     *(
@@ -169,6 +195,10 @@ SAMPLINGS = [
 ]
 
 
+SUBJECTS = {each.name: each.subject for each in TRAININGS} | {each.row.name: each.subject for each in SAMPLINGS}
+"""The subject of each result."""
+
+
 def unpack() -> None:
     """Unpacks the images, if they are missing."""
     if IMAGES.is_dir():
@@ -184,13 +214,15 @@ def unpack() -> None:
 
 def train_inverter(training: Training, precision: str) -> Path:
     """Trains one inverter, or resumes it, or finds it done; returns its checkpoint."""
-    epochs = -(-training.steps // EPOCH)
+    epochs = -(-training.steps * training.batch // (32 * EPOCH))
     own: list[object] = [
         *subject(training.subject),
         "--trainer.max_epochs",
         epochs,
         "--trainer.limit_train_batches",
         training.steps // epochs,
+        "--data.init_args.batch_size",
+        training.batch,
         "--model.fiber.weight",
         training.weight,
         "--ema_decay",
@@ -242,13 +274,13 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if not wanted(training.name, only):
             continue
         checkpoint = train_inverter(training, precision)
-        if training.name in (BASE, MAP):
-            publish(checkpoint, WEIGHTS / training.config, "--half", "true")
-        if training.name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS)):
+        if training.name in PUBLISHED_AS:
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
-            targets = 500 if training.subject.startswith("resnet20") else 250
-            row = Row(training.name, series=training.series, targets=targets, samples=2, seed=seed)
+            targets, samples = (2000, 9) if training.config == SCORED else (500, 2)
+            if not training.subject.startswith("resnet20"):
+                targets //= 2
+            row = Row(training.name, series=training.series, targets=targets, samples=samples, seed=seed)
             score_run(row, checkpoint, RESULTS, *judged(training.subject))
     for each in SAMPLINGS if score_too else []:
         if wanted(each.row.name, only) and not scored(RESULTS / each.row.name):
@@ -260,12 +292,9 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
 
 def compare_all() -> None:
     """A table and a figure of each subject's results, and one table across subjects."""
-    names = [each.name for each in TRAININGS] + [each.row.name for each in SAMPLINGS]
-    done = [RESULTS / name for name in sorted(names)]
-    for network in ("resnet20", "resnet56"):
-        for cut in CUTS:
-            own = [folder for folder in done if f"{network}-{cut}" in folder.name]
-            compare(own, RESULTS / f"{network}-{cut}", WORDS)
+    for own in dict.fromkeys(SUBJECTS.values()):
+        compare([RESULTS / name for name in sorted(SUBJECTS) if SUBJECTS[name] == own], RESULTS / own, WORDS)
+    done = [RESULTS / name for name in sorted(SUBJECTS)]
     aside = (f"{BASE}-continued", MAP, "feedback-resnet20-spatial", "prior_samples-resnet20-spatial")  # near others
     curves = [training.series for training in TRAININGS] + [each.row.series or each.row.name for each in SAMPLINGS]
     compare(done, RESULTS, WORDS, [name for name in curves if name not in aside], across_subjects=True)

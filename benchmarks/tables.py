@@ -191,15 +191,24 @@ QUESTIONS = {
         ("cosine", "top1_match", "top1_match_resnet56", "fid_resnet56", "num_targets", "seconds_per_sample"),
     ),
     **{
+        f"unseen_{cut}": Question(
+            CIFAR,
+            (
+                *(f"{name}-resnet20-{cut}" for name in ("nearest_neighbour", "augmented", "ndtm")),
+                *(f"dps-resnet20-{cut}-scale{scale}" for scale in (1, 3, 10) if cut == "spatial"),
+                *(f"augmented-resnet20-{cut}-mirror", f"energy_score-lambda1-resnet20-{cut}", f"best-{cut}"),
+            ),
+            (*("cosine", "top1_match", "unseen_match_mean", "unseen_match_min"), "fid_resnet56", COST[0]),
+        )
+        for cut in cifar10.CUTS
+    },
+    **{
         f"{network}_{cut}": Question(
             CIFAR,
             tuple(
                 name
-                for name in (
-                    *(training.name for training in cifar10.TRAININGS),
-                    *(each.row.name for each in cifar10.SAMPLINGS),
-                )
-                if f"{network}-{cut}" in name and (ROOT / CIFAR / name / "metrics.json").exists()
+                for name, own in cifar10.SUBJECTS.items()
+                if own == f"{network}-{cut}" and scored(ROOT / CIFAR / name)
             ),
             (*JUDGED, "mean_reciprocal_rank", "network_calls_per_sample", "seconds_per_sample"),
         )
