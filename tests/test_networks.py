@@ -141,6 +141,16 @@ def test_an_upsampler_serves_every_objective(features):
     sum(term.mean() for term in model.latent_loss(z, h).values()).backward()
 
 
+@pytest.mark.parametrize("features", [[5], [5, 2, 2]], ids=str)
+def test_an_upsampler_tells_places_apart_if_its_condition_is_a_vector(features):
+    """The same state and condition everywhere: far from the border, convolutions alone give the same everywhere."""
+    network = randomised_network(Upsampler(16, 1, 8).build((3, 96, 96), features))
+    h = torch.randn(2, 5, generator=seeded("places")).reshape(2, 5, *[1] * (len(features) - 1)).expand(2, *features)
+    output = network(torch.ones(2, 3 * 96 * 96), (torch.ones(2),), network.condition(h)).unflatten(1, (3, 96, 96))
+    inner = output[:, :, 40:56:4, 40:56:4]  # the same corner of each square
+    assert (inner.std((2, 3)).max() > 1e-3) == (len(features) == 1)
+
+
 def randomised_network(network):
     for p in network.parameters():
         p.data += 0.1 * torch.randn(p.shape, generator=seeded("network", p.numel()))

@@ -4,7 +4,16 @@
 
 The state enters at both resolutions as squares of pixels. Most of the computation takes place at a sixteenth of the
 pixels, so a step costs a small part of a UNet's. For objectives that generate in one call.
+
+A condition that is a vector says nothing about places, and convolutions see only their neighbours. So for vectors a
+perceptron adds a first map, in which every place knows of all the others:
+
+    layout(condition, sqrt(places) * mean of the squares)
+
+The mean over places of standard normal noise, times that root, is standard normal, too.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +56,11 @@ class Upsampler(Network):
         self.time = TimeEmbedding(self.time_dim)
         self.moment = zeroed(nn.Linear(times * self.time_dim, self.width))
         self.enter = conv(16 * colours + told, self.width)
+        self.spread = size if len(self.feature_shape) == 1 else None
+        if self.spread:
+            places = math.prod(size)
+            inner = nn.Linear(told + 16 * colours, self.width)
+            self.layout = nn.Sequential(inner, nn.SiLU(), nn.Linear(self.width, self.width * places))
         self.coarse = nn.Sequential(*(ConvBlock(self.width) for _ in range(self.blocks)))
         self.widen = nn.Sequential(nn.SiLU(), conv(self.width, 4 * half), nn.PixelShuffle(2))
         self.join = conv(4 * colours, half, 1)
@@ -65,12 +79,20 @@ class Upsampler(Network):
         places: Tensor = self.places(h)
         return places
 
+    def _laid_out(self, squares: Tensor, condition: Tensor | None) -> Tensor | float:
+        if self.spread is None or condition is None:
+            return 0.0
+        whole = squares.mean((2, 3)) * math.prod(self.spread) ** 0.5
+        told = torch.cat((condition.mean((2, 3)), whole), 1)
+        first: Tensor = self.layout(told)
+        return first.unflatten(1, (self.width, *self.spread))
+
     def forward(self, z: Tensor, times: tuple[Tensor, ...], condition: Tensor | None) -> Tensor:
         state = z.unflatten(1, self.shape)
         squares = pixel_unshuffle(state, 4)
         moment = self.moment(torch.cat([self.time(t) for t in times], 1))[:, :, None, None]
         given = squares if condition is None else torch.cat((squares, condition), 1)
-        coarse = self.coarse(self.enter(given) + moment)
+        coarse = self.coarse(self.enter(given) + moment + self._laid_out(squares, condition))
         fine = self.middle(self.widen(coarse) + self.join(pixel_unshuffle(state, 2)))
         output: Tensor = self.draw(fine)
         return output.flatten(1)
