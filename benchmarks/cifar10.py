@@ -86,7 +86,7 @@ TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
     *(Training(DIFFUSION, f"resnet20-{cut}", EPOCH // 2) for cut in ("pooled", "logits")),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
-    *(Training(SCORED, f"resnet20-{cut}", 3 * (EPOCH // 2), start=None, weight=1, batch=64) for cut in CUTS),
+    *(Training(SCORED, f"resnet20-{cut}", 2 * (EPOCH // 2), start=None, weight=1, batch=64) for cut in CUTS),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
     *(Training(DIFFUSION, "resnet20-spatial", 400, BASE, "continued", weight=weight) for weight in (0, 1)),

@@ -54,15 +54,29 @@ class FeatureMap(nn.Module):
             zeroed(self.layers[-1])
 
     def forward(self, h: Tensor) -> Tensor:
-        if h.shape[1:] != self.feature_shape:
-            raise ValueError(
-                f"FeatureMap: expected representations (B, {', '.join(map(str, self.feature_shape))}), "
-                f"got {tuple(h.shape)}"
-            )
-        maps = (h if h.ndim == 4 else h[:, :, None, None]).to(next(self.parameters()).dtype)  # for the squares
-        square = maps.square().mean((1, 2, 3), keepdim=True) + FLOOR
-        scale = 0.5 * square.log().expand(-1, 1, *maps.shape[2:])
-        given = torch.cat((maps * square.rsqrt(), scale), 1)
-        # In float32 at least, which every device can. With antialiasing no place is left out where a map shrinks.
-        given = given.to(torch.promote_types(given.dtype, torch.float32))
-        return self.layers(nn.functional.interpolate(given, self.size, mode="bilinear", antialias=True))
+        return self.layers(at_places(h, self.feature_shape, self.size, next(self.parameters()).dtype))
+
+
+def at_places(h: Tensor, feature_shape: tuple[int, ...], size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """Representations, divided by their root mean square, and its logarithm, at every place: `(B, C + 1, *size)`.
+
+    Args:
+        h: `(B, *feature_shape)`.
+        feature_shape: `(C, h, w)` of a spatial map; `(D,)` of a vector, which is the same in every place.
+        size: `(H, W)`.
+        dtype: of the squares, which may exceed the range of half of it.
+
+    Raises:
+        ValueError: representations of another shape.
+    """
+    if h.shape[1:] != feature_shape:
+        raise ValueError(
+            f"FeatureMap: expected representations (B, {', '.join(map(str, feature_shape))}), got {tuple(h.shape)}"
+        )
+    maps = (h if h.ndim == 4 else h[:, :, None, None]).to(dtype)
+    square = maps.square().mean((1, 2, 3), keepdim=True) + FLOOR
+    scale = 0.5 * square.log().expand(-1, 1, *maps.shape[2:])
+    given = torch.cat((maps * square.rsqrt(), scale), 1)
+    # In float32 at least, which every device can. With antialiasing no place is left out where a map shrinks.
+    given = given.to(torch.promote_types(given.dtype, torch.float32))
+    return nn.functional.interpolate(given, size, mode="bilinear", antialias=True)

@@ -1,9 +1,10 @@
 """A cheap network of maps: it works on coarse maps and draws the fine ones in a few convolutions.
 
-    [noise in squares of 4 x 4, condition] -> blocks at H/4 -> [., noise in squares of 2 x 2] -> blocks at H/2 -> H
+    [state in squares of 4 x 4, condition] -> blocks at H/4 -> [., state in squares of 2 x 2] -> blocks at H/2 -> H
 
-The state enters at both resolutions as squares of pixels. Most of the computation takes place at a sixteenth of the
-pixels, so a step costs a small part of a UNet's. For objectives that generate in one call.
+The condition enters as it is, divided by its root mean square, and the squares of 4 x 4 pixels through few channels:
+where the state is noise, a network that has to learn first what to ignore is slow. Most of the computation takes place
+at a sixteenth of the pixels, so a step costs a small part of a UNet's. For objectives that generate in one call.
 
 A condition that is a vector says nothing about places, and convolutions see only their neighbours. So for vectors a
 perceptron adds a first map, in which every place knows of all the others:
@@ -21,7 +22,7 @@ from torch.nn.functional import pixel_unshuffle
 
 from fibermodels.checks import check_numbers
 from fibermodels.nn.conv_block import ConvBlock, conv
-from fibermodels.nn.feature_map import FeatureMap
+from fibermodels.nn.feature_map import at_places
 from fibermodels.nn.network import Network
 from fibermodels.nn.residual_mlp import zeroed
 from fibermodels.nn.time_embedding import TimeEmbedding
@@ -49,18 +50,16 @@ class Upsampler(Network):
             raise ValueError(
                 f"Upsampler: expected latents that are maps (C, H, W) whose sides are multiples of 4, got {list(shape)}"
             )
-        self.shape, half, told = shape, self.width // 2, self.width if self.feature_shape else 0
-        colours, size = shape[0], (shape[1] // 4, shape[2] // 4)
-        if self.feature_shape:
-            self.places = FeatureMap(self.feature_shape, told, size, self.width, zero=False)
+        self.shape, half, few = shape, self.width // 2, self.width // 8
+        told = self.feature_shape[0] + 1 if self.feature_shape else 0
+        colours, self.size = shape[0], (shape[1] // 4, shape[2] // 4)
         self.time = TimeEmbedding(self.time_dim)
         self.moment = zeroed(nn.Linear(times * self.time_dim, self.width))
-        self.enter = conv(16 * colours + told, self.width)
-        self.spread = size if len(self.feature_shape) == 1 else None
-        if self.spread:
-            places = math.prod(size)
+        self.squares = conv(16 * colours, few, 1)
+        self.enter = conv(few + told, self.width)
+        if len(self.feature_shape) == 1:
             inner = nn.Linear(told + 16 * colours, self.width)
-            self.layout = nn.Sequential(inner, nn.SiLU(), nn.Linear(self.width, self.width * places))
+            self.layout = nn.Sequential(inner, nn.SiLU(), nn.Linear(self.width, self.width * math.prod(self.size)))
         self.coarse = nn.Sequential(*(ConvBlock(self.width) for _ in range(self.blocks)))
         self.widen = nn.Sequential(nn.SiLU(), conv(self.width, 4 * half), nn.PixelShuffle(2))
         self.join = conv(4 * colours, half, 1)
@@ -76,22 +75,21 @@ class Upsampler(Network):
         )
 
     def encode(self, h: Tensor) -> Tensor:
-        places: Tensor = self.places(h)
-        return places
+        return at_places(h, tuple(self.feature_shape), self.size, self.moment.weight.dtype)
 
     def _laid_out(self, squares: Tensor, condition: Tensor | None) -> Tensor | float:
-        if self.spread is None or condition is None:
+        if condition is None or len(self.feature_shape) != 1:
             return 0.0
-        whole = squares.mean((2, 3)) * math.prod(self.spread) ** 0.5
-        told = torch.cat((condition.mean((2, 3)), whole), 1)
-        first: Tensor = self.layout(told)
-        return first.unflatten(1, (self.width, *self.spread))
+        whole = squares.mean((2, 3)) * math.prod(self.size) ** 0.5
+        first: Tensor = self.layout(torch.cat((condition.mean((2, 3)), whole), 1))
+        return first.unflatten(1, (self.width, *self.size))
 
     def forward(self, z: Tensor, times: tuple[Tensor, ...], condition: Tensor | None) -> Tensor:
         state = z.unflatten(1, self.shape)
         squares = pixel_unshuffle(state, 4)
         moment = self.moment(torch.cat([self.time(t) for t in times], 1))[:, :, None, None]
-        given = squares if condition is None else torch.cat((squares, condition), 1)
+        few = self.squares(squares)
+        given = few if condition is None else torch.cat((few, condition), 1)
         coarse = self.coarse(self.enter(given) + moment + self._laid_out(squares, condition))
         fine = self.middle(self.widen(coarse) + self.join(pixel_unshuffle(state, 2)))
         output: Tensor = self.draw(fine)
