@@ -5,12 +5,14 @@ python benchmarks/tables.py [--check true] [--compare true]
 A name is a question of `QUESTIONS`, whose table is made from the metrics of its results, or the path of a file.
 """
 
+import json
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import cifar10
+import cifar10_judges
 import colour_mnist
 import guidance
 import suites
@@ -18,7 +20,7 @@ from jsonargparse import auto_cli
 from runner import scored
 
 from fibermodels.evaluation.results import read_results
-from fibermodels.evaluation.tables import MOST_ROWS, markdown_table, renamed
+from fibermodels.evaluation.tables import MOST_ROWS, markdown, markdown_table, renamed
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end of table -->", re.DOTALL)
@@ -218,8 +220,20 @@ QUESTIONS = {
 """The tables of README and docs, by name."""
 
 
+def of_judges() -> str:
+    """The judges of CIFAR-10, from the cards of their weights."""
+    lines = []
+    for name, network in cifar10_judges.NETWORKS.items():
+        card = json.loads((ROOT / cifar10_judges.WEIGHTS / f"{name}.json").read_text())
+        role = "may serve in losses, never scores" if name in cifar10_judges.SHOWN else "scores, never in a training"
+        lines.append([name, f"`{network}`", f"{100 * card['test_scores']['accuracy']:.1f} %", role])
+    return markdown(["judge", "network", "accuracy on test images", "role"], lines)
+
+
 def content(name: str) -> str:
-    """The table of a question, or of a file."""
+    """The table of a question, of the judges, or of a file."""
+    if name == "judges":
+        return of_judges()
     return QUESTIONS[name].table() if name in QUESTIONS else (ROOT / name).read_text()
 
 
