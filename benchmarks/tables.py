@@ -192,18 +192,16 @@ QUESTIONS = {
         ),
         ("cosine", "top1_match", "top1_match_resnet56", "fid_resnet56", "num_targets", "seconds_per_sample"),
     ),
-    **{
-        f"unseen_{cut}": Question(
-            CIFAR,
-            (
-                *(f"{name}-resnet20-{cut}" for name in ("nearest_neighbour", "augmented", "ndtm")),
-                *(f"dps-resnet20-{cut}-scale{scale}" for scale in (1, 3, 10) if cut == "spatial"),
-                *(f"augmented-resnet20-{cut}-mirror", f"energy_score-lambda1-resnet20-{cut}", f"best-{cut}"),
-            ),
-            (*("cosine", "top1_match", "unseen_match_mean", "unseen_match_min"), "fid_resnet56", COST[0]),
-        )
-        for cut in cifar10.CUTS
-    },
+    "unseen": Question(
+        CIFAR,
+        (
+            *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
+            f"augmented-{LAST_MAP}-mirror",
+            *strengths(f"dps-{LAST_MAP}", 1, 3, 10, knob="scale"),
+            *(f"energy_score-lambda1-{LAST_MAP}", "best-spatial"),
+        ),
+        ("cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "fid_resnet56", COST[0]),
+    ),
     **{
         f"{network}_{cut}": Question(
             CIFAR,
