@@ -116,10 +116,16 @@ def published(name: str) -> Path:
     return PUBLISHED_AS[name].with_suffix(".safetensors")
 
 
-def inner(cut: str) -> dict[str, object]:
-    """Changes of `feedback` that replace the flow map by the diffusion model of a cut of ResNet-20."""
-    own = {"feature_shape": SHAPES[cut], "weights": published(f"{DIFFUSION}-resnet20-{cut}")}
-    return {"model": PARTS / f"{DIFFUSION}.yaml"} | {f"model.init_args.{key}": value for key, value in own.items()}
+def weighted(config: str, cut: str) -> dict[str, object]:
+    """The keys of a trained model at a cut of ResNet-20, with its published weights."""
+    name = f"{config}-lambda1" if config == SCORED else config
+    return {"feature_shape": SHAPES[cut], "weights": published(f"{name}-resnet20-{cut}")}
+
+
+def inner(config: str, cut: str) -> dict[str, object]:
+    """Changes of `feedback` that replace the flow map by another trained model."""
+    own = {f"model.init_args.{key}": value for key, value in weighted(config, cut).items()}
+    return {"model": PARTS / f"{config}.yaml", **own}
 
 
 @dataclass(frozen=True)
@@ -150,10 +156,10 @@ def sampling(
 
 
 def best(cut: str) -> Sampling:
-    """The winner at a cut of ResNet-20, `best-<cut>`: the generator trained by the energy score, and a correction."""
-    weights = published(f"{SCORED}-lambda1-resnet20-{cut}")
-    own = {"model.init_args.feature_shape": SHAPES[cut], "model.init_args.weights": weights}
-    return Sampling(f"resnet20-{cut}", Row(f"best-{cut}", "best", targets=2000, samples=9, changes=own))
+    """The winner at a cut of ResNet-20, `best-<cut>`: the generator trained by the energy score, in one call."""
+    return Sampling(
+        f"resnet20-{cut}", Row(f"best-{cut}", "best", targets=2000, samples=9, changes=weighted(SCORED, cut))
+    )
 
 
 MIRROR = {"scale": "[1.0, 1.0]", "flip": 1.0}
@@ -165,6 +171,7 @@ SAMPLINGS = [
     *(sampling("augmented", cut, targets=2000, samples=9) for cut in CUTS),
     *(sampling("augmented", cut, "mirror", 2000, 1, changes=MIRROR) for cut in CUTS),
     *(best(cut) for cut in CUTS),
+    *(sampling("feedback", cut, SCORED, 2000, 9, changes={**inner(SCORED, cut), "steps": 1}) for cut in CUTS),
     sampling("prior_samples", "spatial", targets=250),
     *(sampling("ndtm", cut, targets=32, samples=1) for cut in CUTS),
     *(
@@ -191,7 +198,7 @@ SAMPLINGS = [
         for steps in (1, 3)
     ),
     sampling("feedback", "spatial", "lambda1", changes={"model.init_args.weights": published(MAP_ON_FIBER)}),
-    *(sampling("feedback", cut, DIFFUSION, 250, 1, changes=inner(cut)) for cut in CUTS),
+    *(sampling("feedback", cut, DIFFUSION, 250, 1, changes=inner(DIFFUSION, cut)) for cut in CUTS),
 ]
 
 

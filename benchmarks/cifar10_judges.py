@@ -1,4 +1,4 @@
-"""The judges of CIFAR-10: five small classifiers of different kinds, 8 to 12 minutes of training each on one CPU core.
+"""The judges of CIFAR-10: five small classifiers of different kinds, ten minutes of training each on one CPU core.
 
 `UNSEEN` score samples and never take part in a training. `SHOWN` may serve in losses, and scores nothing.
 """

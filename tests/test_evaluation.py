@@ -15,8 +15,9 @@ from fibermodels.config import describe
 from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Pushforward, Reports
 from fibermodels.evaluation.drawing import Choice, Drawing, Partial
 from fibermodels.evaluation.expense import training_cost
-from fibermodels.evaluation.figures import plot, plot_metamers, write_comparison
+from fibermodels.evaluation.figures import plot, write_comparison
 from fibermodels.evaluation.judging import Judges
+from fibermodels.evaluation.metamers import plot_metamers
 from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
 from fibermodels.evaluation.rows import consistency, leading, short_names

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torchvision.utils import make_grid, save_image
 
 from fibermodels.core import FiberSamples
-from fibermodels.evaluation.labels import points, separated
-from fibermodels.evaluation.rows import (
-    FLOOR,
-    Row,
-    consistency,
-    curve,
-    curves,
-    distance,
-    excess,
-    fidelity,
-    knobs,
-    leading,
-    short_names,
-    titles,
-    worlds,
-)
+from fibermodels.evaluation.labels import points
+from fibermodels.evaluation.metamers import OWN, UNSEEN, plot_metamers
+from fibermodels.evaluation.panels import Looks, apart, canvas, draw_curves, looks_of, named_curves
+from fibermodels.evaluation.rows import FLOOR, Row, consistency, distance, excess, fidelity, titles, worlds
 from fibermodels.evaluation.tables import summary, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
-
-Looks = dict[str, tuple[Any, str]]
-
-MOST_NAMED, PANELS_IN_A_ROW = 10, 4
-
-GREY = "0.5"
-
-MARKERS = "o^sDvP*Xhd"
 
 NEAR = {
     "fiber_rms": "fiber RMS: distance of sample and target in units of the representation",
@@ -54,12 +34,6 @@ LIKE = {
     "fid": "Frechet distance to real images",
 }
 """The metrics of consistency in words."""
-
-OWN, UNSEEN = "top1_match", "unseen_match_mean"
-"""Agreement of the subject's own classifier, and of judges that took no part."""
-
-SYMBOLS = {"lambda": "λ", "gamma": "γ"}
-"""Labels of settings in figures."""
 
 
 def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows: int = 8) -> None:
@@ -120,53 +94,6 @@ def plot(
     return figure, apart(figure, drawn)
 
 
-def plot_metamers(rows: Sequence[Row], words: Mapping[str, str] | None = None, named: Sequence[str] = ()) -> Figure:
-    """Plots how often judges that took no part recognise the samples, against the subject's own classifier.
-
-    Each panel has one data set and subject. Samples that please the subject alone are its metamers (Feather et al.,
-    2023): they lie on the right, below the others.
-    """
-    panels = worlds(rows)
-    chosen = {key: named_curves(own, named) for key, own in panels.items()}
-    figure, grid = canvas(len(panels))
-    looks = looks_of([own for each in chosen.values() for own in each])
-    drawn = []
-    for axes, (key, own), title in zip(grid, panels.items(), titles(rows, words or {}).values(), strict=True):
-        labels = draw_curves(axes, own, lambda row: (float(row[OWN]), float(row[UNSEEN])), looks, chosen[key])
-        axes.plot([0, 1], [0, 1], color="0.4", lw=0.8, ls=":", zorder=1, transform=axes.transAxes)
-        axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.25, lw=0.5)
-        axes.set_title(title if len(panels) > 1 else "", fontsize=10)
-        drawn.append((axes, labels))
-    figure.supxlabel("share of samples that the subject's own classifier gives the class of their target", fontsize=9)
-    figure.supylabel("the same by classifiers that took no part, mean", fontsize=9)
-    apart(figure, drawn)
-    return figure
-
-
-def canvas(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    down = math.ceil(count / PANELS_IN_A_ROW)
-    across = math.ceil(count / down)
-    figure = Figure(figsize=(8.5, 6) if count == 1 else (4.8 * across, 4.2 * down + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid: list[Axes] = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes in grid[count:]:
-        axes.remove()
-    return figure, grid[:count]
-
-
-def apart(figure: Figure, drawn: Sequence[tuple[Axes, list[Text]]]) -> list[Text]:
-    """Fixes the places of the panels, and moves their labels apart."""
-    figure.canvas.draw()
-    figure.set_layout_engine("none")
-    return [label for axes, labels in drawn for label in separated(axes, labels)]
-
-
 def _in_words(like: str) -> str:
     network = like.removeprefix("fid_")
     return LIKE.get(like) or f"Frechet distance to real images, features of {network}"
@@ -176,27 +103,6 @@ def _floors_differ(rows: Sequence[Row], like: str) -> bool:
     """Whether samples of different sizes have different floors; the figure then shows excesses."""
     floors = [float(row[like + FLOOR]) for row in rows if like + FLOOR in row]
     return bool(floors) and max(floors) > 1.1 * min(floors)
-
-
-def named_curves(rows: Sequence[Row], wanted: Sequence[str]) -> list[list[Row]]:
-    """The curves that get a name: the wanted ones, else those of the leading rows."""
-    found = curves(rows)
-    if wanted:
-        return [own for own in found if curve(own[0]) in wanted][:MOST_NAMED]
-    for most in range(len(rows), 0, -1):
-        lead = {id(row) for row in leading(rows, most)}
-        if len(kept := [own for own in found if any(id(row) in lead for row in own)]) <= MOST_NAMED:
-            return kept
-    return []
-
-
-def looks_of(named: Sequence[Sequence[Row]]) -> Looks:
-    """Colour and marker of each family of which a curve is named, at most ten."""
-    import matplotlib
-
-    families = dict.fromkeys(str(own[0]["family"]) for own in named)
-    palette = ["black", *(matplotlib.colormaps["tab10"](i) for i in range(10) if i != 7)]  # without its grey
-    return dict(zip(families, zip(palette, MARKERS, strict=True), strict=False))
 
 
 def _panel(
@@ -214,41 +120,6 @@ def _panel(
         _scales(axes, min(floors, default=0.0))
     _corner(axes, floors, above)
     return labels
-
-
-def draw_curves(
-    axes: Axes,
-    rows: Sequence[Row],
-    place: Callable[[Row], tuple[float, float]],
-    looks: Looks,
-    named: Sequence[Sequence[Row]],
-) -> list[Text]:
-    """Draws the curves of one panel, and returns the labels at the last points of the named ones."""
-    names = dict(zip((id(row) for row in rows), short_names(rows), strict=True))
-    first = {id(own[0]) for own in named}
-    labels = []
-    for own in curves(rows):
-        places = [place(row) for row in own]
-        colour, marker = looks.get(str(own[0]["family"]), (GREY, "."))
-        front = id(own[0]) in first
-        style: dict[str, Any] = {"alpha": 0.9, "zorder": 3} if front else {"alpha": 0.35, "zorder": 2}
-        axes.plot(*zip(*places, strict=True), color=colour, marker=marker, ms=6, lw=1, **style)
-        if front:
-            text = _label(own, [names[id(row)] for row in own])
-            labels.append(axes.text(*places[-1], text, color=colour, fontsize=8, zorder=4))
-    return labels
-
-
-def _label(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """A curve's name in words, and the settings at its ends: `feedback flow map, steps 1→6`."""
-    words = [name.split("-") for name in names]
-    shared = [part for part in words[0] if all(part in each for each in words)] or words[0]
-    text = " ".join(shared).replace("_", " ")
-    if len(rows) == 1:
-        return text
-    ends = knobs(rows[0]), knobs(rows[-1])
-    name = next((name for name in ends[0] if ends[0][name] != ends[1][name]), next(iter(ends[0])))
-    return f"{text}, {SYMBOLS.get(name, name.replace('_', ' '))} {ends[0][name]:g}→{ends[1][name]:g}"
 
 
 def _scales(axes: Axes, floor: float) -> None:

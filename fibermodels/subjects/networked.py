@@ -3,6 +3,7 @@
 from abc import ABC
 from collections.abc import Sequence
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +51,10 @@ class Networked(Subject, ABC):
         return other is self or (same and self._pass == other._pass)
 
     def jointly(self, subjects: Sequence[Subject], images: Tensor) -> list[Tensor]:
-        own = [each for each in subjects if isinstance(each, Networked) and isinstance(each.reading, Layer)]
-        if len(own) < len(subjects) or len(own) < 2:
+        if len(subjects) == 1:
             return super().jointly(subjects, images)
-        layers = [each.reading for each in own if isinstance(each.reading, Layer)]
+        own = cast(Sequence[Networked], subjects)
+        layers = [cast(Layer, each.reading) for each in own]
         found = read_layers(self.network, self.preprocess(images), layers)
         return [each._chosen(h) for each, h in zip(own, found, strict=True)]
 
