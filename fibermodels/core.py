@@ -54,8 +54,9 @@ def together(subjects: Sequence[Subject], images: Tensor) -> list[Tensor]:
     """The representations by several subjects, in their order; layers of one network are read in one pass."""
     found: dict[int, Tensor] = {}
     for i, first in enumerate(subjects):
-        same = [j for j in range(i, len(subjects)) if i not in found and j not in found and first.shares(subjects[j])]
-        found |= zip(same, first.jointly([subjects[j] for j in same], images), strict=True)
+        if i not in found:
+            same = [j for j in range(i, len(subjects)) if j not in found and first.shares(subjects[j])]
+            found |= zip(same, first.jointly([subjects[j] for j in same], images), strict=True)
     return [found[i] for i in range(len(subjects))]
 
 
