@@ -96,8 +96,11 @@ def test_a_training_runs(config, data_root, stand_ins, tmp_path):
 
 
 def smaller(part, numbers, key="--model"):
-    """Options that give the numbers of these names, wherever a model file has them; never more steps than it says."""
-    for name, value in part.items():
+    """Options that give the numbers of these names, wherever a model file has them; never more steps than it says.
+
+    A part that is the name of another file has none of its own.
+    """
+    for name, value in part.items() if isinstance(part, dict) else ():
         if name in numbers and (name != "steps" or value > numbers[name]):
             yield from (f"{key}.{name}", numbers[name])
         elif isinstance(value, dict):
