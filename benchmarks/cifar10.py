@@ -81,12 +81,15 @@ class Training:
 
 
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
+SCORED_STEPS = {"spatial": 2 * (EPOCH // 2), "pooled": 612, "logits": 612}
+"""Of the generators that are trained by the energy score."""
+
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
     *(Training(DIFFUSION, f"resnet20-{cut}", EPOCH // 2) for cut in ("pooled", "logits")),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
-    *(Training(SCORED, f"resnet20-{cut}", 2 * (EPOCH // 2), start=None, weight=1, batch=64) for cut in CUTS),
+    *(Training(SCORED, f"resnet20-{cut}", steps, start=None, weight=1, batch=64) for cut, steps in SCORED_STEPS.items()),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
     *(Training(DIFFUSION, "resnet20-spatial", 400, BASE, "continued", weight=weight) for weight in (0, 1)),
