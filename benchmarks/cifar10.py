@@ -32,7 +32,8 @@ SHAPES = {"spatial": "[64,8,8]", "pooled": "[64]", "logits": "[10]"}
 CUTS = tuple(SHAPES)
 
 DIFFUSION, FLOW_MAP, CONTROLNET, SCORED = "diffusion", "flow_map", "controlnet_inverter", "energy_score"
-BASE, MAP, PUBLISHED = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial", "published prior"
+BASE, MAP = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial"
+PRIOR = WEIGHTS / "prior.safetensors"
 
 WORDS = {"CifarResNet, blocks=3": "ResNet-20", "CifarResNet, blocks=9": "ResNet-56"}
 """The networks in tables and figures."""
@@ -52,7 +53,7 @@ class Training:
         config: the config's name.
         subject: the network and its cut.
         steps: of the training.
-        start: the run whose weights it starts from, or the published prior; None starts at random.
+        start: the run whose weights it starts from, or a file of weights; None starts at random.
         variant: what the name ends with.
         options: of the training.
         weight: lambda of the fiber loss.
@@ -62,7 +63,7 @@ class Training:
     config: str
     subject: str
     steps: int
-    start: str | None = PUBLISHED
+    start: str | Path | None = PRIOR
     variant: str = ""
     options: tuple[object, ...] = ()
     weight: float = 0.0
@@ -81,15 +82,23 @@ class Training:
 
 
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
+GENERATOR, CONTINUED = WEIGHTS / f"{SCORED}-spatial.safetensors", "continued"
 SCORED_STEPS = {"spatial": 2 * (EPOCH // 2), "pooled": 612, "logits": 612}
 """Of the generators that are trained by the energy score."""
+
+
+def scored_training(cut: str, steps: int, start: Path | None = None, *own: object) -> Training:
+    """A generator that is trained by the energy score, at a cut of ResNet-20."""
+    return Training(SCORED, f"resnet20-{cut}", steps, start, *own, weight=1, batch=64)  # type: ignore[arg-type]
+
 
 ENCODER = ("--model.train_only", "[network.places,network.context]")
 TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
     *(Training(DIFFUSION, f"resnet20-{cut}", EPOCH // 2) for cut in ("pooled", "logits")),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
-    *(Training(SCORED, f"resnet20-{cut}", steps, start=None, weight=1, batch=64) for cut, steps in SCORED_STEPS.items()),
+    *(scored_training(cut, steps) for cut, steps in SCORED_STEPS.items()),
+    scored_training("spatial", 1148, GENERATOR, CONTINUED, ("--model.learning_rate", 0.001)),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
     *(Training(DIFFUSION, "resnet20-spatial", 400, BASE, "continued", weight=weight) for weight in (0, 1)),
@@ -106,6 +115,7 @@ PUBLISHED_AS = {
     BASE: WEIGHTS / DIFFUSION,
     MAP: WEIGHTS / FLOW_MAP,
     **{f"{SCORED}-lambda1-resnet20-{cut}": WEIGHTS / f"{SCORED}-{cut}" for cut in CUTS},
+    f"{SCORED}-lambda1-resnet20-spatial-{CONTINUED}": WEIGHTS / f"{SCORED}-spatial-{CONTINUED}",
     **{
         name: RUNS / "cifar10" / name / "model"
         for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))
@@ -241,8 +251,8 @@ def train_inverter(training: Training, precision: str) -> Path:
         precision,
         *training.options,
     ]
-    if training.start == PUBLISHED:
-        own += ["--adapt_from", WEIGHTS / "prior.safetensors"]
+    if isinstance(training.start, Path):
+        own += ["--adapt_from", training.start]
     elif training.start:
         same = training.start.endswith(training.subject) and training.start.startswith(training.config)
         start = RUNS / "cifar10" / training.start / "checkpoints" / "last.ckpt"
@@ -252,7 +262,7 @@ def train_inverter(training: Training, precision: str) -> Path:
 
 def train_prior() -> None:
     """Trains the unconditional prior, at first in batches of 128, unless its published weights are there."""
-    if not (WEIGHTS / "prior.safetensors").exists():
+    if not PRIOR.exists():
         config = CONFIGS / "prior.yaml"
         first = train(config, "cifar10/prior")
         small = ("--data", PARTS / "data.yaml", "--trainer.max_epochs", 2, "--ema_decay", 0.998)

@@ -192,6 +192,17 @@ class TestFiberLoss:
     def test_fewer_rows(self, phi, x):
         assert FiberLoss(1.0, rows=4)(flow_matching(), phi, phi(x)).shape == (4,)
 
+    def test_a_later_layer_adds_its_distance_between_sample_and_image(self, phi, x):
+        model, h, later = flow_matching(), phi(x), subject(seed=3)
+        torch.manual_seed(7)
+        loss = FiberLoss(3.0, rows=4, later=[later])(model, phi, h, x=x)
+        torch.manual_seed(7)
+        x_hat = model.push(torch.randn(4, *model.noise_shape), h[:4])
+        own = (phi(x_hat) - h[:4]).square().mean(1).sqrt()
+        torch.testing.assert_close(loss, 3 * (own + (later(x_hat) - later(x[:4])).square().mean(1).sqrt()))
+        with pytest.raises(ValueError, match=r"fiber\.later: expected the images"):
+            FiberLoss(3.0, later=[later])(model, phi, h)
+
     def test_the_last_steps_alone_carry_gradients(self, phi, x):
         """The same value; the gradient is that of a sampler whose start is given."""
         model, h = flow_matching(steps=3), phi(x)

@@ -1,6 +1,9 @@
 """The fiber loss, once for every model that pushes noise to an image.
 
-    lambda * d(phi(push(noise, h)), h),   noise ~ N(0, I)
+    lambda * (d(phi(x_hat), h) + sum over later layers l of d(l(x_hat), l(x))),   x_hat = push(e, h), e ~ N(0, I)
+
+A later layer follows from `h`, so the sum is 0 on the fiber, too. Without it, what the subject decides has a small part
+in a distance of maps, and a network is easier to please at one layer than at several.
 
 Gradients run through the subject, the decoder and the whole sampler into the model's parameters; subject and decoder
 stay as they are. For models with many steps there are two cheaper routes: gradients through the last steps alone, and,
@@ -10,13 +13,15 @@ Reference: arXiv 2603.21782, eq. 3 and section 3.1 (for flows and free-form flow
 weight 1 to 100 and the warm-up linear).
 """
 
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fibermodels.checks import check_choice, check_number, check_numbers
 from fibermodels.component import Component
-from fibermodels.core import Pushforward, Subject
+from fibermodels.core import Pushforward, Subject, together
 from fibermodels.distances import DISTANCES, DistanceName
 from fibermodels.trainable import Stepped
 
@@ -33,6 +38,7 @@ class FiberLoss(Component):
         last_steps: for a `Stepped` model: gradients run through so many last steps of the sampler.
         estimate_below: for a `Stepped` model: instead of sampling, judge its estimate of the clean latent
             from a training latent noised to a uniform time in (0, `estimate_below`).
+        later: later layers of the subject, which must agree with those of the image itself; None takes none.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class FiberLoss(Component):
         checkpointing: bool = False,
         last_steps: int | None = None,
         estimate_below: float | None = None,
+        later: list[Subject] | None = None,
     ) -> None:
         super().__init__()
         check_number("fiber", "weight", weight, least=0)
@@ -56,6 +63,7 @@ class FiberLoss(Component):
         self.weight, self.warmup, self.rows, self.checkpointing = weight, warmup, rows, checkpointing
         self.last_steps, self.estimate_below = last_steps, estimate_below
         self.distance = DISTANCES[distance]
+        self.later = nn.ModuleList(later or ())
 
     def forward(
         self,
@@ -65,16 +73,19 @@ class FiberLoss(Component):
         z: Tensor | None = None,
         progress: float = 1.0,
         processes: int = 1,
+        x: Tensor | None = None,
     ) -> Tensor:
-        """`weight * d(phi(x_hat), h)` for the first `rows` of `h`, from fresh noise.
+        """The weighted distances `(rows,)` of the first `rows` of `h`, from fresh noise.
 
         Args:
             z: the training latents of `h`, where `estimate_below` starts from them.
             progress: share of the training that is done, in [0, 1]; 1 applies the full weight.
             processes: that share the batch; each pushes its share of `rows`, at least one.
+            x: the images of `h`, where there are later layers.
 
         Raises:
-            ValueError: an option for `Stepped` models with another model; an estimate without `z`.
+            ValueError: an option for `Stepped` models with another model; an estimate without `z`; later layers
+                without `x`.
         """
         rows = None if self.rows is None else max(1, self.rows // processes)
         h, z = h[:rows], None if z is None else z[:rows]
@@ -83,7 +94,16 @@ class FiberLoss(Component):
         else:
             images = self._images(model, h, z)
         ramp = min(1.0, progress / self.warmup) if self.warmup else 1.0
-        return self.weight * ramp * self.distance(h, subject(images))
+        later = [cast(Subject, each) for each in self.later]
+        wanted = [h, *self._wanted(later, x, len(h))]
+        terms = [self.distance(a, b) for a, b in zip(wanted, together([subject, *later], images), strict=True)]
+        return self.weight * ramp * torch.stack(terms).sum(0)
+
+    @torch.no_grad()
+    def _wanted(self, later: list[Subject], x: Tensor | None, rows: int) -> list[Tensor]:
+        if later and x is None:
+            raise ValueError("fiber.later: expected the images of the representations, got None; set cache_draws to 0")
+        return together(later, x[:rows]) if later and x is not None else []
 
     def _images(self, model: Pushforward, h: Tensor, z: Tensor | None) -> Tensor:
         if self.estimate_below is None:

@@ -129,7 +129,7 @@ def measure(module: Training, trainer: Trainer, batch: dict[str, Tensor]) -> tup
                 return torch.stack([term.mean() for term in own.values()]).sum()
             if h is None or module.subject is None or not isinstance(module.learner, Pushforward):
                 raise ValueError("dry_run: expected a fiber model and its subject for the fiber loss")
-            return module.fiber(module.learner, module.subject, h, z).mean()
+            return module.fiber(module.learner, module.subject, h, z, x=rows.get("x")).mean()
 
     base = line(partial(terms, fiber=False), state)
     pushed = line(partial(terms, fiber=True), state) if module.fiber.weight else None

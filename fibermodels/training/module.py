@@ -237,7 +237,8 @@ class Training(LightningModule, metaclass=Recorded):
                 if value is not None:
                     check_finite(value, f"{name} in batch {index} of epoch {self.current_epoch}")
         if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
-            terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress, self.trainer.world_size)
+            processes = self.trainer.world_size
+            terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress, processes, batch.get("x"))
         means = {name: term.mean() for name, term in terms.items()}
         return {**means, "loss": torch.stack(list(means.values())).sum()}, h, z
 
