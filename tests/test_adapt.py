@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import controlnet, flow_matching, subject
+from cases import controlnet, energy_score, flow_matching, subject
 from controllable import StoredPrior, TinyPrior
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -256,3 +256,16 @@ def test_published_weights_are_adapted_as_their_checkpoint_is(tmp_path):
         torch.testing.assert_close(second[name], value, msg=name)
     with pytest.raises(FileNotFoundError, match="adapt_from: no weights at"):
         adapt_from(ours[0], tmp_path / "nowhere.safetensors")
+
+
+def test_networks_that_score_are_no_weights_that_start_anew(tmp_path):
+    """They are frozen, and exported weights do not contain them."""
+    first = Training(energy_score(features=[subject(2)]), subject(), preview=2)
+    path = fitted(first, tmp_path)
+    export(path, tmp_path / "model")
+    second = Training(energy_score(features=[subject(2), subject(3)]), subject(), preview=2)
+    assert adapt_from(second, tmp_path / "model.safetensors") == []
+    trained = load(path).training.learner.network.state_dict()
+    for name, value in second.learner.network.state_dict().items():
+        if "standardise" not in name:
+            torch.testing.assert_close(value, trained[name])

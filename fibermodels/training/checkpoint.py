@@ -131,12 +131,9 @@ def adapt_from(training: Training, path: str | Path) -> list[str]:
             latent space or prior.
     """
     learner, theirs = training.learner, _weights_of_another(training, path)
-    frozen = given_parts(learner)
-    own = {
-        f"learner.{name}": value
-        for name, value in learner.state_dict().items()
-        if not name.startswith(tuple(f"{part}." for part in frozen))
-    }
+    subjects = [name for name, module in learner.named_modules() if isinstance(module, Subject)]  # of its loss
+    frozen = tuple(f"{part}." for part in (*given_parts(learner), *subjects))
+    own = {f"learner.{name}": value for name, value in learner.state_dict().items() if not name.startswith(frozen)}
     fresh = unsettled(learner)
     fitting = {name: theirs[name] for name in own if name in theirs and theirs[name].shape == own[name].shape}
     if not fitting:
