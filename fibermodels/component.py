@@ -79,10 +79,11 @@ def read_weights(owner: str, path: str | Path) -> tuple[dict[str, Tensor], dict[
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a safetensors file, or NaN or infinity in it.
+        ValueError: not a safetensors file, NaN or infinity in it, or not the file that its card describes.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{owner}: no weights at '{path}' (from {Path.cwd()})")
+    check_card(path)
     try:
         with safe_open(path, "pt") as file:
             state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
@@ -90,6 +91,22 @@ def read_weights(owner: str, path: str | Path) -> tuple[dict[str, Tensor], dict[
         raise ValueError(f"{owner}: '{path}' is not a safetensors file ({error})") from error
     check_state(owner, state, str(path))
     return state, metadata or {}
+
+
+def check_card(path: str | Path) -> None:
+    """Compares a file of weights with the sha256 in its card, the JSON file beside it, if there is one.
+
+    Raises:
+        ValueError: they differ.
+    """
+    card = Path(path).with_suffix(".json")
+    try:
+        content = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    expected = content.get("sha256") if isinstance(content, dict) else None
+    if isinstance(expected, str) and hashlib.sha256(Path(path).read_bytes()).hexdigest() != expected:
+        raise ValueError(f"'{path}' is not the file that its card '{card.name}' describes: their sha256 differ")
 
 
 def check_state(owner: str, state: dict[str, Tensor], where: str) -> None:

@@ -181,7 +181,7 @@ class FiberSamples:
     """Targets and samples with their representations: the input of every metric.
 
     Raises:
-        ValueError: on construction, if the four shapes do not fit.
+        ValueError: on construction, if the four shapes do not fit, or samples are not finite.
     """
 
     x: Tensor
@@ -198,6 +198,13 @@ class FiberSamples:
             raise ValueError(f"FiberSamples: shapes do not belong together: {self.shapes()}")
         if len(self.x) != len(self.h) or len(self.x_hat) != len(self.h_hat):
             raise ValueError(f"FiberSamples: numbers of targets or samples differ: {self.shapes()}")
+        for name in ("x_hat", "h_hat"):
+            finite = getattr(self, name).isfinite().flatten(2).all(2)
+            if not finite.all():
+                slot, target = (~finite).nonzero()[0].tolist()
+                raise ValueError(
+                    f"FiberSamples: {name}, slot {slot}, target {target}: expected finite numbers, got NaN or infinity"
+                )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor, by name."""

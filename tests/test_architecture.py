@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "former", "distances", "noise", "proper_scores", "trainable"}
+BASE = {"checks", "component", "config", "core", "former", "distances", "files", "noise", "proper_scores", "trainable"}
 ALLOWED = {
     "former": set(),
     "config": {"former"},
     "distances": set(),
+    "files": set(),
     "noise": set(),
     "proper_scores": set(),
     "checks": set(),

@@ -20,7 +20,6 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningDataModule
 from rich.progress import track
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -30,7 +29,8 @@ from fibermodels.config import describe
 from fibermodels.core import LatentSpace, Subject
 from fibermodels.data.digits import Split
 from fibermodels.data.loading import EpochSampler, loader
-from fibermodels.data.shards import ShardedDraws, Shards, replace_file
+from fibermodels.data.shards import ShardedDraws, Shards
+from fibermodels.files import read_tensors, save_tensors
 from fibermodels.noise import seeded
 
 SAMPLE = 256
@@ -218,14 +218,13 @@ class CachedLatents(LightningDataModule):
                 encoded = (self._encode(batch["x"], device) for batch in images.batches(BATCH))
                 parts.append([tuple(value.cpu() for value in row) for row in encoded])
         stacked = [torch.stack([torch.cat([row[i] for row in rows]) for rows in parts]) for i in range(3)]
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self.file, partial(save_file, dict(zip(("mean", "std", "h"), stacked, strict=True))))
+        save_tensors(dict(zip(("mean", "std", "h"), stacked, strict=True)), self.file)
 
     def setup(self, stage: str) -> None:
         """Writes missing shards, with all processes, and reads the encoded training set.
 
         Raises:
-            ValueError: a stored value is not finite.
+            ValueError: the file is damaged, or a stored value is not finite.
         """
         if self.declined:
             return
@@ -233,7 +232,7 @@ class CachedLatents(LightningDataModule):
             self._write_shards()
             self.train: Any = ShardedDraws(self.shards, self.latents, self.source.seed)
             return
-        content = load_file(self.file)
+        content, _ = read_tensors(self.file)
         for name, value in content.items():
             check_finite(value, f"{name} in '{self.file}'")
         self.train = LatentDraws(**content, latents=self.latents.cpu(), seed=self.source.seed)

@@ -16,6 +16,12 @@ Fit = Literal["crop", "stretch"]
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 """The endings of image files, in lower case."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+"""PIL's names of the formats that are read. Others could start programs."""
+
+LARGER = 16
+"""An image that would be scaled to more than so many times the pixels that are kept is cut first."""
+
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """PIL's errors for files that are truncated, of another format, or larger than its decompression limit."""
 
@@ -57,10 +63,13 @@ class ImageReader:
         antialiases.
 
         Raises:
-            UnreadableImage: the file is missing, truncated, not an image, or larger than PIL's decompression limit.
+            UnreadableImage: the file is missing, truncated, not an image of a known format and range, or larger than
+                PIL's decompression limit.
         """
+        if not os.path.isfile(path):  # opening a pipe would wait forever
+            raise UnreadableImage(f"cannot read the image '{path}': there is no such file")
         try:
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 image = _eight_bits(ImageOps.exif_transpose(file))
                 image = self._fitted(image.convert("L" if self.shape[0] == 1 else "RGB"))
         except _DAMAGE as error:
@@ -78,27 +87,49 @@ class ImageReader:
             covering = image.width * height // image.height, height
         else:
             covering = width, image.height * width // image.width
+        if covering[0] * covering[1] > LARGER * width * height:
+            part = min(image.width, image.height * width / height), min(image.height, image.width * height / width)
+            left, top = (image.width - part[0]) / 2, (image.height - part[1]) / 2
+            box = (left, top, left + part[0], top + part[1])
+            return image.resize((width, height), Image.Resampling.BICUBIC, box)
         left, top = round((covering[0] - width) / 2), round((covering[1] - height) / 2)
         scaled = image.resize(covering, Image.Resampling.BICUBIC)
         return scaled.crop((left, top, left + width, top + height))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Reduces an image with 16 bits per pixel (radiographs in PNG) to its upper eight bits; PIL would clip it."""
+    """Reduces an image with 16 bits per pixel (radiographs in PNG) to its upper eight bits; PIL would clip it.
+
+    Raises:
+        ValueError: its pixels are floating-point numbers, whose range is not known.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of an unknown range; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def find_images(folder: Path) -> list[str]:
-    """Sorted relative paths of all image files below a folder, at any depth, without hidden ones."""
+    """Sorted relative paths of all image files below a folder, at any depth, without hidden ones.
+
+    Links to folders are followed, but not those to a folder around them, which would never end.
+    """
     found: list[str] = []
     for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        folders[:] = sorted(name for name in folders if not is_hidden(name) and not _leads_back(where, name))
         inside = os.path.relpath(where, folder)
         images = [name for name in files if name.lower().endswith(ENDINGS) and not is_hidden(name)]
         found += images if inside == "." else [f"{inside}/{name}" for name in images]
     return sorted(found)
+
+
+def _leads_back(where: str, name: str) -> bool:
+    path = os.path.join(where, name)
+    if not os.path.islink(path):
+        return False
+    target, own = os.path.realpath(path), os.path.realpath(where)
+    return os.path.commonpath((target, own)) == target
 
 
 def is_hidden(name: str) -> bool:

@@ -9,22 +9,19 @@ can continue. Process `r` of `w` writes the shards `r, r + w, ...`.
 
 import copy
 import json
-import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace
 from fibermodels.data.loading import stream
+from fibermodels.files import read_tensors, save_tensors, write_text
 from fibermodels.noise import seeded
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -71,7 +68,7 @@ class Shards:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         index = {"images": self.count, "draws": self.draws, "rows_per_shard": self.rows, "half": half}
-        replace_file(self.folder / "index.json", lambda path: path.write_text(json.dumps(index, indent=2) + "\n"))
+        write_text(self.folder / "index.json", json.dumps(index, indent=2) + "\n")
         own = [number for number in self.missing() if number % world == rank]
         for number in track(own, "encoding the training set", disable=rank > 0 or not own):
             draw, part = divmod(number, self.per_draw)
@@ -82,11 +79,10 @@ class Shards:
                 batches = stream(images, chunks, workers)
                 encoded = [[value.cpu() for value in encode(batch["x"])] for batch in batches]
             tensors = (torch.cat(column) for column in zip(*encoded, strict=True))
-            content = {
-                name: (value.half() if half else value).contiguous()
-                for name, value in zip(("mean", "std", "h"), tensors, strict=True)
+            stored = {
+                name: value.half() if half else value for name, value in zip(("mean", "std", "h"), tensors, strict=True)
             }
-            replace_file(self.file(number), partial(save_file, content))
+            save_tensors(stored, self.file(number))
 
 
 class ShardedDraws(Dataset[dict[str, Tensor]]):
@@ -138,13 +134,5 @@ class ShardedDraws(Dataset[dict[str, Tensor]]):
         part, row = divmod(index, self.shards.rows)
         number = self.epoch % self.shards.draws * self.shards.per_draw + part
         if number not in self.opened:
-            with safe_open(self.shards.file(number), "pt") as file:  # tensors are views of a mapped file
-                self.opened[number] = {name: file.get_tensor(name) for name in ("mean", "std", "h")}
+            self.opened[number], _ = read_tensors(self.shards.file(number))  # views of a mapped file
         return {name: value[row] for name, value in self.opened[number].items()}
-
-
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file under another name and renames it, so that it is never half written."""
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    write(unfinished)
-    unfinished.replace(path)

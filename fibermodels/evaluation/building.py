@@ -52,6 +52,8 @@ def judges(classifier: str | None, others: dict[str, str], features: dict[str, s
         FileNotFoundError: a file does not exist.
         ValueError: a file describes no subject, or its outputs do not fit.
     """
+    if thresholds and not (classifier or others):
+        raise ValueError(f"thresholds: expected --classifier or --judges with them, got {list(thresholds)} alone")
     return Judges(
         _network("classifier", classifier) if classifier else None,
         {name: _network(f"judges.{name}", path) for name, path in others.items()},

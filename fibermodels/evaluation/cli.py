@@ -178,7 +178,11 @@ def _compare(folders: list[str], out: Path, across_subjects: bool) -> None:
     rows = read_results(folders, across_subjects)
     write_comparison(rows, out)
     _print_table(rows)
-    print(f"{out}/comparison.md\n{out}/comparison.png")
+    print(f"{out}/comparison.md")
+    if (out / "comparison.png").is_file():
+        print(f"{out}/comparison.png")
+    else:
+        print("no figure: no result has a metric of consistency (a known law, or --features)", file=sys.stderr)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -3,9 +3,9 @@
 The random numbers of a batch depend only on the seed and the batch's index, so any process can draw any batch.
 """
 
+import contextlib
 import hashlib
 import json
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ from typing import Literal
 import torch
 from rich.progress import track
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fibermodels.checks import check_images
 from fibermodels.component import fingerprint
 from fibermodels.config import describe
 from fibermodels.core import FiberModel, FiberSamples, Reports, Subject
+from fibermodels.files import read_tensors, save_tensors
 from fibermodels.noise import seeded, skip_targets
 
 
@@ -93,22 +93,21 @@ class Partial:
         """The batch with this index, or None if `holds` is false."""
         if not self.holds(index):
             return None
-        with safe_open(self._path(index), "pt") as file:
-            about, found = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        found, about = read_tensors(self._path(index))
         return Batch(**found, seconds=float(about["seconds"]), report=json.loads(about["report"]))
 
     def keep(self, index: int, batch: Batch) -> None:
-        """Writes a batch under another name and renames it, so that it is never half written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Stores a batch."""
         tensors = {"h": batch.h, "x_hat": batch.x_hat, "h_hat": batch.h_hat}
         about = {"key": self.key, "seconds": str(batch.seconds), "report": json.dumps(batch.report)}
-        unfinished = self._path(index).with_suffix(".unfinished")
-        save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, about)
-        unfinished.replace(self._path(index))
+        save_tensors(tensors, self._path(index), about)
 
     def remove(self) -> None:
-        """Removes the files."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the files, and the folder if nothing else is in it."""
+        for file in self.folder.glob("[0-9]*.safetensors"):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:04d}.safetensors"
@@ -207,7 +206,11 @@ class Drawing:
         return [index for index in range(len(self)) if not (self.partial and self.partial.holds(index))]
 
     def gather(self) -> tuple[FiberSamples, float, dict[str, float]]:
-        """All samples, the seconds of sampling, and the report of a model that `Reports`."""
+        """All samples, the seconds of sampling, and the report of a model that `Reports`.
+
+        Raises:
+            ValueError: all targets have the same representation.
+        """
         batches = [self[index] for index in track(range(len(self)), f"sampling {self}")]
         samples = FiberSamples(
             self.x,
@@ -215,6 +218,10 @@ class Drawing:
             torch.cat([batch.x_hat for batch in batches], 1),
             torch.cat([batch.h_hat for batch in batches], 1),
         )
+        if len(samples.h) > 1 and bool((samples.h == samples.h[0]).all()):
+            raise ValueError(
+                f"the subject has the same representation for all {len(samples.h)} targets: its weights may be damaged"
+            )
         share = [len(batch.h) / len(self.x) for batch in batches]
         report = {
             name: sum(part * batch.report[name] for part, batch in zip(share, batches, strict=True))

@@ -16,6 +16,7 @@ from fibermodels.evaluation.metamers import OWN, UNSEEN, plot_metamers
 from fibermodels.evaluation.panels import Looks, apart, canvas, draw_curves, looks_of, named_curves
 from fibermodels.evaluation.rows import FLOOR, Row, consistency, distance, excess, fidelity, titles, worlds
 from fibermodels.evaluation.tables import summary, write_csv
+from fibermodels.files import replace_file, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,8 @@ def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows
 def write_comparison(
     rows: Sequence[Row], out: str | Path, words: Mapping[str, str] | None = None, named: Sequence[str] = ()
 ) -> None:
-    """Writes `comparison.csv`, `comparison.md` and `comparison.png` of several results into `out`.
+    """Writes `comparison.csv`, `comparison.md` and `comparison.png` of several results into `out`; without a metric of
+    consistency there is no figure.
 
     If at least two results have judges that took no part, it writes `metamers.png`, too. The CSV has all rows and all
     metrics; the Markdown has the leading dozen rows and eight columns; a figure names at most ten curves in each panel.
@@ -61,13 +63,16 @@ def write_comparison(
         named: the curves that the figure names; by default the leading ones.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     write_csv(rows, out / "comparison.csv")
-    (out / "comparison.md").write_text(summary(rows, words))
-    figure, _ = plot(rows, words or {}, named)
-    figure.savefig(out / "comparison.png", dpi=100, pil_kwargs={"optimize": True})
+    write_text(out / "comparison.md", summary(rows, words))
+    if consistency(rows) in set().union(*rows):
+        _save(plot(rows, words or {}, named)[0], out / "comparison.png")
     if len(judged := [row for row in rows if {OWN, UNSEEN} <= set(row)]) > 1:
-        plot_metamers(judged, words or {}, named).savefig(out / "metamers.png", dpi=100, pil_kwargs={"optimize": True})
+        _save(plot_metamers(judged, words or {}, named), out / "metamers.png")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    replace_file(path, lambda file: figure.savefig(file, dpi=100, pil_kwargs={"optimize": True}))
 
 
 def plot(

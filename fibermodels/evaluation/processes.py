@@ -4,11 +4,14 @@ Each process builds model and data itself and stores its batches in the evaluati
 which the first process collects them. There is no other communication.
 """
 
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
+from threading import Thread
 
 import torch
 from torch import multiprocessing
@@ -55,9 +58,18 @@ def helped(work: Work, processes: int) -> Iterator[None]:
 
 def _run(work: Work, rank: int, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends this one
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
         work(rank)
     except (ValueError, FileNotFoundError) as error:
         print(f"process {rank}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the first one is gone, even if that was killed and could not say so."""
+    first = parent_process()
+    if first is not None:
+        first.join()
+        os._exit(1)

@@ -6,17 +6,18 @@ model.
 """
 
 import json
+import math
 import subprocess
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
-
-from safetensors.torch import load_file, save_file
 
 from fibermodels.core import FiberSamples
 from fibermodels.evaluation.calibration import rank_figure
 from fibermodels.evaluation.figures import sample_grid
 from fibermodels.evaluation.rows import Row, curve, several_subjects, strength, subject_of
+from fibermodels.files import read_tensors, replace_file, save_tensors, write_text
 
 Metrics = Row
 
@@ -35,19 +36,20 @@ def commit() -> str:
 
 
 def save(folder: str | Path, samples: FiberSamples, values: Metrics) -> None:
-    """Writes a result folder."""
+    """Writes a result folder, the metrics last."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {field.name: getattr(samples, field.name).contiguous() for field in fields(samples)}
-    save_file(tensors, folder / "samples.safetensors")
-    sample_grid(samples, folder / "samples.png")
-    rank_figure(samples, folder / "ranks.png")
-    (folder / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
+    save_tensors(
+        {field.name: getattr(samples, field.name) for field in fields(samples)}, folder / "samples.safetensors"
+    )
+    replace_file(folder / "samples.png", partial(sample_grid, samples))
+    replace_file(folder / "ranks.png", partial(rank_figure, samples))
+    write_text(folder / "metrics.json", json.dumps(values, indent=2) + "\n")
 
 
 def load_samples(folder: str | Path) -> FiberSamples:
     """Reads the samples of a result folder."""
-    return FiberSamples(**load_file(Path(folder) / "samples.safetensors"))
+    content, _ = read_tensors(Path(folder) / "samples.safetensors")
+    return FiberSamples(**content)
 
 
 def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -> list[Row]:
@@ -72,10 +74,16 @@ def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -
             row["family"], row["fiber_rms"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"'{file}' is not a result: {error!r}") from error
+        bad = sorted(key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value))
+        if bad:
+            raise ValueError(f"'{file}' is not a result: expected finite numbers, got {row[bad[0]]} for '{bad[0]}'")
         rows.append(row)
     found = sorted({str(row.get("dataset")) for row in rows})
     if len(found) > 1:
         raise ValueError(f"--compare: expected results on the same data, got {found}")
+    splits = sorted({str(row.get("split", "test")) for row in rows})
+    if len(splits) > 1:
+        raise ValueError(f"--compare: expected results on the same split, got {splits}")
     if several_subjects(rows) and not across_subjects:
         raise ValueError(
             f"--compare: expected results of one subject, got {sorted({subject_of(row) for row in rows})}; "

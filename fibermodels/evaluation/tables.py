@@ -1,9 +1,9 @@
 """Tables of results: a CSV with everything, and Markdown with at most eight columns and a dozen rows."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from fibermodels import files
 from fibermodels.evaluation.rows import (
     FLOOR,
     Row,
@@ -175,7 +175,4 @@ def summary(rows: Sequence[Row], words: Mapping[str, str] | None = None) -> str:
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Writes everything that is known about the rows."""
     names = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    files.write_csv(path, names, rows)

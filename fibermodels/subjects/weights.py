@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fibermodels.component import check_card
 from fibermodels.config import locate
 
 EXPORTED = "encoder.network."
@@ -23,9 +24,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file has another format, or does not contain tensors by name.
+        ValueError: the file has another format, does not contain tensors by name, or is not what its card describes.
     """
     found = locate(path)
+    check_card(found)
     try:
         state: Any = (
             load_file(found)

@@ -4,6 +4,7 @@ import csv
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +16,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torchvision.utils import make_grid, save_image
+
+from fibermodels.files import replace_file, write_csv
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """The signals that a cluster sends before it stops a job; SLURM sends SIGUSR1 with `--signal=USR1@120`."""
@@ -61,11 +64,7 @@ class MetricsCSV(Callback):
                 rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < trainer.current_epoch]
         rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
         names = list(dict.fromkeys(name for each in rows for name in each))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(self.path, names, rows)
         if self.lines and not (trainer.current_epoch + 1) % max(1, (trainer.max_epochs or 1) // 30):
             values = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}", file=sys.stderr, flush=True)
@@ -90,8 +89,7 @@ class SampleGrid(Callback):
         shown = previewed[:, : 4 * self.columns].cpu()
         rows = [pair for part in shown.split(self.columns, 1) for pair in part]
         grid = make_grid(torch.cat(rows), nrow=min(self.columns, shown.shape[1]), padding=1)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        save_image(grid, self.path)
+        replace_file(self.path, partial(save_image, grid))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("targets_and_samples", grid, trainer.current_epoch)

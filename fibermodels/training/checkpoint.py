@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from fibermodels.component import check_state, read_weights
 from fibermodels.config import build, change, describe
 from fibermodels.core import Subject
+from fibermodels.files import replace_file, write_text
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 from fibermodels.training.module import Training
 from fibermodels.training.objective import labels_of
 from fibermodels.training.record import given_parts, modernise
+from fibermodels.training.saving import check_archive
 from fibermodels.training.statistics import unsettled
 
 
@@ -53,6 +55,7 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at '{path}' (from {Path.cwd()})")
+    check_archive(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports damage and foreign content by many types
@@ -173,9 +176,9 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
 
     Raises:
         FileExistsError: the files are there and `overwrite` is not set.
+        ValueError: the path names a folder.
     """
-    out = Path(out)
-    weights, card = out.with_suffix(".safetensors"), out.with_suffix(".json")
+    weights, card = _published(out)
     for file in (weights, card):
         if file.exists() and not overwrite:
             raise FileExistsError(f"'{file}' exists; say --overwrite true to replace it")
@@ -186,11 +189,11 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
         _round(run.model)
     product = run.model.product(_batches(run, run.model.product_split))
     scores = _test_scores(run)
-    out.parent.mkdir(parents=True, exist_ok=True)
     state, metadata = product.density() if isinstance(product, TrainableFiberModel) else (product.state_dict(), {})
     short = {name for name, _ in product.named_parameters()} if half else set()
     tensors = {name: value.to(torch.float16 if name in short else torch.float32) for name, value in state.items()}
-    save_file({name: value.contiguous() for name, value in tensors.items()}, weights, metadata)
+    content_of = {name: value.contiguous() for name, value in tensors.items()}
+    replace_file(weights, lambda file: save_file(content_of, file, metadata))
     content: dict[str, object] = {
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "dataset": run.data.name,
@@ -202,8 +205,16 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
         "training": describe(run.training),
         "data": describe(run.data),
     }
-    card.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(card, json.dumps(content, indent=2) + "\n")
     return content
+
+
+def _published(out: str | Path) -> tuple[Path, Path]:
+    """The files of exported weights and of their card: `model-v1.5` is a name without an ending."""
+    path = Path(str(out).removesuffix(".safetensors"))
+    if path.is_dir() or str(out).endswith("/"):
+        raise ValueError(f"out: expected the files' path without an ending, got the folder '{out}'")
+    return path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")
 
 
 @torch.no_grad()

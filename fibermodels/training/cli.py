@@ -4,10 +4,12 @@ import logging
 import os
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import set_parsing_settings
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -15,16 +17,19 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from fibermodels.checks import check_number
-from fibermodels.config import allowed_imports, reason
+from fibermodels.config import Recorded, allowed_imports, describe, reason
 from fibermodels.core import Subject
 from fibermodels.data.cached import CachedLatents
+from fibermodels.files import claim
 from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import MetricsCSV, Preemption, SampleGrid
-from fibermodels.training.checkpoint import adapt_from, start_from
+from fibermodels.training.checkpoint import adapt_from, read, start_from
 from fibermodels.training.dry_run import dry_run, show
 from fibermodels.training.module import Training
 from fibermodels.training.objective import NonFiniteLoss
+from fibermodels.training.resuming import check_resumed
+from fibermodels.training.saving import SavedConfig, Saving, newest
 from fibermodels.training.sharding import FullyShardedStrategy
 
 USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last|auto] | --help | --print_config"
@@ -43,6 +48,7 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
         None,
         "checkpoint or exported weights for another subject or layer; the learner takes the weights that fit",
     ),
+    ("resume_changed", bool, False, "resume although settings differ from those of the checkpoint"),
     ("ema_decay", float, 0.999, "decay of the averaged weights; 0: no averages"),
     (
         "cache_draws",
@@ -117,15 +123,19 @@ class TrainCLI(LightningCLI):
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
+            ValueError: there are checkpoints, and all are damaged.
             FileExistsError: the folder has an earlier run, and no option allows to write there.
         """
         config = self.options
         last = self.folder / "checkpoints" / "last.ckpt"
         resumes = config["ckpt_path"] == "auto"  # for jobs that a cluster may restart
-        if config["ckpt_path"] == "last" or (resumes and last.is_file()):
+        if config["ckpt_path"] == "last":
             config["ckpt_path"] = str(last)
         elif resumes:
-            config["ckpt_path"] = None
+            found = newest(last.parent, _say)
+            if found is None and last.is_file():
+                raise ValueError(f"--ckpt_path auto: no checkpoint in '{last.parent}' can be read")
+            config["ckpt_path"] = None if found is None else str(found)
         if config["ckpt_path"] and not Path(config["ckpt_path"]).is_file():
             raise FileNotFoundError(f"--ckpt_path: nothing to resume at '{config['ckpt_path']}'")
         may_write = resumes or any(config[name] for name in ("dry_run", "ckpt_path", "overwrite"))
@@ -143,7 +153,9 @@ class TrainCLI(LightningCLI):
         check_number("train.py", "cache_draws", config["cache_draws"], least=0)
         check_number("train.py", "global_batch", config["global_batch"], least=0)
         self._check_images()
-        if not self.config_init["fit"]["ckpt_path"]:  # a run that resumes has these weights already
+        if path := self.config_init["fit"]["ckpt_path"]:  # a run that resumes has these weights already
+            self._check_resumed(path)
+        else:
             self._take_over(config["start_from"], config["adapt_from"])
         if config["global_batch"]:
             self._share_batch(config["global_batch"])
@@ -162,6 +174,12 @@ class TrainCLI(LightningCLI):
                 gpu = config["gpu_tflops"], config["utilisation"]
                 show(dry_run(self.model, self.datamodule, self.trainer, bool(config["ema_decay"]), *gpu))
             sys.exit(0)
+
+    def _check_resumed(self, path: str) -> None:
+        """Compares this run with the one that wrote the checkpoint (see `resuming.check_resumed`)."""
+        data = describe(self.datamodule) if isinstance(type(self.datamodule), Recorded) else None
+        averaged, allowed = bool(self.options["ema_decay"]), self.options["resume_changed"]
+        check_resumed(read(path), describe(self.model), data, self.model, averaged, allowed)
 
     def _check_images(self) -> None:
         """Compares the configured shape of the data's images with that of the learner.
@@ -198,13 +216,22 @@ class TrainCLI(LightningCLI):
         self.datamodule.batch_size = each
 
     def before_fit(self) -> None:
-        """With `--overwrite true`, removes the files of the earlier run, and no other files in the folder."""
+        """Claims the folder.
+
+        With `--overwrite true`, the files of the earlier run stay until they are replaced: checkpoints, pictures and
+        metrics by their successors, and events, which have other names, when the first checkpoint is complete.
+
+        Raises:
+            FileExistsError: another process trains in the folder.
+        """
         config = self.config_init["fit"]
-        anew = config["overwrite"] and not (config["ckpt_path"] or config["trainer"]["fast_dev_run"])
-        if anew and _first_process():
-            for pattern in ("checkpoints/*.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png"):
-                for file in self.folder.glob(pattern):
-                    file.unlink()
+        if config["trainer"]["fast_dev_run"] or not _first_process():
+            return
+        self.lock = claim(self.folder)
+        anew = config["overwrite"] and not config["ckpt_path"]
+        events = list(self.folder.glob("events.out.tfevents*")) if anew else []
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = Saving(partial(_remove, events))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.options
@@ -230,6 +257,16 @@ class TrainCLI(LightningCLI):
             minutes, steps = config["checkpoint_minutes"], config["checkpoint_steps"]
             own.append(Preemption(f"{checkpoints}/last.ckpt", minutes, steps))
         return own
+
+
+def _remove(files: list[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    if _first_process():
+        print(text, file=sys.stderr)
 
 
 def _first_process() -> bool:
@@ -262,6 +299,7 @@ def main() -> None:
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,
             },
+            save_config_callback=SavedConfig,
             save_config_kwargs={"overwrite": True},
             parser_class=TrainParser,
             parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
