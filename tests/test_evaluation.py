@@ -308,7 +308,8 @@ def test_a_figure_of_metamers_if_judges_took_no_part(tmp_path):
 
 def test_a_comparison_without_a_metric_of_consistency(tmp_path):
     write_comparison([{"name": "a", "family": "A", "fiber_weight": 0.0, "fiber_rms": 0.1}], tmp_path)
-    assert (tmp_path / "comparison.png").exists()
+    assert (tmp_path / "comparison.csv").exists()
+    assert not (tmp_path / "comparison.png").exists(), "axes without points"
 
 
 def test_panels_share_a_metric_that_all_data_sets_have():
@@ -326,6 +327,10 @@ def test_results_that_do_not_compare(tmp_path):
     (tmp_path / "1" / "metrics.json").write_text("{}")
     with pytest.raises(ValueError, match="is not a result"):
         read_results([tmp_path / "1"])
+    with pytest.raises(ValueError, match=r"expected results on the same split, got \['test', 'val'\]"):
+        read_results([write(tmp_path / "3"), write(tmp_path / "4", split="val")])
+    with pytest.raises(ValueError, match=r"got nan for 'fid'"):
+        read_results([write(tmp_path / "5", fid=float("nan"))])
 
 
 def test_samples_that_do_not_belong_together():
@@ -661,15 +666,12 @@ def test_judges_from_the_command_line(files):
         (["--processes", "0"], "processes: expected at least 1, got 0"),
         (["--processes", "5"], "at most the number of batches, 4 of 3 targets, got 5"),
         (["--batch_size", "0"], "batch_size: expected at least 1, got 0"),
-        (["--thresholds", "[0.1, 0.2]"], None),
+        (["--thresholds", "[0.1, 0.2]"], "expected --classifier or --judges with them, got [0.1, 0.2]"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
 def test_what_is_wrong_with_judges_and_processes(options, message, files):
     done = run("evaluate.py", "--model", files / "model.yaml", *SIZE, *options, "--out", files / "out")
-    if message is None:
-        assert done.returncode == 0, done.stderr
-        return
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,7 +6,7 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jsonargparse import set_parsing_settings
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -81,6 +81,10 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
 """Name, type, default and help of the options beside model, data and trainer."""
 
 
+OWN_FILES = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png")
+"""What a run writes into its folder, besides its config."""
+
+
 class TrainParser(LightningArgumentParser):
     """Stores values that the user gave for linked arguments, such as `feature_shape: []` of an unconditional prior."""
 
@@ -91,6 +95,9 @@ class TrainParser(LightningArgumentParser):
 
 class TrainCLI(LightningCLI):
     """Trains in the folder `RUNS/NAME`, with one subject for all parts, cached latents and averaged weights."""
+
+    lock: IO[str] | None = None
+    """What holds the run's folder."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name, kind, default, text in OPTIONS:
@@ -218,8 +225,8 @@ class TrainCLI(LightningCLI):
     def before_fit(self) -> None:
         """Claims the folder.
 
-        With `--overwrite true`, the files of the earlier run stay until they are replaced: checkpoints, pictures and
-        metrics by their successors, and events, which have other names, when the first checkpoint is complete.
+        With `--overwrite true`, the files of the earlier run stay until the first checkpoint of this one is complete.
+        Then those that it has not replaced yet are removed; other files in the folder are left alone.
 
         Raises:
             FileExistsError: another process trains in the folder.
@@ -227,11 +234,11 @@ class TrainCLI(LightningCLI):
         config = self.config_init["fit"]
         if config["trainer"]["fast_dev_run"] or not _first_process():
             return
-        self.lock = claim(self.folder)
+        TrainCLI.lock = claim(self.folder)
         anew = config["overwrite"] and not config["ckpt_path"]
-        events = list(self.folder.glob("events.out.tfevents*")) if anew else []
+        old = [file for pattern in OWN_FILES if anew for file in self.folder.glob(pattern)]
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            self.trainer.strategy.checkpoint_io = Saving(partial(_remove, events))
+            self.trainer.strategy.checkpoint_io = Saving(partial(_remove, {file: file.stat().st_ino for file in old}))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.options
@@ -259,9 +266,11 @@ class TrainCLI(LightningCLI):
         return own
 
 
-def _remove(files: list[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
+def _remove(files: dict[Path, int]) -> None:
+    """Removes files that still have their former inode, so those that were not replaced."""
+    for file, inode in files.items():
+        if file.exists() and file.stat().st_ino == inode:
+            file.unlink()
 
 
 def _say(text: str) -> None:
@@ -308,3 +317,6 @@ def main() -> None:
     except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss, MisconfigurationException) as error:
         print(f"error: {reason(str(error))}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        if TrainCLI.lock is not None:
+            TrainCLI.lock.close()
