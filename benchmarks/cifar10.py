@@ -175,11 +175,15 @@ def best(cut: str) -> Sampling:
     )
 
 
+FEW = (500, 2)
+"""Targets and samples of each, where nothing else is said."""
+
 MIRROR = {"scale": "[1.0, 1.0]", "flip": 1.0}
 """The target's mirror image: how far judges agree with themselves."""
 
 SAMPLINGS = [
-    *(sampling("nearest_neighbour", cut, targets=2000, samples=9) for cut in CUTS),
+    sampling("nearest_neighbour", "spatial", targets=2000, samples=9),
+    *(sampling("nearest_neighbour", cut, targets=FEW[0], samples=FEW[1]) for cut in CUTS if cut != "spatial"),
     *(sampling("nearest_neighbour", cut, targets=250, network="resnet56") for cut in CUTS),
     *(sampling("augmented", cut, targets=2000, samples=9) for cut in CUTS),
     *(sampling("augmented", cut, "mirror", 2000, 1, changes=MIRROR) for cut in CUTS),
@@ -297,7 +301,9 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if training.name in PUBLISHED_AS:
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
-            targets, samples = (2000, 9) if training.config == SCORED else (500, 2)
+            targets, samples = (
+                (2000, 9) if training.subject == "resnet20-spatial" and training.config == SCORED else FEW
+            )
             if not training.subject.startswith("resnet20"):
                 targets //= 2
             row = Row(training.name, series=training.series, targets=targets, samples=samples, seed=seed)
