@@ -37,6 +37,11 @@ def check_feature_shape(owner: str, h: Tensor | None, shape: tuple[int, ...]) ->
     given = tuple(h.shape[1:])
     if given == tuple(shape):
         return h
+    if tuple(h.shape) == tuple(shape):
+        raise ValueError(
+            f"{owner}: h: expected representations (B, {', '.join(map(str, shape))}), got one without a batch, "
+            f"{list(shape)}: give h[None]"
+        )
     kinds = {0: "a number", 1: "a vector", 3: "a spatial map"}
     theirs, ours = (kinds.get(len(each), f"of {len(each)} dimensions") for each in (given, shape))
     hint = f"give the model feature_shape {list(given)}"

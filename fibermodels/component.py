@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from fibermodels.checks import check_finite
 from fibermodels.config import Recorded
 
+NOT_TENSORS = "it holds more than tensors and plain types, so loading it could run a stranger's code"
+"""Why a file of `torch.save` is refused."""
+
 
 class Component(nn.Module, metaclass=Recorded):
     """An `nn.Module` that remembers its constructor's arguments (see `fibermodels.config`)."""

@@ -22,9 +22,16 @@ ALLOWED_IMPORTS = ("fibermodels", "torch.nn", "torch.optim", "lightning.pytorch"
 
 
 def allowed_imports() -> tuple[str, ...]:
-    """`ALLOWED_IMPORTS` and the packages in `$FIBERMODELS_IMPORTS` (comma separated)."""
-    extra = os.environ.get("FIBERMODELS_IMPORTS", "")
-    return ALLOWED_IMPORTS + tuple(part.strip() for part in extra.split(",") if part.strip())
+    """`ALLOWED_IMPORTS` and the packages in `$FIBERMODELS_IMPORTS` (comma separated).
+
+    Raises:
+        ValueError: one of them is no import path.
+    """
+    extra = [part.strip() for part in os.environ.get("FIBERMODELS_IMPORTS", "").split(",") if part.strip()]
+    for path in extra:
+        if not all(word.isidentifier() for word in path.split(".")):
+            raise ValueError(f"FIBERMODELS_IMPORTS: expected import paths such as my_package.nets, got '{path}'")
+    return (*ALLOWED_IMPORTS, *extra)
 
 
 def data_root(root: str | Path | None = None) -> Path:

@@ -44,6 +44,20 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         raise
 
 
+def check_folder(folder: Path) -> None:
+    """Makes a folder, so that long work does not end where its result cannot be written.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot make the folder '{folder}': {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"cannot write into the folder '{folder}'")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a text file."""
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))

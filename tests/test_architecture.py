@@ -14,6 +14,7 @@ BASE = {"checks", "component", "config", "core", "former", "distances", "files",
 ALLOWED = {
     "former": set(),
     "config": {"former"},
+    "commands": {"config"},
     "distances": set(),
     "files": set(),
     "noise": set(),
@@ -31,9 +32,9 @@ ALLOWED = {
     "suites": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics"},
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
-    "training": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
+    "training": BASE | {"commands", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
     "evaluation": BASE
-    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
+    | {"commands", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
 }
 """What each room may import of ours, besides itself."""
 

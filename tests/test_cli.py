@@ -75,6 +75,48 @@ def test_overwriting_starts_anew(trained, tmp_path):
     assert (tmp_path / "quickstart" / "notes.txt").read_text() == "mine"
 
 
+def test_a_run_that_cannot_start_destroys_nothing(trained, tmp_path):
+    import shutil
+
+    shutil.copytree(trained / "quickstart", tmp_path / "quickstart", ignore=shutil.ignore_patterns("checkpoints"))
+    (tmp_path / "quickstart" / "checkpoints").mkdir()
+    for file in ("last.ckpt", "mine.ckpt"):
+        (tmp_path / "quickstart" / "checkpoints" / file).write_bytes(b"earlier")
+    earlier = {path: path.read_bytes() for path in (tmp_path / "quickstart").rglob("*") if path.is_file()}
+    for wrong in (["--data.base", "mnist", "--data.root", tmp_path / "nowhere"], ["--model.weight_decay", "-1"]):
+        done = run("train.py", *QUICK, *SMALL, "--runs", tmp_path, "--overwrite", "true", *wrong)
+        assert done.returncode == 2
+    assert all(path.read_bytes() == content for path, content in earlier.items())
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    from fibermodels.files import claim
+
+    lock = claim(tmp_path / "quickstart")
+    done = run("train.py", *QUICK, *SMALL, "--runs", tmp_path, FIBERMODELS_CACHE=tmp_path / "cache")
+    lock.close()
+    assert done.returncode == 2
+    assert f"in use by process {os.getpid()}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (["--model.learning_rate", "0.5"], "model.learning_rate: 0.001 -> 0.5"),
+        (["--data.batch_size", "8"], "data.batch_size: "),
+        (["--ema_decay", "0"], "averaged weights: True -> False"),
+        (["--model.learner.network.width", "64"], "Its weights do not fit"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_resumed_run_says_what_changed(trained, changed, words):
+    again = ("--runs", trained, "--ckpt_path", "last", "--trainer.max_epochs", "9")
+    done = run("train.py", *QUICK, *SMALL, *again, *changed, FIBERMODELS_CACHE=trained / "cache")
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_evaluate_and_compare(trained, tmp_path):
     checkpoint = trained / "quickstart" / "checkpoints" / "best.ckpt"
     size = ("--num_targets", 20, "--samples_per_target", 2, "--device", "cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import LATENT, flow_matching, subject, vae
 
-from fibermodels.checks import check_images
+from fibermodels.checks import check_feature_shape, check_images
 from fibermodels.component import fingerprint
 from fibermodels.config import build, describe, import_class, public_path
 from fibermodels.core import FiberModel, FiberSamples
@@ -68,6 +68,19 @@ def test_samples_must_belong_together():
         FiberSamples(x, h, torch.rand(2, 5, 3, 2, 2), torch.rand(2, 4, 6))
     with pytest.raises(ValueError, match="numbers of targets or samples"):
         FiberSamples(x, h, torch.rand(2, 4, 3, 2, 2), torch.rand(3, 4, 6))
+
+
+@pytest.mark.parametrize("name", ["x_hat", "h_hat"])
+def test_samples_must_be_finite_in_every_slot(name):
+    parts = {"x_hat": torch.rand(3, 4, 3, 2, 2), "h_hat": torch.rand(3, 4, 6)}
+    parts[name][2, 1].view(-1)[-1] = float("nan")
+    with pytest.raises(ValueError, match=rf"{name}, slot 2, target 1: expected finite"):
+        FiberSamples(torch.rand(4, 3, 2, 2), torch.rand(4, 6), **parts)
+
+
+def test_one_representation_without_a_batch():
+    with pytest.raises(ValueError, match=r"got one without a batch, \[6\]: give h\[None\]"):
+        check_feature_shape("MLP", torch.zeros(6), (6,))
 
 
 def test_describe_and_build_are_inverse():

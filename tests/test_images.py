@@ -1,8 +1,10 @@
 """Images on disk: layouts, decoding, splits, workers, and what is wrong with a folder."""
 
 import csv
+import os
 import traceback
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from fibermodels.config import build, describe
 from fibermodels.data import CheXpert, CueConflict, ImageFolder, ImageNet
 from fibermodels.data.chexpert import COMPETITION, LABELS, below_root
 from fibermodels.data.cue_conflict import CATEGORIES, imagenet_classes
-from fibermodels.data.image_files import ImageReader, UnreadableImage
+from fibermodels.data.image_files import ImageReader, UnreadableImage, find_images
 from fibermodels.data.loading import EpochSampler, loader
 from fibermodels.metrics.shape_texture import decide
 
@@ -75,6 +77,28 @@ class TestReader:
         Image.fromarray(pixels).save(tmp_path / "a.png")
         assert ImageReader((3, 16, 16), "stretch")(tmp_path / "a.png")[0, 0, 0] == 255
         assert ImageReader((3, 16, 16), "crop")(tmp_path / "a.png").max() == 0
+
+    def test_extreme_proportions_are_cut_before_they_are_scaled(self, tmp_path):
+        """A picture of 1 x 12,000 pixels would be scaled to 32 x 384,000, which takes gigabytes."""
+        pixels = np.zeros((12000, 1, 3), np.uint8)
+        pixels[5999:6001] = 200
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        assert ImageReader((3, 32, 32))(tmp_path / "a.png").float().mean() > 90
+        wide = Image.fromarray(pixels.transpose(1, 0, 2))
+        wide.save(tmp_path / "b.png")
+        torch.testing.assert_close(
+            ImageReader((3, 32, 32))(tmp_path / "b.png"), ImageReader((3, 32, 32))(tmp_path / "a.png").mT
+        )
+
+    def test_what_is_no_picture_is_refused_at_once(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.png")
+        Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tiff")
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.gif")
+        (tmp_path / "a.gif").rename(tmp_path / "gif.png")
+        for name, words in (("pipe", "no such file"), ("float", "floating-point"), ("gif", "cannot identify")):
+            path = next(tmp_path.glob(f"{name}.*"))
+            with pytest.raises(UnreadableImage, match=words):
+                ImageReader((3, 8, 8))(path)
 
     def test_grey_is_pils_luma(self, tmp_path):
         Image.new("RGB", (8, 8), (200, 100, 50)).save(tmp_path / "a.png")
@@ -596,3 +620,19 @@ def test_a_config_names_it(cls, folder):
     data = parser.instantiate_classes(parser.parse_object({"data": config})).data
     assert isinstance(data, cls)
     assert describe(data)["init_args"].items() >= options.items()
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path):
+    """They would show the test images, and every image many times, in the training set."""
+    for split in ("train", "test"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        write(tmp_path / split / "a" / "1.png")
+    other = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    other.mkdir()
+    write(other / "2.png")
+    (tmp_path / "train" / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "train" / "a" / "self").symlink_to(tmp_path / "train" / "a")
+    (tmp_path / "train" / "a" / "more").symlink_to(other)
+    assert find_images(tmp_path / "train") == ["a/1.png", "a/more/2.png"]
+    with pytest.raises(ValueError, match="the whole file system"):
+        find_images(Path("/"))

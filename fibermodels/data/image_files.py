@@ -114,7 +114,12 @@ def find_images(folder: Path) -> list[str]:
     """Sorted relative paths of all image files below a folder, at any depth, without hidden ones.
 
     Links to folders are followed, but not those to a folder around them, which would never end.
+
+    Raises:
+        ValueError: the folder is the root of the file system.
     """
+    if os.path.realpath(folder) == os.path.realpath(os.sep):
+        raise ValueError(f"root: expected a folder of images, got the whole file system, '{folder}'")
     found: list[str] = []
     for where, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not is_hidden(name) and not _leads_back(where, name))

@@ -92,9 +92,29 @@ def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any,
 def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file at '{path}' (from {Path.cwd()})")
+    check_model_file(path)
     built = _instantiated(model_parser(), ["--config", path, *overrides], f"'{path}'")
     about = {"name": built.name, **training_cost(describe(built.model)), **as_metrics(changes(of_model(overrides)))}
     return built.model.eval(), built.subject, built.data, about
+
+
+def check_model_file(path: str) -> None:
+    """Refuses the config of a training.
+
+    Raises:
+        ValueError: it trains something; or it is no mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is no YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}': expected the keys name, subject, data and model, got {type(content).__name__}")
+    if isinstance(content.get("model"), dict) and "learner" in content["model"]:
+        raise ValueError(
+            f"'{path}' is the config of a training: train with `python train.py --config {path}`, and give its "
+            "checkpoint as --checkpoint"
+        )
 
 
 def _instantiated(parser: ArgumentParser, arguments: list[str], what: str) -> Namespace:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
+from fibermodels.commands import Parser, check_files, explained
 from fibermodels.evaluation.building import guard_imports
 from fibermodels.evaluation.drawing import Choice
+from fibermodels.files import check_folder
 
 USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
                           [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
@@ -20,9 +22,9 @@ USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out
        python evaluate.py --config FILE.yaml [options]"""
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The options of `evaluate.py`."""
-    own = ArgumentParser(prog="evaluate.py", description="Draws samples once and scores them.", usage=USAGE)
+    own = Parser(prog="evaluate.py", description="Draws samples once and scores them.", usage=USAGE)
     own.add_argument("--config", action="config", help="a YAML file of any of these options")
     own.add_argument("--checkpoint", type=str | None, default=None, help="runs/NAME/checkpoints/best.ckpt")
     own.add_argument("--model", type=str | None, default=None, help="a YAML file of a model that needs no training")
@@ -87,17 +89,16 @@ def parser() -> ArgumentParser:
 
 def main() -> None:
     """Runs `evaluate.py`. Errors of the user give one message and exit status 2."""
-    guard_imports()
-    arguments, overrides = split_overrides(sys.argv[1:])
-    options = parser().parse_args(arguments)
-    try:
-        run(options, overrides)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"interrupted: no result in '{options.out}' yet; repeat the command to continue", file=sys.stderr)
-        sys.exit(130)
+    with explained():
+        guard_imports()
+        check_files(sys.argv[1:])
+        arguments, overrides = split_overrides(sys.argv[1:])
+        options = parser().parse_args(arguments)
+        try:
+            run(options, overrides)
+        except KeyboardInterrupt:
+            print(f"interrupted: no result in '{options.out}' yet; repeat the command to continue", file=sys.stderr)
+            sys.exit(130)
 
 
 OVERRIDES = ("model", "subject", "data")
@@ -123,14 +124,29 @@ def run(options: Namespace, overrides: list[str]) -> None:
         raise ValueError(f"expected one of --checkpoint, --model and --compare, got {chosen or 'none'}")
     if overrides and options.compare:
         raise ValueError(f"{overrides[0]}: expected only with --model or --checkpoint, got it with --compare")
+    if not options.out:
+        raise ValueError("out: expected a folder for the result, got ''")
     out = Path(options.out)
     mark = "comparison.csv" if options.compare else "metrics.json"
     if (out / mark).exists() and not options.overwrite:
         raise FileExistsError(f"'{out / mark}' exists: choose another --out, or give --overwrite true")
+    check_folder(out)
     if options.compare:
         _compare(options.compare, out, options.across_subjects)
         return
     _evaluate(options, overrides, out)
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that torch does not know, or that this machine does not have.
+
+    Raises:
+        ValueError: naming the device.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch has no type of its own for this
+        raise ValueError(f"device: '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
@@ -138,6 +154,7 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
     from fibermodels.evaluation.results import save
     from fibermodels.evaluation.scoring import evaluate
 
+    check_device(options.device)
     if options.processes < 1:
         raise ValueError(f"processes: expected at least 1, got {options.processes}")
     choice, kept = Choice(**{each.name: options[each.name] for each in fields(Choice)}), out / "partial"

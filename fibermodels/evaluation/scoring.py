@@ -1,6 +1,8 @@
 """Draws samples once, and scores them."""
 
 import json
+import math
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -150,13 +152,21 @@ def plan(
         kept: folder for finished batches; None stores none.
 
     Raises:
-        ValueError: the split has fewer images than targets, or the images do not fit the subject.
+        ValueError: the split has fewer images than targets, the images do not fit the subject, or the samples would
+            not fit the memory.
     """
     targets = data.split(choice.split)
     if choice.num_targets > len(targets):
         raise ValueError(
             f"num_targets: expected at most the {len(targets)} images of the {choice.split} split, got "
             f"{choice.num_targets}"
+        )
+    shapes = (subject.image_shape, subject.feature_shape)
+    size = 4.0 * choice.num_targets * (choice.samples_per_target + 1) * sum(math.prod(shape) for shape in shapes)
+    if size > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        raise ValueError(
+            f"samples_per_target: {choice.samples_per_target} samples of {choice.num_targets} targets would take "
+            f"{size / 1e9:.3g} GB, more than the memory of {memory / 1e9:.3g} GB"
         )
     remember(model, subject, data, device)
     usual = 100 if model.network_calls >= LONG else 500

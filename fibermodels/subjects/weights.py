@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fibermodels.component import check_card
+from fibermodels.component import NOT_TENSORS, check_card
 from fibermodels.config import locate
 
 EXPORTED = "encoder.network."
@@ -36,6 +36,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = NOT_TENSORS if "weights_only" in str(error) else reason
         raise ValueError(f"weights: '{found}' is neither a safetensors file nor one of tensors: {reason}") from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

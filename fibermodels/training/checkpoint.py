@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save_file
 
-from fibermodels.component import check_state, read_weights
+from fibermodels.component import NOT_TENSORS, check_state, read_weights
 from fibermodels.config import build, change, describe
 from fibermodels.core import Subject
-from fibermodels.files import replace_file, write_text
+from fibermodels.files import check_folder, replace_file, write_text
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 from fibermodels.training.module import Training
 from fibermodels.training.objective import labels_of
@@ -59,7 +59,8 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports damage and foreign content by many types
-        raise ValueError(f"'{path}' is damaged or not a checkpoint: {str(error).splitlines()[0]}") from error
+        cause = NOT_TENSORS if "weights_only" in str(error) else str(error).splitlines()[0]
+        raise ValueError(f"'{path}' is damaged or not a checkpoint: {cause}") from error
     modernise(checkpoint, f"'{path}'")
     check_state("the checkpoint", checkpoint["state_dict"], str(path))
     return checkpoint
@@ -182,6 +183,7 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
     for file in (weights, card):
         if file.exists() and not overwrite:
             raise FileExistsError(f"'{file}' exists; say --overwrite true to replace it")
+    check_folder(weights.parent)
     run = load(path)
     if run.data is None:
         raise ValueError(f"'{path}' does not say on which data it was trained")
@@ -212,7 +214,7 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
 def _published(out: str | Path) -> tuple[Path, Path]:
     """The files of exported weights and of their card: `model-v1.5` is a name without an ending."""
     path = Path(str(out).removesuffix(".safetensors"))
-    if path.is_dir() or str(out).endswith("/"):
+    if not path.name or path.is_dir() or str(out).endswith("/"):
         raise ValueError(f"out: expected the files' path without an ending, got the folder '{out}'")
     return path.with_name(f"{path.name}.safetensors"), path.with_name(f"{path.name}.json")
 

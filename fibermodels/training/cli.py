@@ -17,7 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from fibermodels.checks import check_number
-from fibermodels.config import Recorded, allowed_imports, describe, reason
+from fibermodels.commands import Explains, check_files, explained
+from fibermodels.config import Recorded, allowed_imports, describe
 from fibermodels.core import Subject
 from fibermodels.data.cached import CachedLatents
 from fibermodels.files import claim
@@ -85,7 +86,7 @@ OWN_FILES = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "events.out.tfeve
 """What a run writes into its folder, besides its config."""
 
 
-class TrainParser(LightningArgumentParser):
+class TrainParser(Explains, LightningArgumentParser):
     """Stores values that the user gave for linked arguments, such as `feature_shape: []` of an unconditional prior."""
 
     def dump(self, *args: Any, **options: Any) -> str:
@@ -130,10 +131,12 @@ class TrainCLI(LightningCLI):
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
-            ValueError: there are checkpoints, and all are damaged.
+            ValueError: the name leads out of the folder of all runs; there are checkpoints, and all are damaged.
             FileExistsError: the folder has an earlier run, and no option allows to write there.
         """
-        config = self.options
+        config, parts = self.options, Path(self.options["name"]).parts
+        if not parts or parts[0] == "/" or ".." in parts:
+            raise ValueError(f"name: expected a name, or a path below '{config['runs']}', got '{config['name']}'")
         last = self.folder / "checkpoints" / "last.ckpt"
         resumes = config["ckpt_path"] == "auto"  # for jobs that a cluster may restart
         if config["ckpt_path"] == "last":
@@ -230,8 +233,11 @@ class TrainCLI(LightningCLI):
 
         Raises:
             FileExistsError: another process trains in the folder.
+            ValueError: there are more processes on CPUs than cores.
         """
-        config = self.config_init["fit"]
+        config, cores = self.config_init["fit"], os.cpu_count() or 1
+        if self.trainer.strategy.root_device.type == "cpu" and self.trainer.num_devices > cores:
+            raise ValueError(f"trainer.devices: expected at most {cores}, the cores, got {self.trainer.num_devices}")
         if config["trainer"]["fast_dev_run"] or not _first_process():
             return
         TrainCLI.lock = claim(self.folder)
@@ -295,28 +301,31 @@ def main() -> None:
     )
     warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in expected))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
-    try:
-        TrainCLI(
-            Training,
-            LightningDataModule,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            trainer_defaults={
-                "max_epochs": 10,
-                "gradient_clip_val": 1.0,
-                "num_sanity_val_steps": 0,
-                "enable_model_summary": False,
-            },
-            save_config_callback=SavedConfig,
-            save_config_kwargs={"overwrite": True},
-            parser_class=TrainParser,
-            parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
-            args=["fit", *sys.argv[1:]],  # sys.argv itself must not change, because DDP's processes start with it
-        )
-    except (ValueError, FileNotFoundError, FileExistsError, NonFiniteLoss, MisconfigurationException) as error:
-        print(f"error: {reason(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    finally:
-        if TrainCLI.lock is not None:
-            TrainCLI.lock.close()
+    with explained(NonFiniteLoss, MisconfigurationException):
+        check_files(sys.argv[1:])
+        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
+        try:
+            _train()
+        finally:
+            if TrainCLI.lock is not None:
+                TrainCLI.lock.close()
+
+
+def _train() -> None:
+    TrainCLI(
+        Training,
+        LightningDataModule,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        trainer_defaults={
+            "max_epochs": 10,
+            "gradient_clip_val": 1.0,
+            "num_sanity_val_steps": 0,
+            "enable_model_summary": False,
+        },
+        save_config_callback=SavedConfig,
+        save_config_kwargs={"overwrite": True},
+        parser_class=TrainParser,
+        parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
+        args=["fit", *sys.argv[1:]],  # sys.argv itself must not change, because DDP's processes start with it
+    )

@@ -1,0 +1,125 @@
+"""What all commands share: one short message for every error of the user, and exit status 2."""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ArgumentParser
+
+import fibermodels
+from fibermodels.config import Recorded, reason
+
+LONGEST = 1200
+"""Characters of a message; the rest is left out."""
+
+NODES = 100_000
+"""The largest size of a YAML file with all its aliases replaced."""
+
+
+def short(message: str) -> str:
+    """A message without what would fill the screen."""
+    message = message.strip() or "no reason is known"
+    left = len(message) - LONGEST
+    return message if left <= 0 else f"{message[:LONGEST]} ... ({left} more characters)"
+
+
+@contextmanager
+def explained(*also: type[BaseException]) -> Iterator[None]:
+    """Errors of the user, and those of the system (a full disk, no permission), end the command with one message.
+
+    Args:
+        also: further errors that are expected.
+    """
+    expected: tuple[type[BaseException], ...] = (ValueError, OSError, *also)
+    try:
+        yield
+    except expected as error:
+        print(f"error: {short(reason(str(error)))}", file=sys.stderr)
+        sys.exit(2)
+
+
+class Explains:
+    """A parser whose errors are one message, with the nearest known word for one that nobody knows."""
+
+    exit_on_error: bool
+    prog: str
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints the message and ends the command."""
+        if not self.exit_on_error:
+            super().error(message, ex)  # type: ignore[misc]
+        keys = (word for action in self._actions for word in str(action.dest).split("."))  # type: ignore[attr-defined]
+        print(f"error: {short(reason(message))}{nearest(message, keys)}", file=sys.stderr)
+        print(f"python {self.prog} --help lists all options", file=sys.stderr)
+        sys.exit(2)
+
+
+class Parser(Explains, ArgumentParser):
+    """The parser of a command."""
+
+
+def nearest(message: str, keys: Iterable[str] = ()) -> str:
+    """`; did you mean 'width'?` for a message on `widht`; empty if every word is known or unlike all that are.
+
+    Args:
+        message: what went wrong, with words in quotes or after dashes.
+        keys: the options of the command.
+    """
+    known = {*keys, *_names()}
+    quoted = (first or second for first, second in re.findall(r"--([\w.]+)|['\"]([\w.]+)['\"]", message))
+    for word in dict.fromkeys(part.rpartition(".")[2] for part in quoted):
+        if word and word not in known and (near := difflib.get_close_matches(word, known, 1, 0.75)):
+            return f"; did you mean '{near[0]}' instead of '{word}'?"
+    return ""
+
+
+@cache
+def _names() -> frozenset[str]:
+    """The classes of the project that configs may name, and their arguments."""
+    names: set[str] = set()
+    for room in pkgutil.iter_modules(fibermodels.__path__, "fibermodels."):
+        module = importlib.import_module(room.name)
+        for name in getattr(module, "__all__", ()):
+            found: Any = getattr(module, name, None)
+            if isinstance(found, Recorded):
+                names |= {name, *list(inspect.signature(found.__init__).parameters)[1:]}  # type: ignore[misc]
+    return frozenset(names)
+
+
+def check_files(arguments: Sequence[str]) -> None:
+    """Refuses YAML files that would fill the memory: a few aliases of aliases can stand for billions of values.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    for argument in arguments:
+        path = Path(argument.rpartition("=")[2])
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            try:
+                root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            except (yaml.YAMLError, UnicodeDecodeError):
+                continue  # the parser says what is wrong
+            if root is not None and _size(root, {}) > NODES:
+                raise ValueError(f"'{path}': expected at most {NODES} values, got more by aliases of aliases")
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for."""
+    if id(node) not in known:
+        known[id(node)] = NODES  # an alias of what is around it never ends
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
