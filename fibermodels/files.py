@@ -45,17 +45,16 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Makes a folder, so that long work does not end where its result cannot be written.
+    """Checks that a folder can be made or written to, so that long work does not end there; it changes nothing.
 
     Raises:
-        OSError: the folder cannot be made or written to.
+        OSError: the folder cannot be made, because a file is in its place or above it, or nothing may be written there.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot make the folder '{folder}': {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"cannot write into the folder '{folder}'")
+    known = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not known.is_dir():
+        raise NotADirectoryError(f"cannot make the folder '{folder}': '{known}' is a file")
+    if not os.access(known, os.W_OK):
+        raise PermissionError(f"cannot write into the folder '{known}'")
 
 
 def write_text(path: Path, text: str) -> None:
