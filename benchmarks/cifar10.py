@@ -82,9 +82,10 @@ class Training:
 
 
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
-GENERATOR, CONTINUED = WEIGHTS / f"{SCORED}-spatial.safetensors", "continued"
-SCORED_STEPS = {"spatial": 2 * (EPOCH // 2), "pooled": 612, "logits": 612}
-"""Of the generators that are trained by the energy score."""
+GENERATOR, CONTINUED = f"{SCORED}-lambda1-resnet20-spatial", "continued"
+
+
+START = WEIGHTS / f"{SCORED}-spatial.safetensors"
 
 
 def scored_training(cut: str, steps: int, start: Path | None = None, *own: object) -> Training:
@@ -97,8 +98,9 @@ TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
     *(Training(DIFFUSION, f"resnet20-{cut}", EPOCH // 2) for cut in ("pooled", "logits")),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
-    *(scored_training(cut, steps) for cut, steps in SCORED_STEPS.items()),
-    scored_training("spatial", 1148, GENERATOR, CONTINUED, ("--model.learning_rate", 0.001)),
+    scored_training("spatial", 2 * (EPOCH // 2)),
+    scored_training("spatial", 1148, START, CONTINUED, ("--model.learning_rate", 0.001)),
+    scored_training("pooled", 612),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
     *(Training(DIFFUSION, "resnet20-spatial", 400, BASE, "continued", weight=weight) for weight in (0, 1)),
@@ -114,8 +116,8 @@ TRAININGS = [
 PUBLISHED_AS = {
     BASE: WEIGHTS / DIFFUSION,
     MAP: WEIGHTS / FLOW_MAP,
-    **{f"{SCORED}-lambda1-resnet20-{cut}": WEIGHTS / f"{SCORED}-{cut}" for cut in CUTS},
-    f"{SCORED}-lambda1-resnet20-spatial-{CONTINUED}": WEIGHTS / f"{SCORED}-spatial-{CONTINUED}",
+    GENERATOR: START.with_suffix(""),
+    f"{GENERATOR}-{CONTINUED}": WEIGHTS / f"{SCORED}-spatial-{CONTINUED}",
     **{
         name: RUNS / "cifar10" / name / "model"
         for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))
@@ -129,15 +131,10 @@ def published(name: str) -> Path:
     return PUBLISHED_AS[name].with_suffix(".safetensors")
 
 
-def weighted(config: str, cut: str) -> dict[str, object]:
-    """The keys of a trained model at a cut of ResNet-20, with its published weights."""
-    name = f"{config}-lambda1" if config == SCORED else config
-    return {"feature_shape": SHAPES[cut], "weights": published(f"{name}-resnet20-{cut}")}
-
-
-def inner(config: str, cut: str) -> dict[str, object]:
-    """Changes of `feedback` that replace the flow map by another trained model."""
-    own = {f"model.init_args.{key}": value for key, value in weighted(config, cut).items()}
+def inner(config: str, cut: str, name: str | None = None) -> dict[str, object]:
+    """Changes of `feedback` that replace the flow map by another trained model, the run `name`."""
+    weights = published(name or f"{config}-resnet20-{cut}")
+    own = {"model.init_args.feature_shape": SHAPES[cut], "model.init_args.weights": weights}
     return {"model": PARTS / f"{config}.yaml", **own}
 
 
@@ -168,27 +165,20 @@ def sampling(
     return Sampling(f"{network}-{cut}", Row(name, config, targets=targets, samples=samples, **own))  # type: ignore[arg-type]
 
 
-def best(cut: str) -> Sampling:
-    """The winner at a cut of ResNet-20, `best-<cut>`: the generator trained by the energy score, in one call."""
-    return Sampling(
-        f"resnet20-{cut}", Row(f"best-{cut}", "best", targets=2000, samples=9, changes=weighted(SCORED, cut))
-    )
-
-
-FEW = (500, 2)
-"""Targets and samples of each, where nothing else is said."""
+BEST = Sampling("resnet20-spatial", Row("best-spatial", "best", targets=2000, samples=9))
+"""The winner at the last map of ResNet-20, from its committed weights."""
 
 MIRROR = {"scale": "[1.0, 1.0]", "flip": 1.0}
 """The target's mirror image: how far judges agree with themselves."""
 
 SAMPLINGS = [
     sampling("nearest_neighbour", "spatial", targets=2000, samples=9),
-    *(sampling("nearest_neighbour", cut, targets=FEW[0], samples=FEW[1]) for cut in CUTS if cut != "spatial"),
+    *(sampling("nearest_neighbour", cut) for cut in CUTS if cut != "spatial"),
     *(sampling("nearest_neighbour", cut, targets=250, network="resnet56") for cut in CUTS),
-    *(sampling("augmented", cut, targets=2000, samples=9) for cut in CUTS),
-    *(sampling("augmented", cut, "mirror", 2000, 1, changes=MIRROR) for cut in CUTS),
-    *(best(cut) for cut in CUTS),
-    *(sampling("feedback", cut, SCORED, 2000, 9, changes={**inner(SCORED, cut), "steps": 1}) for cut in CUTS),
+    *(sampling("augmented", cut) for cut in CUTS),
+    sampling("augmented", "spatial", "mirror", 2000, 1, changes=MIRROR),
+    BEST,
+    sampling("feedback", "spatial", SCORED, 2000, 9, changes={**inner(SCORED, "spatial", GENERATOR), "steps": 1}),
     sampling("prior_samples", "spatial", targets=250),
     *(sampling("ndtm", cut, targets=32, samples=1) for cut in CUTS),
     *(
@@ -301,9 +291,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if training.name in PUBLISHED_AS:
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
-            targets, samples = (
-                (2000, 9) if training.subject == "resnet20-spatial" and training.config == SCORED else FEW
-            )
+            targets, samples = (2000, 9) if training.name.startswith(GENERATOR) else (500, 2)
             if not training.subject.startswith("resnet20"):
                 targets //= 2
             row = Row(training.name, series=training.series, targets=targets, samples=samples, seed=seed)
