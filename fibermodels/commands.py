@@ -43,7 +43,9 @@ def explained(*also: type[BaseException]) -> Iterator[None]:
     try:
         yield
     except expected as error:
-        print(f"error: {short(reason(str(error)))}", file=sys.stderr)
+        system = isinstance(error, OSError) and error.strerror and error.filename
+        text = f"'{error.filename}': {error.strerror}" if system else reason(str(error))  # type: ignore[attr-defined]
+        print(f"error: {short(text)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -58,9 +60,15 @@ class Explains:
         if not self.exit_on_error:
             super().error(message, ex)  # type: ignore[misc]
         keys = (word for action in self._actions for word in str(action.dest).split("."))  # type: ignore[attr-defined]
-        print(f"error: {short(reason(message))}{nearest(message, keys)}", file=sys.stderr)
-        print(f"python {self.prog} --help lists all options", file=sys.stderr)
+        print(f"error: {short(_with_key(message))}{nearest(message, keys)}", file=sys.stderr)
+        print(f"python {self.prog.split()[0]} --help lists all options", file=sys.stderr)
         sys.exit(2)
+
+
+def _with_key(message: str) -> str:
+    """The cause in one line, after the key that it belongs to."""
+    key, cause = re.match(r'Parser key "([^"]+)"', message), " ".join(reason(message).split())
+    return f"{key[1]}: {cause}" if key and f'"{key[1]}"' not in cause else cause
 
 
 class Parser(Explains, ArgumentParser):
@@ -75,7 +83,12 @@ def nearest(message: str, keys: Iterable[str] = ()) -> str:
         keys: the options of the command.
     """
     known = {*keys, *_names()}
-    quoted = (first or second for first, second in re.findall(r"--([\w.]+)|['\"]([\w.]+)['\"]", message))
+    if choice := re.search(r"Literal\[(.*?)\]\. Got value: (\S+)", message):
+        known, quoted = set(re.findall(r"'(.*?)'", choice[1])), [choice[2]]
+    else:
+        named = re.sub(r"<class '[\w.]+'>", "", message)
+        parts = re.findall(r"--([\w.]+)|['\"]([\w.]+)['\"]|path string: ([\w.]+)", named)
+        quoted = ["".join(words) for words in parts]
     for word in dict.fromkeys(part.rpartition(".")[2] for part in quoted):
         if word and word not in known and (near := difflib.get_close_matches(word, known, 1, 0.75)):
             return f"; did you mean '{near[0]}' instead of '{word}'?"
@@ -96,7 +109,8 @@ def _names() -> frozenset[str]:
 
 
 def check_files(arguments: Sequence[str]) -> None:
-    """Refuses YAML files that would fill the memory: a few aliases of aliases can stand for billions of values.
+    """Refuses YAML files that hold no keys, or that would fill the memory: a few aliases of aliases can stand for
+    billions of values.
 
     Raises:
         ValueError: naming the file.
@@ -106,9 +120,11 @@ def check_files(arguments: Sequence[str]) -> None:
         if path.suffix in (".yaml", ".yml") and path.is_file():
             try:
                 root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-            except (yaml.YAMLError, UnicodeDecodeError):
-                continue  # the parser says what is wrong
-            if root is not None and _size(root, {}) > NODES:
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ValueError(f"'{path}' is no YAML file: {' '.join(str(error).split())}") from error
+            if not isinstance(root, yaml.MappingNode):
+                raise ValueError(f"'{path}': expected keys with values, got {root.tag if root else 'nothing'}")
+            if _size(root, {}) > NODES:
                 raise ValueError(f"'{path}': expected at most {NODES} values, got more by aliases of aliases")
 
 

@@ -8,6 +8,7 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import sys
 from abc import ABCMeta
 from collections.abc import Callable, Mapping
@@ -19,6 +20,11 @@ from fibermodels.former import modern
 
 ALLOWED_IMPORTS = ("fibermodels", "torch.nn", "torch.optim", "lightning.pytorch")
 """Import paths that a config or a checkpoint may name; others are refused without an import."""
+
+
+REFUSED = re.compile(r"Importing ('[^']*') is not allowed.*")
+ALLOWED = r"\1 is not allowed: it is no file here, and no class of this project or of a package in FIBERMODELS_IMPORTS"
+"""jsonargparse's words for a class outside the allowed import paths, and ours."""
 
 
 def allowed_imports() -> tuple[str, ...]:
@@ -56,7 +62,7 @@ def reason(report: str) -> str:
     """The cause in an error message of jsonargparse, without the alternatives that it tried."""
     _, _, tried = report.rpartition("Errors:\n")
     lines = takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines())
-    return "\n".join(lines).strip().removeprefix("- ")
+    return REFUSED.sub(ALLOWED, "\n".join(lines).strip().removeprefix("- "))
 
 
 class Recorded(ABCMeta):

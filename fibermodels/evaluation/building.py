@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from fibermodels.commands import check_files, nearest
 from fibermodels.config import allowed_imports, describe, reason
 from fibermodels.core import FiberModel, Subject
 from fibermodels.evaluation.expense import training_cost
@@ -99,17 +100,13 @@ def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str
 
 
 def check_model_file(path: str) -> None:
-    """Refuses the config of a training.
+    """Refuses what is no YAML file with keys, and the config of a training.
 
     Raises:
-        ValueError: it trains something; or it is no mapping.
+        ValueError: naming the file.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"'{path}' is no YAML file: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"'{path}': expected the keys name, subject, data and model, got {type(content).__name__}")
+    check_files([path])
+    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if isinstance(content.get("model"), dict) and "learner" in content["model"]:
         raise ValueError(
             f"'{path}' is the config of a training: train with `python train.py --config {path}`, and give its "
@@ -121,7 +118,8 @@ def _instantiated(parser: ArgumentParser, arguments: list[str], what: str) -> Na
     try:
         return parser.instantiate_classes(parser.parse_args(arguments))
     except (ArgumentError, ValueError) as error:
-        raise ValueError(f"{what}: {reason(str(error))}") from error
+        cause = " ".join(reason(str(error)).split())
+        raise ValueError(f"{what}: {cause}{nearest(cause)}") from error
 
 
 def changes(overrides: list[str]) -> dict[str, Any]:

@@ -126,6 +126,9 @@ class TrainCLI(LightningCLI):
         """The run's folder."""
         return Path(self.options["runs"]) / self.options["name"]
 
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would read the checkpoint here for arguments, which ours do not contain, before it is checked."""
+
     def before_instantiate_classes(self) -> None:
         """Finds the checkpoint to resume from.
 
@@ -236,6 +239,7 @@ class TrainCLI(LightningCLI):
             ValueError: there are more processes on CPUs than cores.
         """
         config, cores = self.config_init["fit"], os.cpu_count() or 1
+        check_number("trainer", "gradient_clip_val", self.trainer.gradient_clip_val, least=0)
         if self.trainer.strategy.root_device.type == "cpu" and self.trainer.num_devices > cores:
             raise ValueError(f"trainer.devices: expected at most {cores}, the cores, got {self.trainer.num_devices}")
         if config["trainer"]["fast_dev_run"] or not _first_process():
