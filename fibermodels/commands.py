@@ -67,8 +67,9 @@ class Explains:
 
 def _with_key(message: str) -> str:
     """The cause in one line, after the key that it belongs to."""
-    key, cause = re.match(r'Parser key "([^"]+)"', message), " ".join(reason(message).split())
-    return f"{key[1]}: {cause}" if key and f'"{key[1]}"' not in cause else cause
+    key = re.match(r'Parser key "([^"]+)":', message)
+    cause = " ".join(reason(message).split())
+    return f"--{key[1]}: {cause.removeprefix(key[0]).strip()}" if key else cause
 
 
 class Parser(Explains, ArgumentParser):
