@@ -83,9 +83,9 @@ class Training:
 
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
 GENERATOR, CONTINUED = f"{SCORED}-lambda1-resnet20-spatial", "continued"
-
-
 START = WEIGHTS / f"{SCORED}-spatial.safetensors"
+MAP_ALONE = ("--model.fiber.init_args.later", "[]")
+"""The first training asked for the last map alone."""
 
 
 def scored_training(cut: str, steps: int, start: Path | None = None, *own: object) -> Training:
@@ -98,7 +98,7 @@ TRAININGS = [
     Training(DIFFUSION, "resnet20-spatial", 2 * EPOCH),
     *(Training(DIFFUSION, f"resnet20-{cut}", EPOCH // 2) for cut in ("pooled", "logits")),
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
-    scored_training("spatial", 2 * (EPOCH // 2)),
+    scored_training("spatial", 2 * (EPOCH // 2), None, "", MAP_ALONE),
     scored_training("spatial", 1148, START, CONTINUED, ("--model.learning_rate", 0.001)),
     scored_training("pooled", 612),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
