@@ -313,6 +313,7 @@ def main() -> None:
         finally:
             if TrainCLI.lock is not None:
                 TrainCLI.lock.close()
+                TrainCLI.lock = None
 
 
 def _train() -> None:
