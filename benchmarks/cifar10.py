@@ -100,6 +100,9 @@ TRAININGS = [
     Training(FLOW_MAP, "resnet20-spatial", EPOCH, BASE),
     scored_training("spatial", 2 * (EPOCH // 2), None, "", MAP_ALONE),
     scored_training("spatial", 1148, START, CONTINUED, ("--model.learning_rate", 0.001)),
+    scored_training(
+        "spatial", 5 * (EPOCH // 2), None, "wide", ("--model.learner.init_args.network.init_args.width", 192)
+    ),
     scored_training("pooled", 612),
     Training(CONTROLNET, "resnet20-spatial", EPOCH, start=None),
     Training(CONTROLNET, "resnet20-pooled", 1000, start=None),
