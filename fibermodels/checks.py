@@ -7,12 +7,19 @@ import torch
 from torch import Tensor
 
 
-def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:
-    """Refuses anything but finite float images `(B, *shape)` in [0, 1]."""
+def check_shape(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:
+    """Refuses anything but images `(B, *shape)` of floating point."""
+    if images.ndim == len(shape) and images.shape[1:] == torch.Size(shape)[1:]:
+        raise ValueError(f"{what}: expected shape (B, {', '.join(map(str, shape))}), got one image: give image[None]")
     if tuple(images.shape[1:]) != tuple(shape) or images.ndim != len(shape) + 1:
         raise ValueError(f"{what}: expected shape (B, {', '.join(map(str, shape))}), got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise ValueError(f"{what}: expected floating point in [0, 1], got {images.dtype}")
+
+
+def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:
+    """Refuses anything but finite float images `(B, *shape)` in [0, 1]."""
+    check_shape(images, shape, what)
     low, high = (float(v) for v in torch.aminmax(images)) if images.numel() else (0.0, 1.0)
     if not (low >= -1e-4 and high <= 1 + 1e-4):  # written so that NaN fails too
         raise ValueError(f"{what}: expected values in [0, 1], got [{low:.4g}, {high:.4g}]")

@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 import fibermodels
-from fibermodels.config import Recorded, reason
+from fibermodels.config import CONFIG_FOLDERS, Recorded, reason
 
 LONGEST = 1200
 """Characters of a message; the rest is left out."""
@@ -59,6 +59,7 @@ class Explains:
         """Prints the message and ends the command."""
         if not self.exit_on_error:
             super().error(message, ex)  # type: ignore[misc]
+        message = message.replace(" fit.", " ")  # Lightning's subcommand, which `train.py` does not show
         keys = (word for action in self._actions for word in str(action.dest).split("."))  # type: ignore[attr-defined]
         print(f"error: {short(_with_key(message))}{nearest(message, keys)}", file=sys.stderr)
         print(f"python {self.prog.split()[0]} --help lists all options", file=sys.stderr)
@@ -69,7 +70,7 @@ def _with_key(message: str) -> str:
     """The cause in one line, after the key that it belongs to."""
     key = re.match(r'Parser key "([^"]+)":', message)
     cause = " ".join(reason(message).split())
-    return f"--{key[1]}: {cause.removeprefix(key[0]).strip()}" if key else cause
+    return f"--{key[1]}: {cause.removeprefix(key[0]).strip().removeprefix('- ')}" if key else cause
 
 
 class Parser(Explains, ArgumentParser):
@@ -109,24 +110,46 @@ def _names() -> frozenset[str]:
     return frozenset(names)
 
 
-def check_files(arguments: Sequence[str]) -> None:
-    """Refuses YAML files that hold no keys, or that would fill the memory: a few aliases of aliases can stand for
-    billions of values.
+def check_files(arguments: Sequence[str]) -> list[Path]:
+    """Checks the YAML files that a command line names: those of `--config`, and all with the ending of one.
+
+    Returns:
+        The files of `--config`.
+
+    Raises:
+        ValueError: as `check_yaml` does.
+    """
+    words = [part for argument in arguments for part in argument.split("=", 1)]
+    configs: list[Path] = []
+    CONFIG_FOLDERS.clear()
+    for option, value in zip(["", *words], words, strict=False):
+        path, config = Path(value), option in ("-c", "--config")
+        if (config or path.suffix in (".yaml", ".yml")) and path.is_file():
+            check_yaml(path)
+            configs += [path] if config else []
+    return configs
+
+
+KINDS = {yaml.ScalarNode: "one value", yaml.SequenceNode: "a list", type(None): "nothing"}
+"""What a file holds that is not keys with values."""
+
+
+def check_yaml(path: Path) -> None:
+    """Refuses a file that holds no keys, or that would fill the memory: a few aliases of aliases can stand for
+    billions of values. The paths in a file that is accepted may be relative to its folder.
 
     Raises:
         ValueError: naming the file.
     """
-    for argument in arguments:
-        path = Path(argument.rpartition("=")[2])
-        if path.suffix in (".yaml", ".yml") and path.is_file():
-            try:
-                root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise ValueError(f"'{path}' is no YAML file: {' '.join(str(error).split())}") from error
-            if not isinstance(root, yaml.MappingNode):
-                raise ValueError(f"'{path}': expected keys with values, got {root.tag if root else 'nothing'}")
-            if _size(root, {}) > NODES:
-                raise ValueError(f"'{path}': expected at most {NODES} values, got more by aliases of aliases")
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is no YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError(f"'{path}': expected keys with values, got {KINDS[type(root)]}")
+    if _size(root, {}) > NODES:
+        raise ValueError(f"'{path}': expected at most {NODES} values, got more by aliases of aliases")
+    CONFIG_FOLDERS.append(path.absolute().parent)
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:

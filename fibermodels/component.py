@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fibermodels.checks import check_finite
-from fibermodels.config import Recorded
+from fibermodels.config import Recorded, places
+from fibermodels.files import intact
 
 NOT_TENSORS = "it holds more than tensors and plain types, so loading it could run a stranger's code"
 """Why a file of `torch.save` is refused."""
@@ -78,20 +79,24 @@ def _fill_in(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> 
 
 
 def read_weights(owner: str, path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file.
+    """The tensors and the metadata of a safetensors file, where `config.locate` finds it.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a safetensors file, NaN or infinity in it, or not the file that its card describes.
+        ValueError: not a safetensors file, a damaged one, NaN or infinity in it, or not the file that its card
+            describes.
     """
-    if not Path(path).is_file():
+    found = next((place for place in places(path) if place.is_file()), None)
+    if found is None:
         raise FileNotFoundError(f"{owner}: no weights at '{path}' (from {Path.cwd()})")
-    check_card(path)
+    check_card(found)
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(found, "pt") as file:
             state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{owner}: '{path}' is not a safetensors file ({error})") from error
+    if not intact(state, metadata or {}):
+        raise ValueError(f"{owner}: '{path}' is damaged: its tensors do not have their digest")
     check_state(owner, state, str(path))
     return state, metadata or {}
 

@@ -40,28 +40,48 @@ def allowed_imports() -> tuple[str, ...]:
     return (*ALLOWED_IMPORTS, *extra)
 
 
+INSTALLED = Path(__file__).parents[1]
+"""The folder that holds the package, which is the project's own in a clone."""
+
+CONFIG_FOLDERS: list[Path] = []
+"""The folders of the YAML files that this command reads; commands add them."""
+
+
 def data_root(root: str | Path | None = None) -> Path:
-    """`root` if it is given, else `$FIBERMODELS_DATA`, else `data`."""
-    return Path(root or os.environ.get("FIBERMODELS_DATA", "data"))
+    """`root` if it is given, else `$FIBERMODELS_DATA`, else the folder `data` here or of the project."""
+    if given := root or os.environ.get("FIBERMODELS_DATA"):
+        return Path(given)
+    here, own = Path("data"), INSTALLED / "data"
+    return own if own.is_dir() and not here.is_dir() else here
+
+
+def places(path: str | Path) -> list[Path]:
+    """Where `locate` looks, in its order."""
+    roots = (Path(), *CONFIG_FOLDERS, data_root(), INSTALLED)
+    return list(dict.fromkeys((root / path).absolute() for root in roots))
 
 
 def locate(path: str | Path) -> Path:
-    """Looks for `path` in the working directory, then below the data root, so configs need no absolute paths.
+    """The first that exists of `path` in the working directory, beside the YAML files of this command, below the data
+    root, and where the project is; so a config works from anywhere and needs no absolute paths.
 
     Raises:
-        FileNotFoundError: neither exists; the message names both.
+        FileNotFoundError: none exists; the message names all.
     """
-    here, below = Path(path), data_root() / path
-    for found in (here, below):
+    if Path(path).exists():
+        return Path(path)
+    tried = places(path)
+    for found in tried:
         if found.exists():
             return found
-    raise FileNotFoundError(f"nothing at '{here.absolute()}', nor at '{below.absolute()}'")
+    raise FileNotFoundError(f"nothing at {', nor at '.join(repr(str(place)) for place in tried)}")
 
 
 def reason(report: str) -> str:
     """The cause in an error message of jsonargparse, without the alternatives that it tried."""
     _, _, tried = report.rpartition("Errors:\n")
-    lines = takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines())
+    lines = list(takewhile(lambda line: "Expected a <class 'NoneType'>" not in line, (tried or report).splitlines()))
+    lines = [line for line in lines if "either not accessible or invalid" not in line] or lines
     return REFUSED.sub(ALLOWED, "\n".join(lines).strip().removeprefix("- "))
 
 

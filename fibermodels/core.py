@@ -16,7 +16,7 @@ from typing import Literal, Protocol, Self, final
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_finite
+from fibermodels.checks import check_finite, check_images, check_shape
 from fibermodels.component import Component
 from fibermodels.noise import pushed
 
@@ -27,6 +27,21 @@ class Subject(Component, ABC):
 
     image_shape: tuple[int, int, int]
     feature_shape: tuple[int, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Representations `(B, *feature_shape)` of images, whose shape and type are checked first. Their range is not:
+        that would make an accelerator wait, and a solver may leave it for a moment.
+
+        Raises:
+            ValueError: no images `(B, *image_shape)` of floating point, or 64 bits for weights of 32.
+        """
+        name = type(self).__name__
+        check_shape(images, tuple(self.image_shape), f"{name}: images")
+        own = next(self.parameters(), images)
+        if images.dtype == torch.float64 != own.dtype:
+            raise ValueError(f"{name}: images: expected {own.dtype} as of its weights, got {images.dtype}")
+        found: Tensor = super().__call__(images)
+        return found
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -132,11 +147,19 @@ class FiberModel(Component, ABC):
             Images `(n, B, C, H, W)` in [0, 1], without gradients.
 
         Raises:
-            ValueError: `n` is below 1; targets are not finite; the model needs the queries `x` and got none.
+            ValueError: `n` is below 1; targets are not finite, or not of floating point; the queries `x` are not images
+                in [0, 1], or not as many as targets; the model needs them and got none.
         """
+        name = type(self).__name__
         if n < 1:
-            raise ValueError(f"{type(self).__name__}: n: expected at least 1 sample per target, got {n}")
+            raise ValueError(f"{name}: n: expected at least 1 sample per target, got {n}")
+        if not h.is_floating_point() or h.ndim == 0:
+            raise ValueError(f"{name}: h: expected representations (B, ...) of floating point, got {h.dtype} {h.shape}")
         check_finite(h, "h")
+        if x is not None:
+            check_images(x, tuple(x.shape[1:]), f"{name}: x")
+            if len(x) != len(h):
+                raise ValueError(f"{name}: x: expected as many queries as the {len(h)} targets, got {len(x)}")
         return self._sample(h, n, generator, x)
 
     @abstractmethod

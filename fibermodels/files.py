@@ -1,5 +1,6 @@
 """Files that are never half written, and folders that one process holds at a time."""
 
+import contextlib
 import csv
 import fcntl
 import hashlib
@@ -39,8 +40,10 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         os.umask(mask)
         unfinished.chmod(0o666 & ~mask)
         unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(unfinished)):
+            error.filename = str(path)  # the name that the user knows
         raise
 
 
@@ -78,7 +81,14 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, about: Mapping[str, 
     """Replaces a safetensors file, with a digest of its tensors and other text in its metadata."""
     content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {**(about or {}), DIGEST: _digest(content)}
-    replace_file(path, lambda file: save_file(content, file, metadata))
+
+    def write(file: Path) -> None:
+        try:
+            save_file(content, file, metadata)
+        except SafetensorError as error:  # a full disk, among others
+            raise OSError(f"cannot write '{path}': {error}") from error
+
+    replace_file(path, write)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -94,13 +104,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"'{path}' is damaged ({error}): remove it, and it is made again") from error
-    if about.get(DIGEST, "") not in ("", _digest(content)):
+    if not intact(content, about):
         raise ValueError(f"'{path}' is damaged (its tensors do not have their digest): remove it, and it is made again")
     return content, about
 
 
 DIGEST = "sha256"
 """The entry of the metadata with the digest of the tensors; files of earlier versions have none."""
+
+
+def intact(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> bool:
+    """Whether tensors have the digest in the metadata of their file, if it has one."""
+    return about.get(DIGEST, "") in ("", _digest(tensors))
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
@@ -122,13 +137,14 @@ def _runs(process: str) -> bool:
 
 
 def claim(folder: Path) -> IO[str]:
-    """Makes this process the only one that writes into a folder, until it ends or closes what is returned.
+    """Makes this process the only one that writes into a folder, until it ends or calls `release`.
 
     Raises:
         FileExistsError: another process holds the folder; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".lock").open("a+", encoding="utf-8")
+    path = folder / ".lock"
+    lock = path.open("a+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -136,7 +152,19 @@ def claim(folder: Path) -> IO[str]:
         holder = lock.read().strip() or "another process"
         lock.close()
         raise FileExistsError(f"'{folder}' is in use by {holder}: wait for it, or choose another folder") from error
+    if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+        lock.close()  # its former holder has just removed this file
+        return claim(folder)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     lock.flush()
     return lock
+
+
+def release(lock: IO[str]) -> None:
+    """Gives back a folder that `claim` took, and removes it if nothing is in it."""
+    path = Path(lock.name)
+    path.unlink(missing_ok=True)
+    lock.close()
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()

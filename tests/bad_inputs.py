@@ -128,7 +128,7 @@ EVALUATE = [
     ("--out /dev/null/x", "'/dev/null' is a file"),
     ("--out {file}", "file' is a file"),
     ("--out {file}/sub", "file' is a file"),
-    ("--out=", "out: expected a folder for the result, got ''"),
+    ("--out=", "out: expected text, got ''"),
     ("--classifier /nowhere", "--classifier: no file at '/nowhere'"),
     ("--classifier configs/parts/colour_mnist/vae.yaml", "does not correspond to a subclass of Subject"),
     ("--judges.a x", "--judges.a: no file at 'x'"),

@@ -20,8 +20,8 @@ class Done(NamedTuple):
     stderr: str
 
 
-def run(script: str, *arguments: object, **environment: object) -> Done:
-    """The outcome of `python SCRIPT ARGUMENTS` in the repository's root."""
+def run(script: str, *arguments: object, cwd: Path = ROOT, **environment: object) -> Done:
+    """The outcome of `python SCRIPT ARGUMENTS` in a folder, by default the repository's root."""
     from fibermodels.evaluation.cli import main as evaluate
     from fibermodels.training.cli import main as train
     from fibermodels.training.publish import main as publish
@@ -32,7 +32,7 @@ def run(script: str, *arguments: object, **environment: object) -> Done:
         mock.patch.object(sys, "argv", [script, *map(str, arguments)]),
         mock.patch.object(sys, "path", [str(ROOT), *sys.path]),  # where a script's own folder is
         mock.patch.dict(os.environ, {name: str(value) for name, value in environment.items()}),
-        contextlib.chdir(ROOT),
+        contextlib.chdir(cwd),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

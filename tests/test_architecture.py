@@ -20,7 +20,7 @@ ALLOWED = {
     "noise": set(),
     "proper_scores": set(),
     "checks": set(),
-    "component": {"checks", "config"},
+    "component": {"checks", "config", "files"},
     "core": {"checks", "component", "config", "noise"},
     "trainable": {"component", "core"},
     "nn": {"checks", "component"},  # the networks that objectives train are described like all else

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from scripts import run
+
+from fibermodels.files import claim, release
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--config", "configs/quickstart.yaml", "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2"]
@@ -204,6 +208,64 @@ def test_a_model_file_with_a_wrong_key_is_one_clear_message(key, value, message,
     assert message in failed.stderr
     assert "Traceback" not in failed.stderr
     assert len(failed.stderr) < 700
+
+
+def test_it_works_from_any_folder(trained, tmp_path):
+    """A config, a saved config and a model file, whose paths belong to the project."""
+    few = ("--trainer.max_epochs", "1", "--runs", tmp_path, "--ckpt_path", "auto")
+    for config, name in ((ROOT / "configs" / "quickstart.yaml", "a"), (trained / "quickstart" / "config.yaml", "b")):
+        done = run("train.py", "--config", config, "--name", name, *SMALL, *few, cwd=tmp_path,
+                   FIBERMODELS_CACHE=trained / "cache")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    model = ("--model", ROOT / "configs" / "digits" / "oracle.yaml", "--num_targets", 4, "--samples_per_target", 2)
+    done = run("evaluate.py", *model, "--out", "result", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "result"]
+
+
+def test_paths_in_a_config_may_be_relative_to_it(trained, tmp_path):
+    (tmp_path / "mine").mkdir()
+    exported = run(
+        "export.py", "--checkpoint", trained / "quickstart/checkpoints/last.ckpt", "--out", tmp_path / "mine/m"
+    )
+    assert exported.returncode == 0, exported.stderr
+    (tmp_path / "mine" / "more.yaml").write_text("model: {learner: {init_args: {weights: m.safetensors}}}\n")
+    few = ("--trainer.max_epochs", "1", "--runs", tmp_path)
+    done = run("train.py", *QUICK, *SMALL, "--config", tmp_path / "mine" / "more.yaml", *few)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_evaluations_do_not_share_a_folder(tmp_path):
+    lock = claim(tmp_path / "out")
+    few = ("--model", "configs/digits/oracle.yaml", "--num_targets", 4, "--samples_per_target", 2)
+    done = run("evaluate.py", *few, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert f"is in use by process {os.getpid()}" in done.stderr
+    release(lock)
+    done = run("evaluate.py", *few, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert ".lock" not in [path.name for path in (tmp_path / "out").iterdir()]
+
+
+@pytest.mark.parametrize("script", ["train", "evaluate", "export"])
+def test_a_full_disk_is_one_message(script, trained, tmp_path):
+    """No file may grow beyond 30 KB, which ends like a full disk."""
+    few = ("--num_targets", 50, "--samples_per_target", 2, "--out", tmp_path / "out")
+    command = {
+        "train": ("train.py", *QUICK, *SMALL, "--runs", tmp_path, "--cache_draws", 0),
+        "evaluate": ("evaluate.py", "--model", "configs/digits/oracle.yaml", *few),
+        "export": ("export.py", "--checkpoint", trained / "quickstart/checkpoints/last.ckpt", "--out", tmp_path / "m"),
+    }[script]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        done = run(*command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.returncode == 2
+    assert re.search(r"error: (cannot write )?'.*(File too large|Error|fail)", done.stderr), done.stderr
+    assert str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

@@ -61,6 +61,39 @@ def test_bad_images_are_named(images, message):
         check_images(images, (3, 28, 28))
 
 
+def test_a_subject_takes_images_alone():
+    phi, images = subject(), torch.rand(2, 3, 28, 28)
+    assert phi(images).shape == (2, *phi.feature_shape)
+    with pytest.raises(ValueError, match=r"images: expected shape \(B, 3, 28, 28\), got one image: give image\[None\]"):
+        phi(images[0])
+    with pytest.raises(ValueError, match=r"images: expected shape \(B, 3, 28, 28\), got \(2, 1, 28, 28\)"):
+        phi(images[:, :1])
+    with pytest.raises(ValueError, match="expected floating point"):
+        phi((255 * images).byte())
+    with pytest.raises(ValueError, match=r"expected torch\.float32 as of its weights, got torch\.float64"):
+        phi(images.double())
+
+
+def test_what_a_model_cannot_sample_from():
+    model = flow_matching(latents=vae(), feature_shape=[48])
+    h = torch.rand(2, 48)
+    assert model.sample(h).shape == (1, 2, 3, 28, 28)
+    for bad, message in (
+        (h[0], r"got one without a batch, \[48\]: give h\[None\]"),
+        (h.long(), r"h: expected representations \(B, \.\.\.\) of floating point, got torch\.int64"),
+        (h / 0, r"h: expected finite numbers, got NaN or infinity first in row 0"),
+        (torch.tensor(1.0), r"h: expected representations \(B, \.\.\.\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(bad)
+    for x, message in (
+        (255 * torch.rand(2, 3, 28, 28), r"x: expected values in \[0, 1\]"),
+        (torch.rand(3, 3, 28, 28), r"x: expected as many queries as the 2 targets, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(h, x=x)
+
+
 def test_samples_must_belong_together():
     x, h = torch.rand(4, 3, 2, 2), torch.rand(4, 6)
     FiberSamples(x, h, torch.rand(2, 4, 3, 2, 2), torch.rand(2, 4, 6))

@@ -1,9 +1,12 @@
 """Base digits and their colours: shapes, the free column, splits, reproducibility, errors."""
 
+import hashlib
+
 import pytest
 import torch
 from cases import subject, vae, write_mnist
 
+from fibermodels.data import digits
 from fibermodels.data.cached import CachedLatents
 from fibermodels.data.digits import load_digits
 from fibermodels.suites import colour
@@ -63,6 +66,28 @@ def test_truncated_file_is_named(mnist_root):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="truncated or damaged"):
         load_digits("mnist", "train", str(mnist_root))
+
+
+def test_a_published_file_with_other_bytes_is_damaged(mnist_root, monkeypatch):
+    file = mnist_root / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setitem(digits.MNIST, file.name, (len(content), digest))
+    load_digits("mnist", "test", str(mnist_root))
+    file.write_bytes(content[:500] + b"\0\1\2\3" + content[504:])
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte' is damaged: it does not have the sha256"):
+        load_digits("mnist", "test", str(mnist_root))
+
+
+def test_digits_of_another_size(mnist_root):
+    file = mnist_root / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    content = file.read_bytes()
+    count = int.from_bytes(content[4:8], "big") * 784 // 1000
+    file.write_bytes(
+        content[:4] + b"".join(n.to_bytes(4, "big") for n in (count, 25, 40)) + content[16 : 16 + 1000 * count]
+    )
+    with pytest.raises(ValueError, match=r"expected images of 28 x 28 pixels under '.*', got \(25, 40\)"):
+        load_digits("mnist", "test", str(mnist_root))
 
 
 def test_unknown_base():

@@ -22,7 +22,7 @@ from fibermodels.evaluation.processes import helped
 from fibermodels.evaluation.results import load_samples, read_results, save
 from fibermodels.evaluation.rows import consistency, leading, short_names
 from fibermodels.evaluation.scoring import evaluate, parameters, score, subject_name
-from fibermodels.evaluation.tables import columns, headings, markdown_table, number, summary
+from fibermodels.evaluation.tables import columns, headings, markdown_table, number, summary, unequal_targets
 from fibermodels.guidance import LatentDescent
 from fibermodels.latents import VAE, Identity
 from fibermodels.models import DecodedNoise, NearestNeighbour, Oracle
@@ -331,6 +331,16 @@ def test_results_that_do_not_compare(tmp_path):
         read_results([write(tmp_path / "3"), write(tmp_path / "4", split="val")])
     with pytest.raises(ValueError, match=r"got nan for 'fid'"):
         read_results([write(tmp_path / "5", fid=float("nan"))])
+    for key in ("fiber_rms", "fid"):
+        with pytest.raises(ValueError, match=rf"got None for '{key}'"):
+            read_results([write(tmp_path / key, **{key: None})])
+    with pytest.raises(ValueError, match="expected different folders"):
+        read_results([tmp_path / "3", tmp_path / "." / "3"])
+
+
+def test_different_numbers_of_targets_are_mentioned():
+    assert not unequal_targets([{"num_targets": 500}, {"num_targets": 500}, {}])
+    assert "between 32 and 2000 targets" in unequal_targets([{"num_targets": 2000}, {"num_targets": 32}])
 
 
 def test_samples_that_do_not_belong_together():

@@ -1,6 +1,7 @@
 """Files are replaced when they are whole, damage is found, and one process holds a folder."""
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from fibermodels.component import read_weights
-from fibermodels.files import claim, read_tensors, replace_file, save_tensors, write_text
+from fibermodels.files import claim, read_tensors, release, replace_file, save_tensors, write_text
 from fibermodels.subjects.weights import read_state
 from fibermodels.training.saving import Saving, check_archive, newest
 
@@ -83,6 +84,14 @@ class TestDamage:
         (tmp_path / "model-v1.5.json").write_text("[another file]")
         assert set(read_state(path)) == {"a"}
 
+    def test_exported_weights_without_a_card(self, tmp_path):
+        path = tmp_path / "model.safetensors"
+        save_tensors({"a": torch.zeros(1000)}, path)
+        assert set(read_weights("VAE", path)[0]) == {"a"}
+        damage(path)
+        with pytest.raises(ValueError, match=r"model\.safetensors' is damaged: its tensors do not have their digest"):
+            read_weights("VAE", path)
+
     def test_checkpoints(self, tmp_path):
         """torch reads changed bytes without a word."""
         older, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
@@ -117,5 +126,37 @@ def test_a_folder_belongs_to_one_process(tmp_path):
     lock = claim(tmp_path / "run")
     with pytest.raises(FileExistsError, match=rf"run' is in use by process {os.getpid()} on "):
         claim(tmp_path / "run")
-    lock.close()
-    claim(tmp_path / "run").close()
+    release(lock)
+    assert not (tmp_path / "run").exists()  # nothing else was in it
+    lock = claim(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    release(lock)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 4 KB, which ends like a full disk: with an OSError in the middle of a file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda path: write_text(path, "x" * 10000),
+            lambda path: save_tensors({"a": torch.zeros(10000)}, path),
+            lambda path: Saving().save_checkpoint({"w": torch.zeros(10000)}, path),
+        ],
+        ids=["text", "tensors", "checkpoint"],
+    )
+    def test_the_earlier_file_stays(self, write, tmp_path, full_disk):
+        path = tmp_path / "file"
+        path.write_text("earlier")
+        with pytest.raises(OSError, match="file"):
+            write(path)
+        assert path.read_text() == "earlier"
+        assert list(tmp_path.iterdir()) == [path]

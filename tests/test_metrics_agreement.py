@@ -115,3 +115,16 @@ def test_cue_preference_by_hand():
     assert neither["shape_accuracy"] == 0
     assert math.isnan(neither["shape_preference"])
     assert cue_preference(torch.stack((decided, decided)), cues) == pytest.approx(found)
+
+
+def test_whether_a_classifier_knows_the_labels():
+    """Random decisions pass in one of a hundred cases, by definition."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 10
+    right = torch.nn.functional.one_hot(labels, 10).float()
+    assert agreement.knows(right, labels)
+    assert agreement.knows(right.roll(1, 1), labels[:50])  # too few to say
+    assert not agreement.knows(right.roll(1, 1), labels)
+    passed = sum(agreement.knows(torch.rand(200, 10, generator=generator), labels) for _ in range(2000))
+    assert 5 <= passed <= 45
+    assert agreement.knows(right[:, :1].expand(200, 10), torch.zeros(200, dtype=torch.long))  # one class says nothing

@@ -119,6 +119,22 @@ def test_a_classifier_sees_what_it_would_see_itself(samples):
     assert 0 < found["top1_match"] < found["top5_match"]
 
 
+def test_a_classifier_of_other_classes_has_no_accuracy(samples):
+    network, more = Maps(8, "logits"), FiberSamples(*(torch.cat([t] * 30, d) for t, d in parts(samples)))
+    with torch.no_grad():
+        network.convolution.bias -= network(samples.x).mean(0)
+    labels = (network(more.x).argmax(1) + 1) % 8
+    with pytest.warns(UserWarning, match=r"classifier_a: it is right on 0\.0% of \d+ targets, no more than a constant"):
+        found = classifier_scores(network, more, labels, name="a")
+    assert "top1_match_a" in found
+    assert not [name for name in found if "accuracy" in name]
+
+
+def parts(samples):
+    """The four tensors, each with the dimension of its targets."""
+    return (samples.x, 0), (samples.h, 0), (samples.x_hat, 1), (samples.h_hat, 1)
+
+
 def test_what_took_no_part_is_summed_up_without_the_own_classifier(samples):
     own, *others = (Maps(8, "logits", seed) for seed in range(3))
     values = Judges(own, {f"net{i}": each for i, each in enumerate(others)}).scores(samples, Split())

@@ -38,11 +38,14 @@ class Plain(LatentSpace):
 
 
 class Law(Subject):
-    """A subject from a function of flat images."""
+    """A subject from a function of flat images, which may be given flat."""
 
     def __init__(self, function, dim, features):
         super().__init__()
         self.function, self.image_shape, self.feature_shape = function, (1, 1, dim), (features,)
+
+    def __call__(self, x):
+        return super().__call__(x.unflatten(1, self.image_shape) if x.ndim == 2 else x)
 
     def forward(self, x):
         return self.function(x.flatten(1))

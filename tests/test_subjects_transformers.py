@@ -48,7 +48,7 @@ def test_places_are_what_the_library_computes(source, prefix, side):
 
 def test_a_named_layer_is_a_hidden_state():
     phi = made(DINOV2, "encoder.layer.0")
-    x = torch.rand(1, 3, 56, 56)
+    x = torch.rand(1, *phi.image_shape)
     states = phi.network.tower(phi.preprocess(x), output_hidden_states=True).hidden_states
     torch.testing.assert_close(phi(x)[:, :, 0, 3], states[1][:, 4])
 

@@ -1,5 +1,6 @@
 """Grey digits from five data sets, with an empty first pixel column."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,12 @@ _FILES = {
     "fashion_mnist": ("FashionMNIST", "{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
 }
 
+MNIST = {
+    "train-images-idx3-ubyte": (47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    "t10k-images-idx3-ubyte": (7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+}
+"""Bytes and sha256 of the published files."""
+
 
 def load_digits(base: BaseName, split: Split, root: str | None = None) -> Tensor:
     """The grey images `(N, 1, H, W)`, float in [0, 1], with background in the first column.
@@ -43,10 +50,13 @@ def load_digits(base: BaseName, split: Split, root: str | None = None) -> Tensor
         return _sklearn_digits(split)
     if base not in _FILES:
         raise ValueError(f"base: expected one of {['digits', *_FILES]}, got '{base}'")
-    images = _torchvision(base, train=split != "test", root=data_root(root))
+    root = str(data_root(root))
+    images = _torchvision(base, train=split != "test", root=Path(root))
     if split != "test":
         order = torch.randperm(len(images), generator=seeded("split", base))
         images = images[order[:-VAL_SIZE] if split == "train" else order[-VAL_SIZE:]]
+    if tuple(images.shape[1:]) != (28, 28):
+        raise ValueError(f"{base}: expected images of 28 x 28 pixels under '{root}', got {tuple(images.shape[1:])}")
     digits = images[:, None].float() / 255
     return _clear_first_column(digits) if base == "mnist" else torch.nn.functional.pad(digits, (2, 2, 2, 2))
 
@@ -83,7 +93,20 @@ def _torchvision(base: str, train: bool, root: Path) -> Tensor:
                 f"Expected there, uncompressed: {name}/raw/{files}\n"
                 "Set FIBERMODELS_DATA (or --data.root) to the folder that holds them."
             ) from error
+    if base == "mnist":
+        _check_published(root / name / "raw" / f"{'train' if train else 't10k'}-images-idx3-ubyte")
     return images.transpose(1, 2) if base == "emnist" else images  # EMNIST is stored transposed
+
+
+def _check_published(path: Path) -> None:
+    """Compares a file with the published one; a file of another size is somebody's own.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    size, digest = MNIST[path.name]
+    if path.stat().st_size == size and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise ValueError(f"mnist: '{path}' is damaged: it does not have the sha256 of the published file")
 
 
 def _clear_first_column(digits: Tensor) -> Tensor:

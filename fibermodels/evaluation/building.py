@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from fibermodels.commands import check_files, nearest
+from fibermodels.commands import check_yaml, nearest
 from fibermodels.config import allowed_imports, describe, reason
 from fibermodels.core import FiberModel, Subject
 from fibermodels.evaluation.expense import training_cost
@@ -66,6 +66,9 @@ def judges(classifier: str | None, others: dict[str, str], features: dict[str, s
 def _network(option: str, path: str) -> Subject:
     if not Path(path).is_file():
         raise FileNotFoundError(f"--{option}: no file at '{path}' (from {Path.cwd()})")
+    check_yaml(Path(path))
+    if "class_path" not in (content := yaml.safe_load(Path(path).read_text(encoding="utf-8"))):
+        raise ValueError(f"--{option} '{path}': expected the keys class_path and init_args, got {list(content)}")
     own = ArgumentParser(prog="evaluate.py", exit_on_error=False)
     own.add_subclass_arguments(Subject, "network", required=True)
     return _instantiated(own, ["--network", path], f"--{option} '{path}'").network
@@ -105,7 +108,7 @@ def check_model_file(path: str) -> None:
     Raises:
         ValueError: naming the file.
     """
-    check_files([path])
+    check_yaml(Path(path))
     content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if isinstance(content.get("model"), dict) and "learner" in content["model"]:
         raise ValueError(

@@ -10,9 +10,16 @@ import torch
 from jsonargparse import Namespace
 
 from fibermodels.commands import Parser, check_files, explained
-from fibermodels.evaluation.building import guard_imports
+from fibermodels.evaluation.building import check_model_file, guard_imports
 from fibermodels.evaluation.drawing import Choice
-from fibermodels.files import check_folder
+from fibermodels.files import check_folder, claim, release
+
+
+def accelerator() -> str:
+    """The kind of accelerator of this machine, as training takes it; `cpu` without one."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found else "cpu"
+
 
 USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
                           [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
@@ -46,7 +53,12 @@ def parser() -> Parser:
     own.add_argument("--split", type=Literal["test", "val"], default="test", help="split; val to choose settings")
     own.add_argument("--samples_per_target", type=int, default=10, help="samples of each fiber")
     own.add_argument("--seed", type=int, default=0, help="seed of the samples")
-    own.add_argument("--device", type=str, default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    own.add_argument(
+        "--device",
+        type=str,
+        default=accelerator(),
+        help="such as cpu or cuda; default: the accelerator, if there is one",
+    )
     own.add_argument(
         "--batch_size", type=int | None, default=None, help="targets per batch; default: 500, for long samplers 100"
     )
@@ -91,7 +103,8 @@ def main() -> None:
     """Runs `evaluate.py`. Errors of the user give one message and exit status 2."""
     with explained():
         guard_imports()
-        check_files(sys.argv[1:])
+        for path in check_files(sys.argv[1:]):
+            check_model_file(str(path))
         arguments, overrides = split_overrides(sys.argv[1:])
         options = parser().parse_args(arguments)
         try:
@@ -124,8 +137,11 @@ def run(options: Namespace, overrides: list[str]) -> None:
         raise ValueError(f"expected one of --checkpoint, --model and --compare, got {chosen or 'none'}")
     if overrides and options.compare:
         raise ValueError(f"{overrides[0]}: expected only with --model or --checkpoint, got it with --compare")
-    if not options.out:
-        raise ValueError("out: expected a folder for the result, got ''")
+    for name in ("out", "name", "series", "checkpoint"):
+        if options[name] == "":
+            raise ValueError(f"{name}: expected text, got ''")
+    if options.across_subjects and not options.compare:
+        raise ValueError("across_subjects: expected only with --compare")
     out = Path(options.out)
     mark = "comparison.csv" if options.compare else "metrics.json"
     if (out / mark).exists() and not options.overwrite:
@@ -169,10 +185,14 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
         about["series"] = options.series
     about |= {f"knob_{name}": value for name, value in options.knobs.items()}
     work = partial(_share, source, choice, options.device, kept, options.processes)
-    samples, values = evaluate(
-        model, subject, data, choice, options.device, kept, options.processes, work, judges, about
-    )
-    save(out, samples, values)
+    lock = claim(out)
+    try:
+        samples, values = evaluate(
+            model, subject, data, choice, options.device, kept, options.processes, work, judges, about
+        )
+        save(out, samples, values)
+    finally:
+        release(lock)
     _print_table([values])
     print(f"{out}/metrics.json\n{out}/samples.png")
 
@@ -191,10 +211,13 @@ def _share(source: Any, choice: Choice, device: str, kept: Path, processes: int,
 def _compare(folders: list[str], out: Path, across_subjects: bool) -> None:
     from fibermodels.evaluation.figures import write_comparison
     from fibermodels.evaluation.results import read_results
+    from fibermodels.evaluation.tables import unequal_targets
 
     rows = read_results(folders, across_subjects)
     write_comparison(rows, out)
     _print_table(rows)
+    if unequal := unequal_targets(rows):
+        print(unequal, file=sys.stderr)
     print(f"{out}/comparison.md")
     if (out / "comparison.png").is_file():
         print(f"{out}/comparison.png")

@@ -29,7 +29,7 @@ class Choice:
     """The samples to draw.
 
     Raises:
-        ValueError: a number is below 1.
+        ValueError: a number is below 1, or the seed below 0.
     """
 
     num_targets: int
@@ -42,10 +42,10 @@ class Choice:
     """Targets per batch; None takes 100 for models with many network calls, else 500."""
 
     def __post_init__(self) -> None:
-        for name in ("num_targets", "samples_per_target", "batch_size"):
+        for name, least in {"num_targets": 1, "samples_per_target": 1, "batch_size": 1, "seed": 0}.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+            if value is not None and value < least:
+                raise ValueError(f"{name}: expected at least {least}, got {value}")
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -
         ValueError: metrics cannot be read, or results have different data or subjects and cannot be compared.
     """
     rows: list[Row] = []
+    if len({Path(folder).resolve() for folder in folders}) < len(folders):
+        raise ValueError(f"--compare: expected different folders, got {[str(folder) for folder in folders]}")
     for folder in map(Path, folders):
         file = folder / "metrics.json"
         if not file.is_file():
@@ -74,9 +76,9 @@ def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -
             row["family"], row["fiber_rms"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"'{file}' is not a result: {error!r}") from error
-        bad = sorted(key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value))
+        bad = sorted(key for key, value in row.items() if not _sound(key, value))
         if bad:
-            raise ValueError(f"'{file}' is not a result: expected finite numbers, got {row[bad[0]]} for '{bad[0]}'")
+            raise ValueError(f"'{file}' is not a result: expected finite numbers, got {row[bad[0]]!r} for '{bad[0]}'")
         rows.append(row)
     found = sorted({str(row.get("dataset")) for row in rows})
     if len(found) > 1:
@@ -96,6 +98,13 @@ def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -
         return group, _RANK.get(str(row["family"]), 9), curve(row), strength(row)
 
     return sorted(rows, key=order)
+
+
+def _sound(key: str, value: object) -> bool:
+    """Whether an entry of a result is text, or a finite number where tables need one."""
+    if isinstance(value, (int, float)):
+        return math.isfinite(value)
+    return isinstance(value, str) and key not in ("fiber_rms", "fiber_weight", "num_targets")
 
 
 _RANK = {"Oracle": 0, "Reconstruction": 1, "NearestNeighbour": 2, "Augmented": 3, "RandomViews": 3, "DecodedNoise": 4}

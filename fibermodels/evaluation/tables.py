@@ -169,7 +169,19 @@ def summary(rows: Sequence[Row], words: Mapping[str, str] | None = None) -> str:
         f"\nThe table shows {len(shown)} of {len(rows)} results: the best of each family, then the next best. "
         "`comparison.csv` has all results and all metrics.\n"
     )
-    return markdown_table(shown, words=words) + (note if len(shown) < len(rows) else "")
+    sizes = f"\n{unequal}\n" if (unequal := unequal_targets(rows)) else ""
+    return markdown_table(shown, words=words) + (note if len(shown) < len(rows) else "") + sizes
+
+
+def unequal_targets(rows: Sequence[Row]) -> str:
+    """What to know about results with different numbers of targets; empty if they have the same."""
+    found = sorted({int(row["num_targets"]) for row in rows if "num_targets" in row})
+    if len(found) < 2:
+        return ""
+    return (
+        f"The results have between {found[0]} and {found[-1]} targets. Distances between distributions, such as the "
+        "FID, depend on this number: compare each with its floor, not with one another."
+    )
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:

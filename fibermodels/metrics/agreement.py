@@ -80,3 +80,21 @@ def check_labels(logits: Tensor, labels: Tensor, what: str) -> None:
             f"{what}: expected outputs for the data's classes, in their order, got {outputs} outputs for labels up to "
             f"{int(torch.max(labels))}"
         )
+
+
+ENOUGH = 100
+"""Labels from which on `knows` can tell a classifier from chance."""
+
+
+def knows(logits: Tensor, labels: Tensor) -> bool:
+    """Whether a classifier's most likely class `(B,)` is the label more often than a constant answer would be.
+
+    A constant answer is right for the share `p` of the most frequent label. The classifier must exceed it by 2.33
+    deviations of a mean of `B` such answers, `sqrt(p (1 - p) / B)`, which chance does in one of a hundred cases. With
+    fewer than a hundred labels there is no answer, and it is taken to know them.
+    """
+    if len(labels) < ENOUGH:
+        return True
+    share = labels.bincount().max().item() / len(labels)
+    least = share + 2.33 * (share * (1 - share) / len(labels)) ** 0.5
+    return share == 1 or top_accuracy(logits, labels) > least

@@ -1,5 +1,7 @@
 """Scores of classifiers on samples, compared with their targets."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -51,7 +53,7 @@ def classifier_scores(
     check_classifier(network, name)
     what, limits = "_".join(filter(None, ("classifier", name))), torch.tensor(thresholds)
     seen = seen_by(network, samples, device, batch_size)
-    both = (("", seen.h_hat), ("_targets", seen.h))
+    both = [("", seen.h_hat), ("_targets", seen.h)]
     values = {"probability_difference": agreement.probability_difference(seen)}
     several = labels is not None and labels.ndim == 2 and labels.is_floating_point()
     if not several:
@@ -70,6 +72,14 @@ def classifier_scores(
             values[f"top1_accuracy{end}"] = (decide(h, categories) == labels).double().mean().item()
     elif labels is not None:
         agreement.check_labels(seen.h, labels, what)
+        if not agreement.knows(seen.h, labels):
+            warnings.warn(
+                f"{what}: it is right on {agreement.top_accuracy(seen.h, labels):.1%} of {len(labels)} targets, no "
+                "more than a constant answer. Its outputs are not the data's classes in their order, so there is no "
+                "top1_accuracy; a network that is no classifier belongs to --features",
+                stacklevel=2,
+            )
+            both = []
         for end, h in both:
             values |= {f"top{k}_accuracy{end}": agreement.top_accuracy(h, labels, k) for k in (1, 5)}
     return {f"{key}_{name}" if name else key: value for key, value in values.items()}

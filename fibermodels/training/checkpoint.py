@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 
 from fibermodels.component import NOT_TENSORS, check_state, read_weights
 from fibermodels.config import build, change, describe
 from fibermodels.core import Subject
-from fibermodels.files import check_folder, replace_file, write_text
+from fibermodels.files import check_folder, save_tensors, write_text
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 from fibermodels.training.module import Training
 from fibermodels.training.objective import labels_of
@@ -54,7 +53,9 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at '{path}' (from {Path.cwd()})")
+        others = sorted(str(each) for each in path.parent.glob("*.ckpt"))
+        beside = f"; there is {', '.join(others)}" if others else ""
+        raise FileNotFoundError(f"no checkpoint at '{path}' (from {Path.cwd()}){beside}")
     check_archive(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -194,8 +195,7 @@ def export(path: str | Path, out: str | Path, overwrite: bool = False, half: boo
     state, metadata = product.density() if isinstance(product, TrainableFiberModel) else (product.state_dict(), {})
     short = {name for name, _ in product.named_parameters()} if half else set()
     tensors = {name: value.to(torch.float16 if name in short else torch.float32) for name, value in state.items()}
-    content_of = {name: value.contiguous() for name, value in tensors.items()}
-    replace_file(weights, lambda file: save_file(content_of, file, metadata))
+    save_tensors(tensors, weights, metadata)
     content: dict[str, object] = {
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "dataset": run.data.name,

@@ -16,12 +16,11 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from fibermodels.checks import check_number
 from fibermodels.commands import Explains, check_files, explained
 from fibermodels.config import Recorded, allowed_imports, describe
 from fibermodels.core import Subject
 from fibermodels.data.cached import CachedLatents
-from fibermodels.files import claim
+from fibermodels.files import claim, release
 from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.callbacks import MetricsCSV, Preemption, SampleGrid
@@ -29,6 +28,7 @@ from fibermodels.training.checkpoint import adapt_from, read, start_from
 from fibermodels.training.dry_run import dry_run, show
 from fibermodels.training.module import Training
 from fibermodels.training.objective import NonFiniteLoss
+from fibermodels.training.options import OPTIONS, check_options
 from fibermodels.training.resuming import check_resumed
 from fibermodels.training.saving import SavedConfig, Saving, newest
 from fibermodels.training.sharding import FullyShardedStrategy
@@ -37,50 +37,6 @@ USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path l
 
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 """Environment variables in which torchrun, SLURM and Lightning store the number of this process."""
-
-OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("name", str, "unnamed", "name of the run; its files go to RUNS/NAME"),
-    ("runs", str, "runs", "folder of all runs"),
-    ("overwrite", bool, False, "start anew in the folder of an earlier run"),
-    ("start_from", str | None, None, "checkpoint with the initial weights of the learner"),
-    (
-        "adapt_from",
-        str | None,
-        None,
-        "checkpoint or exported weights for another subject or layer; the learner takes the weights that fit",
-    ),
-    ("resume_changed", bool, False, "resume although settings differ from those of the checkpoint"),
-    ("ema_decay", float, 0.999, "decay of the averaged weights; 0: no averages"),
-    (
-        "cache_draws",
-        int,
-        8,
-        "encode the training set once, with this many draws of colours or augmentations; 0: encode in every step. "
-        "Training also encodes in every step if the latent space encodes at no cost, or if the encoded set would take "
-        "more than 4 GB of memory and --cache_shard_rows is not given",
-    ),
-    (
-        "cache_shard_rows",
-        int,
-        0,
-        "images per file of an encoded set that is too large for memory; 0: one file, which is read into memory",
-    ),
-    ("cache_half", bool, False, "store 16 bits of each number in these files"),
-    ("cache_workers", int, 0, "processes that read the images to encode"),
-    (
-        "global_batch",
-        int,
-        0,
-        "images per batch of all processes together; 0: each process takes data.batch_size images",
-    ),
-    ("checkpoint_minutes", float, 30.0, "minutes between checkpoints within an epoch; 0: none by time"),
-    ("checkpoint_steps", int, 0, "steps between checkpoints within an epoch; 0: none by steps"),
-    ("dry_run", bool, False, "print the memory, time and steps of the run, and end"),
-    ("gpu_tflops", float, 312.0, "peak TFLOP/s of one GPU, for --dry_run; the default is an A100 in bfloat16"),
-    ("utilisation", float, 0.3, "share of this peak that training reaches, for --dry_run"),
-)
-"""Name, type, default and help of the options beside model, data and trainer."""
-
 
 OWN_FILES = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png")
 """What a run writes into its folder, besides its config."""
@@ -134,10 +90,12 @@ class TrainCLI(LightningCLI):
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
-            ValueError: the name leads out of the folder of all runs; there are checkpoints, and all are damaged.
+            ValueError: an option is out of its range; the name leads out of the folder of all runs; there are
+                checkpoints, and all are damaged.
             FileExistsError: the folder has an earlier run, and no option allows to write there.
         """
         config, parts = self.options, Path(self.options["name"]).parts
+        check_options(config)
         if not parts or parts[0] == "/" or ".." in parts:
             raise ValueError(f"name: expected a name, or a path below '{config['runs']}', got '{config['name']}'")
         last = self.folder / "checkpoints" / "last.ckpt"
@@ -163,8 +121,6 @@ class TrainCLI(LightningCLI):
         """Builds all objects; a fiber model trains on cached latents unless `cache_draws` is 0."""
         super().instantiate_classes()
         config = self.options
-        check_number("train.py", "cache_draws", config["cache_draws"], least=0)
-        check_number("train.py", "global_batch", config["global_batch"], least=0)
         self._check_images()
         if path := self.config_init["fit"]["ckpt_path"]:  # a run that resumes has these weights already
             self._check_resumed(path)
@@ -239,7 +195,6 @@ class TrainCLI(LightningCLI):
             ValueError: there are more processes on CPUs than cores.
         """
         config, cores = self.config_init["fit"], os.cpu_count() or 1
-        check_number("trainer", "gradient_clip_val", self.trainer.gradient_clip_val, least=0)
         if self.trainer.strategy.root_device.type == "cpu" and self.trainer.num_devices > cores:
             raise ValueError(f"trainer.devices: expected at most {cores}, the cores, got {self.trainer.num_devices}")
         if config["trainer"]["fast_dev_run"] or not _first_process():
@@ -254,12 +209,17 @@ class TrainCLI(LightningCLI):
         config = self.options
         self.trainer_defaults["callbacks"] = self._callbacks()
         config["ckpt_path"], config["overwrite"] = None, False  # a saved config starts a new run
+        if config["trainer"]["default_root_dir"] is None:
+            kwargs["default_root_dir"] = str(self.folder)  # where files go without a logger
         logger = TensorBoardLogger(config["runs"], name=config["name"], version="")
         if "logger" in self.config_init["fit"]["trainer"] and self.config_init["fit"]["trainer"]["logger"] is None:
             kwargs["logger"] = logger
         if config["trainer"]["strategy"] == "fsdp":
             kwargs["strategy"] = FullyShardedStrategy()
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # such as devices that are no number
+            raise ValueError(f"trainer: {error}") from error
 
     def _callbacks(self) -> list[Callback]:
         config, checkpoints = self.options, str(self.folder / "checkpoints")
@@ -305,14 +265,14 @@ def main() -> None:
     )
     warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in expected))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    with explained(NonFiniteLoss, MisconfigurationException):
+    with explained(NonFiniteLoss, MisconfigurationException, ModuleNotFoundError):
         check_files(sys.argv[1:])
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
         try:
             _train()
         finally:
             if TrainCLI.lock is not None:
-                TrainCLI.lock.close()
+                release(TrainCLI.lock)
                 TrainCLI.lock = None
 
 

@@ -29,8 +29,15 @@ class Saving(TorchCheckpointIO):
         self.then = then
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes a checkpoint."""
-        replace_file(Path(path), partial(torch.save, checkpoint))
+        """Writes a checkpoint.
+
+        Raises:
+            OSError: it cannot be written; the earlier one is still there.
+        """
+        try:
+            replace_file(Path(path), partial(torch.save, checkpoint))
+        except RuntimeError as error:  # torch's word for a full disk
+            raise OSError(f"cannot write '{path}': {str(error).splitlines()[0]}") from error
         if self.then is not None:
             self.then()
             self.then = None
