@@ -7,13 +7,15 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from scripts import run
+from scripts import ROOT, run
 
 from fibermodels.component import read_weights
 
@@ -141,3 +143,40 @@ def test_export(temporary, tmp_path):
     assert run(*command, "--overwrite", "true").returncode == 0
     assert sorted(path.name for path in out.parent.iterdir()) == ["model.json", "model.safetensors"]
     assert not [path for path in temporary.iterdir() if not path.name.startswith("torchinductor")]
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_killed_evaluation_end(tmp_path):
+    """`--processes 2`, and `kill -9` of the first process."""
+    few = [*EVALUATE[:2], "--num_targets", "200", "--batch_size", "1", "--samples_per_target", "200"]
+    command = [sys.executable, "evaluate.py", *few, "--processes", "2", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def workers():
+        mine = [path for path in Path("/proc").glob("[0-9]*") if str(tmp_path) in reading(path / "cmdline")]
+        own = [path for path in Path("/proc").glob("[0-9]*") if f"PPid:\t{process.pid}\n" in reading(path / "status")]
+        return {*mine, *own}
+
+    wait(lambda: (tmp_path / "out" / "partial").is_dir() and len(workers()) >= 2)
+    found = workers()
+    process.kill()
+    process.wait()
+    wait(lambda: not [path for path in found if path.exists()])
+    again = run("evaluate.py", *few, "--samples_per_target", 2, "--out", tmp_path / "out")
+    assert again.returncode == 0, again.stderr
+
+
+def reading(path):
+    """The text of a file of /proc, which may be gone."""
+    try:
+        return path.read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def wait(condition, seconds=120):
+    """Waits until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)

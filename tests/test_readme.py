@@ -114,3 +114,18 @@ def test_the_example_runs(tmp_path, monkeypatch):
     assert names["samples"].shape == (5, 8, 3, 28, 28)
     assert names["error"].shape == (8,)
     assert torch.isfinite(names["error"]).all()
+
+
+def test_each_promise_names_a_test():
+    """`docs/deployment.md` promises things, and every test that it names exists."""
+    section = (ROOT / "docs" / "deployment.md").read_text().partition("### What is promised")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 10
+    for row in rows:
+        named, content = re.findall(r"`([^`]+)`", row), ""
+        assert named, row
+        for name in named:
+            file, _, test = name.rpartition("::") if "::" in name else (name, "", "")
+            if file.endswith(".py"):
+                content = (ROOT / "tests" / file).read_text()
+            assert re.search(rf"(def|class) {test or name}\b", content) or name.endswith(".py"), name
