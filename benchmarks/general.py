@@ -1,19 +1,21 @@
 """One general configuration on every suite: the same lines of YAML, with the shapes of the suite's images. Only the
 training on orbits has one number of its own, the memory of its optimizer.
 
-    FIBERMODELS_DATA=... python benchmarks/general.py [--suites '[blobs]'] [--seeds '[0,1,2]']
+    FIBERMODELS_DATA=... python benchmarks/general.py [--suites '[blobs]'] [--seeds '[0,1,2]'] [--others true]
 
 It trains a `FiberAutoencoder` and flow matching over it (`configs/general/`), and scores five rows for each suite:
 `general-reconstruction` (exact samples, encoded and decoded), `general-decoded_noise` (no density), `general-density`
 (the flow in four calls), `general` (with three corrections of what the decoder is told) and `general-steps8` (the flow
-in 16 calls, and the same corrections). The script skips finished work and resumes interrupted work.
+in 16 calls, and the same corrections). `--others true` adds what else can be trained over the same latent space: a flow
+map that starts from the flow, a generator by the energy score, and a learned correction of the flow. The script skips
+finished work and resumes interrupted work.
 """
 
 from pathlib import Path
 
 from jsonargparse import auto_cli
-from runner import RUNS, Row, call, publish, scored, train, wanted
-from suites import GENERAL, LEARNER, RESULTS, SUITES, WEIGHTS, compare_all, world
+from runner import RUNS, Row, call, publish, score_run, scored, train, wanted
+from suites import GENERAL, LEARNER, OTHERS, RESULTS, SUITES, WEIGHTS, compare_all, world
 
 CONFIGS = Path("configs/general")
 SPACE = Path("configs/parts/colour_digits/fiber_autoencoder.yaml")
@@ -52,6 +54,18 @@ def trained(suite: str, seed: int) -> tuple[Path, Path]:
     return weights, density.with_suffix(".safetensors")
 
 
+def train_other(suite: str, kind: str, weights: Path, density: Path) -> Path:
+    """Trains another model over the latent space, and returns its checkpoint."""
+    if kind == "corrector":
+        inner = f"{LEARNER}.model.init_args"
+        own = [*over(f"{inner}.latents", suite, weights), f"{inner}.feature_shape", SUITES[suite].feature_shape]
+        own += [f"{inner}.weights", density]
+    else:
+        own = over(f"{LEARNER}.latents", suite, weights)
+    start = ["--adapt_from", density] if kind == "flow_map" else []
+    return train(CONFIGS / f"{kind}.yaml", f"{suite}/general-{kind}", *world(suite), *own, *start)
+
+
 def options(suite: str, name: str, weights: Path, density: Path) -> list[object]:
     """The options of `evaluate.py` for a row."""
     if name in ("general-reconstruction", "general-decoded_noise"):
@@ -68,12 +82,15 @@ def options(suite: str, name: str, weights: Path, density: Path) -> list[object]
     return found
 
 
-def main(suites: list[str] | None = None, seeds: list[int] | None = None, num_targets: int = 2000) -> None:
+def main(
+    suites: list[str] | None = None, seeds: list[int] | None = None, others: bool = False, num_targets: int = 2000
+) -> None:
     """Trains, scores and compares.
 
     Args:
         suites: names of suites; all if not given.
         seeds: of the trainings and the samples, by default 0; other seeds have one row each, `general-seed<seed>`.
+        others: trains and scores the rows `general-KIND` of `OTHERS`, too, with seed 0.
         num_targets: test images whose fibers are sampled, 9 times each.
     """
     for suite in (suite for suite in SUITES if wanted(suite, suites)):
@@ -92,6 +109,10 @@ def main(suites: list[str] | None = None, seeds: list[int] | None = None, num_ta
                         "--out",
                         RESULTS / suite / name,
                     )
+        for name in OTHERS if others else ():
+            if not scored(RESULTS / suite / name):
+                last = train_other(suite, name.removeprefix("general-"), *trained(suite, 0))
+                score_run(Row(name, series=name, targets=num_targets, samples=9), last, RESULTS / suite)
     compare_all()
 
 

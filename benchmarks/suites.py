@@ -187,6 +187,10 @@ BASELINES = ("oracle", "nearest_neighbour", "reconstruction", "decoded_noise")
 WRAPPERS = ("ndtm", "feedback", "projection")
 GENERAL = ("general-reconstruction", "general-decoded_noise", "general-density", "general", "general-steps8")
 """The rows of `general.py`."""
+OTHERS = ("general-flow_map", "general-energy_score", "general-corrector")
+"""Further rows of `general.py --others true`."""
+SEEDS = tuple(f"general-seed{seed}" for seed in (1, 2))
+"""Rows of `general.py --seeds '[1,2]'`, which repeat `general`."""
 NAMED = (
     *("oracle", "nearest_neighbour", "reconstruction", "flow_matching", "flow_map"),
     *("ndtm", "projection", "general", "general-steps8"),
@@ -282,7 +286,11 @@ def compare_all() -> None:
 
     rows = []
     for suite in SUITES:
-        folders = [RESULTS / suite / name for name in (*names(suite), *GENERAL) if scored(RESULTS / suite / name)]
+        folders = [
+            RESULTS / suite / name
+            for name in (*names(suite), *GENERAL, *OTHERS, *SEEDS)
+            if scored(RESULTS / suite / name)
+        ]
         compare(folders, RESULTS / suite)
         rows += read_results(folders)
     write_comparison(rows, RESULTS / "suites", named=NAMED)
