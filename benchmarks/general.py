@@ -1,5 +1,5 @@
 """One general configuration on every suite: the same lines of YAML, with the shapes of the suite's images. Only the
-training on orbits has one number of its own, the memory of its optimizer.
+trainings on blobs and on orbits have one number of their own, the memory of the optimizer.
 
     FIBERMODELS_DATA=... python benchmarks/general.py [--suites '[blobs]'] [--seeds '[0,1,2]'] [--others true]
 
