@@ -293,7 +293,7 @@ def compare_all() -> None:
             if scored(RESULTS / suite / name)
         ]
         compare(folders, RESULTS / suite)
-        rows += read_results(folders)
+        rows += read_results([folder for folder in folders if folder.name not in SEEDS])
     write_comparison(rows, RESULTS / "suites", named=NAMED)
     beside_published(RESULTS / PAPER)
     against_guidance(RESULTS / PAPER, FAMILIES, list(STEERED))

@@ -63,7 +63,8 @@ def general(suite: str) -> Question:
     guided = "ndtm-gamma10" if suite == suites.PAPER else "ndtm"
     others = ("oracle", "nearest_neighbour", "flow_matching", "projection", guided)
     metrics = ("fiber_rms", *(name for name in LAW if name != "mode_error"), "rank_rejected", "rank_scalars")
-    return Question(Path("results") / suite, (*others, *suites.GENERAL), (*metrics, "network_calls_per_sample"))
+    rows = (*others, *suites.GENERAL, *suites.SEEDS)
+    return Question(Path("results") / suite, rows, (*metrics, "network_calls_per_sample"))
 
 
 def of_suite(suite: str, names: tuple[str, ...]) -> Question:
@@ -166,6 +167,11 @@ QUESTIONS = {
     **{suite: of_suite(suite, OF_FAMILIES) for suite in suites.SUITES},
     **{f"{suite}_lambda": of_suite(suite, OF_LAMBDA) for suite in suites.SUITES if suite != suites.PAPER},
     **{f"{suite}_general": general(suite) for suite in suites.SUITES},
+    f"{suites.PAPER}_others": Question(
+        Path("results") / suites.PAPER,
+        ("general-density", "general", *suites.OTHERS),
+        ("fiber_rms", *LAW, "rank_rejected", "network_calls_per_sample"),
+    ),
     f"{suites.PAPER}_injective": of_suite(
         suites.PAPER, tuple(f"{family}{dims}" for family in suites.INJECTIVE for dims in ("", "-dim3"))
     ),
@@ -198,7 +204,7 @@ QUESTIONS = {
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
             f"augmented-{LAST_MAP}-mirror",
             *strengths(f"dps-{LAST_MAP}", 1, 3, 10, knob="scale"),
-            *(f"energy_score-lambda1-{LAST_MAP}", f"energy_score-lambda1-{LAST_MAP}-continued"),
+            *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-wide")),
             f"feedback-{LAST_MAP}-energy_score",
         ),
         ("cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "fid_resnet56", COST[0]),
