@@ -114,6 +114,16 @@ class TestDamage:
         older.unlink()
         assert newest(tmp_path, said.append) is None
 
+    def test_a_file_that_may_not_be_read_is_not_called_damaged(self, tmp_path, monkeypatch):
+        def refuse(path):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        Saving().save_checkpoint({"w": torch.zeros(5)}, tmp_path / "last.ckpt")
+        monkeypatch.setattr("zipfile.ZipFile", refuse)
+        for check in (check_archive, lambda path: newest(path.parent, print)):
+            with pytest.raises(PermissionError):
+                check(tmp_path / "last.ckpt")
+
     def test_what_follows_the_first_checkpoint(self, tmp_path):
         done = []
         saving = Saving(lambda: done.append((tmp_path / "last.ckpt").is_file()))

@@ -57,11 +57,14 @@ def check_archive(path: str | Path) -> None:
     """Compares the checksums in a file of `torch.save` with its content; torch itself does not.
 
     Raises:
+        PermissionError: the file may not be read.
         ValueError: the file is damaged, or not such a file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
+    except PermissionError:  # which says nothing about the content
+        raise
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
         raise ValueError(f"'{path}' is damaged or not a checkpoint: {error}") from error
     if damaged is not None:
