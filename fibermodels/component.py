@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fibermodels.checks import check_finite
 from fibermodels.config import Recorded, places
-from fibermodels.files import intact
+from fibermodels.files import intact, open_tensors
 
 NOT_TENSORS = "it holds more than tensors and plain types, so loading it could run a stranger's code"
 """Why a file of `torch.save` is refused."""
@@ -91,14 +91,13 @@ def read_weights(owner: str, path: str | Path) -> tuple[dict[str, Tensor], dict[
         raise FileNotFoundError(f"{owner}: no weights at '{path}' (from {Path.cwd()})")
     check_card(found)
     try:
-        with safe_open(found, "pt") as file:
-            state, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        state, metadata = open_tensors(found)
     except SafetensorError as error:
         raise ValueError(f"{owner}: '{path}' is not a safetensors file ({error})") from error
-    if not intact(state, metadata or {}):
+    if not intact(state, metadata):
         raise ValueError(f"{owner}: '{path}' is damaged: its tensors do not have their digest")
     check_state(owner, state, str(path))
-    return state, metadata or {}
+    return state, metadata
 
 
 def check_card(path: str | Path) -> None:

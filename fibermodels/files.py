@@ -99,14 +99,22 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ValueError: the file is damaged.
     """
     try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        content, about = open_tensors(path)
     except SafetensorError as error:
         raise ValueError(f"'{path}' is damaged ({error}): remove it, and it is made again") from error
     if not intact(content, about):
         raise ValueError(f"'{path}' is damaged (its tensors do not have their digest): remove it, and it is made again")
     return content, about
+
+
+def open_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of any safetensors file.
+
+    Raises:
+        FileNotFoundError, SafetensorError: no such file, or not such a file.
+    """
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 DIGEST = "sha256"

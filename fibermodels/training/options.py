@@ -48,17 +48,19 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
 )
 """Name, type, default and help of the options beside model, data and trainer."""
 
-
 FILES = ("runs", "start_from", "adapt_from", "ckpt_path")
+"""Options that are paths."""
 
 LEAST = {"cache_draws": 0, "global_batch": 0}
+"""The smallest values of numbers."""
+
 TRAINER_LEAST = {
     "gradient_clip_val": 0,
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
     "log_every_n_steps": 0,
 }
-"""The smallest values of options that Lightning does not check."""
+"""The same for options of the trainer that Lightning does not check."""
 
 
 def check_options(config: Mapping[str, Any]) -> None:
