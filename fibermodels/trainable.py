@@ -130,6 +130,11 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         """Weighted terms, each `(B,)`, on latents `(B, *latent_shape)`."""
 
+    def drawn_loss(self, z: Tensor, h: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """`latent_loss`, and the images of `h` that it drew, `(draws, B, *image_shape)`, which the fiber loss takes
+        instead of new ones; None if it drew none."""
+        return self.latent_loss(z, h), None
+
     @final
     def loss(self, x: Tensor, h: Tensor | None) -> dict[str, Tensor]:
         if h is None:

@@ -1,6 +1,7 @@
 """The energy score: it is proper, its gradient is unbiased, and a generator learns a known law by it."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from cases import FEATURES, energy_maps, images, subject
 from cases import energy_score as generator
 
 from fibermodels.latents import Identity
-from fibermodels.models import EnergyScore
+from fibermodels.models import EnergyScore, FiberLoss
 from fibermodels.nn import Upsampler
 from fibermodels.noise import seeded
 from fibermodels.proper_scores import energy_score, patch_score, patches
+from fibermodels.training import Training
 
 
 def normal(*shape, seed=0):
@@ -117,6 +119,22 @@ class TestGenerator:
         assert not [name for name in product.state_dict() if name.startswith("features.")]
         noise = torch.randn(6, *model.noise_shape)
         torch.testing.assert_close(product.push(noise, h), model.push(noise, h))
+
+    def test_a_training_step_pushes_its_draws_once(self, monkeypatch):
+        """The fiber loss takes the images of the score, which costs a push less and has half of the variance."""
+        model, pushed = generator(), []
+        step = Training(model, subject(), FiberLoss(2.0))
+        own = model.transport
+        monkeypatch.setattr(Training, "trainer", SimpleNamespace(world_size=1))
+        monkeypatch.setattr(model, "transport", lambda noise, h: pushed.append(len(noise)) or own(noise, h))
+        torch.manual_seed(4)
+        terms = step._terms({"x": images(6)}, 0).values
+        assert pushed == [12]
+        torch.manual_seed(4)
+        h = step.subject(images(6))
+        drawn = model.drawn_loss(model.draw_latents(images(6), h), h)[1]
+        misses = (step.subject(drawn.flatten(0, 1)) - h.repeat(2, 1)).square().mean(1).sqrt()
+        torch.testing.assert_close(terms["fiber"], 2 * misses.mean())
 
     def test_maps_of_pixels(self):
         model = energy_maps()

@@ -203,6 +203,16 @@ class TestFiberLoss:
         with pytest.raises(ValueError, match=r"fiber\.later: expected the images"):
             FiberLoss(3.0, later=[later])(model, phi, h)
 
+    def test_images_that_the_loss_has_drawn_are_taken(self, phi, x):
+        """The mean over the draws of the distances of all layers, and no push of its own."""
+        h, later = phi(x), subject(seed=3)
+        drawn = torch.rand(2, len(x), *x.shape[1:], generator=torch.Generator().manual_seed(7))
+        loss = FiberLoss(3.0, rows=4, later=[later])(None, phi, h, x=x, drawn=drawn)
+        misses = [
+            (layer(image[:4]) - layer(x[:4])).square().mean(1).sqrt() for image in drawn for layer in (phi, later)
+        ]
+        torch.testing.assert_close(loss, 3 * torch.stack(misses).sum(0) / 2)
+
     def test_the_last_steps_alone_carry_gradients(self, phi, x):
         """The same value; the gradient is that of a sampler whose start is given."""
         model, h = flow_matching(steps=3), phi(x)

@@ -74,14 +74,17 @@ class FiberLoss(Component):
         progress: float = 1.0,
         processes: int = 1,
         x: Tensor | None = None,
+        drawn: Tensor | None = None,
     ) -> Tensor:
-        """The weighted distances `(rows,)` of the first `rows` of `h`, from fresh noise.
+        """The weighted distances `(rows,)` of the first `rows` of `h`.
 
         Args:
             z: the training latents of `h`, where `estimate_below` starts from them.
             progress: share of the training that is done, in [0, 1]; 1 applies the full weight.
             processes: that share the batch; each pushes its share of `rows`, at least one.
             x: the images of `h`, where there are later layers.
+            drawn: images `(draws, B, *image_shape)` that the model's own loss has pushed; distances are averaged over
+                draws. None pushes fresh noise.
 
         Raises:
             ValueError: an option for `Stepped` models with another model; an estimate without `z`; later layers
@@ -89,15 +92,19 @@ class FiberLoss(Component):
         """
         rows = None if self.rows is None else max(1, self.rows // processes)
         h, z = h[:rows], None if z is None else z[:rows]
-        if self.checkpointing:
+        repeats = 1
+        if drawn is not None and self.last_steps is None and self.estimate_below is None:
+            repeats, images = len(drawn), drawn[:, :rows].flatten(0, 1)
+        elif self.checkpointing:
             images = checkpoint(self._images, model, h, z, use_reentrant=False)
         else:
             images = self._images(model, h, z)
         ramp = min(1.0, progress / self.warmup) if self.warmup else 1.0
         later = [cast(Subject, each) for each in self.later]
         wanted = [h, *self._wanted(later, x, len(h))]
-        terms = [self.distance(a, b) for a, b in zip(wanted, together([subject, *later], images), strict=True)]
-        return self.weight * ramp * torch.stack(terms).sum(0)
+        found = [each.unflatten(0, (repeats, -1)) for each in together([subject, *later], images)]
+        terms = [self.distance(a.expand_as(b), b, 2) for a, b in zip(wanted, found, strict=True)]
+        return self.weight * ramp * torch.stack(terms).sum(0).mean(0)
 
     @torch.no_grad()
     def _wanted(self, later: list[Subject], x: Tensor | None, rows: int) -> list[Tensor]:

@@ -78,6 +78,9 @@ class Scored(TrainableFiberModel, ABC):
         return product
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
+        return self.drawn_loss(z, h)[0]
+
+    def drawn_loss(self, z: Tensor, h: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         with torch.no_grad():
             x = self.latents.decode(z, h)
         noise = torch.randn(self.draws * len(z), *self.noise_shape, device=z.device, dtype=z.dtype)
@@ -87,7 +90,7 @@ class Scored(TrainableFiberModel, ABC):
         if self.features:
             terms = [energy_score(own, theirs) for own, theirs in self._features(x, draws)]
             scores["features"] = self.feature_weight * torch.stack(terms).sum(0)
-        return scores
+        return scores, draws
 
     def _features(self, x: Tensor, draws: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Channels at every place, divided by their root mean square over the batch."""

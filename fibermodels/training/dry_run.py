@@ -6,7 +6,7 @@ trained or written. Bytes and operations are linear in the rows, so these two co
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from fibermodels.core import Pushforward
 from fibermodels.data.cached import CachedLatents
 from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.module import Training
-from fibermodels.training.objective import own_terms
+from fibermodels.training.objective import Terms, own_terms
 
 ROWS = 4
 """Rows of the largest batch that is run."""
@@ -121,18 +121,29 @@ def measure(module: Training, trainer: Trainer, batch: dict[str, Tensor]) -> tup
     """
     state = [*module.parameters(), *module.buffers()]
 
-    def terms(n: int, fiber: bool) -> Tensor:
+    def own(n: int) -> Terms:
+        return own_terms(module.learner, module.subject, {name: value[:n] for name, value in batch.items()})
+
+    def loss(n: int) -> Tensor:
         with trainer.precision_plugin.forward_context():
-            rows = {name: value[:n] for name, value in batch.items()}
-            own, h, z = own_terms(module.learner, module.subject, rows)
-            if not fiber:
-                return torch.stack([term.mean() for term in own.values()]).sum()
+            return torch.stack([term.mean() for term in own(n).values.values()]).sum()
+
+    def fiber(n: int, given: Mapping[int, Terms]) -> Tensor:
+        with trainer.precision_plugin.forward_context():
+            _, h, z, drawn = given[n]
             if h is None or module.subject is None or not isinstance(module.learner, Pushforward):
                 raise ValueError("dry_run: expected a fiber model and its subject for the fiber loss")
-            return module.fiber(module.learner, module.subject, h, z, x=rows.get("x")).mean()
+            if drawn is not None:  # the loss has pushed them: what is left is the subject's part
+                drawn = drawn.detach().requires_grad_()
+            x = batch["x"][:n] if "x" in batch else None
+            return module.fiber(module.learner, module.subject, h, z, x=x, drawn=drawn).mean()
 
-    base = line(partial(terms, fiber=False), state)
-    pushed = line(partial(terms, fiber=True), state) if module.fiber.weight else None
+    base = line(loss, state)
+    pushed = None
+    if module.fiber.weight:
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            given = {n: own(n) for n in (2, ROWS)}
+        pushed = line(partial(fiber, given=given), state)
     module.zero_grad(set_to_none=True)
     return base, pushed
 

@@ -146,7 +146,7 @@ class Training(LightningModule, metaclass=Recorded):
         every: int = self.trainer.log_every_n_steps or 50  # type: ignore[attr-defined]
         logged = last or (index + 1) % every == 0
         checked = logged or self.device.type == "cpu"
-        terms, _, _ = self._terms(batch, index, self.global_step / self._planned_steps(), checked)
+        terms = self._terms(batch, index, self.global_step / self._planned_steps(), checked).values
         self._log_training({name: value.detach() for name, value in terms.items()}, logged, last)
         return terms["loss"]
 
@@ -173,7 +173,7 @@ class Training(LightningModule, metaclass=Recorded):
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Loss and scores, with the same random numbers after every epoch; samples for the first targets."""
         self._reseed("val", index)
-        terms, h, z = self._terms(batch, index)
+        terms, h, z, _ = self._terms(batch, index)
         check_terms(terms, self._where("val"))
         for name, value in terms.items():
             self.log(f"val/{name}", value, prog_bar=name == "loss", batch_size=len(batch["x"]), sync_dist=True)
@@ -230,7 +230,8 @@ class Training(LightningModule, metaclass=Recorded):
         Raises:
             ValueError: images, representations or latents are not finite (if `checked`).
         """
-        terms, h, z = own_terms(self.learner, self.subject, batch)
+        found = own_terms(self.learner, self.subject, batch)
+        terms, h, z = dict(found.values), found.h, found.z
         if checked:
             told = None if isinstance(self.learner, Supervised) else h  # labels may be unknown
             for name, value in (("images x", batch.get("x")), ("representations h", told), ("latents z", z)):
@@ -238,9 +239,10 @@ class Training(LightningModule, metaclass=Recorded):
                     check_finite(value, f"{name} in batch {index} of epoch {self.current_epoch}")
         if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:
             processes = self.trainer.world_size
-            terms["fiber"] = self.fiber(self.learner, self.subject, h, z, progress, processes, batch.get("x"))
+            own = (self.learner, self.subject, h, z)
+            terms["fiber"] = self.fiber(*own, progress, processes, batch.get("x"), found.drawn)
         means = {name: term.mean() for name, term in terms.items()}
-        return {**means, "loss": torch.stack(list(means.values())).sum()}, h, z
+        return Terms({**means, "loss": torch.stack(list(means.values())).sum()}, h, z)
 
     def _log_training(self, terms: dict[str, Tensor], logged: bool, last: bool) -> None:
         self.epoch_means.add(terms)

@@ -1,6 +1,7 @@
 """Loss terms of a batch, their means over an epoch, and the scores of validation."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +11,21 @@ from fibermodels.core import FiberModel, Subject
 from fibermodels.proper_scores import energy_score
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
 
-Terms = tuple[dict[str, Tensor], Tensor | None, Tensor | None]
-"""Loss terms; what the loss was told, representations or labels; latents, if the model has a latent space."""
+
+class Terms(NamedTuple):
+    """The learner's own loss on a batch.
+
+    Args:
+        values: the terms.
+        h: what the loss was told, representations or labels.
+        z: latents, if the model has a latent space.
+        drawn: the images that the loss drew, `(draws, B, *image_shape)`, if it drew any.
+    """
+
+    values: dict[str, Tensor]
+    h: Tensor | None = None
+    z: Tensor | None = None
+    drawn: Tensor | None = None
 
 
 class NonFiniteLoss(RuntimeError):
@@ -50,8 +64,9 @@ def own_terms(learner: Trainable, subject: Subject | None, batch: dict[str, Tens
             h = subject(x)
     if isinstance(learner, TrainableFiberModel) and h is not None:
         z = batch["z"] if "z" in batch else learner.draw_latents(batch["x"], h)
-        return dict(learner.latent_loss(z, h)), h, z
-    return dict(learner.loss(batch["x"], h)), h, None
+        values, drawn = learner.drawn_loss(z, h)
+        return Terms(values, h, z, drawn)
+    return Terms(learner.loss(batch["x"], h), h)
 
 
 def check_terms(values: dict[str, Tensor], where: str) -> None:
