@@ -18,9 +18,9 @@ PARTS = Path("configs/parts/cifar10/judges")
 WEIGHTS = Path("data/weights/cifar10/judges")
 
 
-def unseen() -> list[object]:
-    """The options of `evaluate.py` that let the unseen judges score."""
-    return [part for name in UNSEEN for part in (f"--judges.{name}", PARTS / f"{name}.yaml")]
+def unseen(subject: str = "") -> list[object]:
+    """The options of `evaluate.py` that let the unseen judges score, without the one that is the subject."""
+    return [part for name in UNSEEN if name != subject for part in (f"--judges.{name}", PARTS / f"{name}.yaml")]
 
 
 def train_judges(only: Sequence[str] | None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cifar10
 import cifar10_judges
+import cifar10_rows
 import colour_mnist
 import guidance
 import suites
@@ -72,7 +73,7 @@ def of_suite(suite: str, names: tuple[str, ...]) -> Question:
     return Question(Path("results") / suite, names, ("fiber_rms", *LAW, "network_calls_per_sample"))
 
 
-COLOUR, CIFAR = colour_mnist.RESULTS, cifar10.RESULTS
+COLOUR, CIFAR = colour_mnist.RESULTS, cifar10_rows.RESULTS
 SPREAD = ("fiber_rms", "colour_kl", "colour_w1", "contrast_error", "pairwise_distance")
 GRADIENT = ("fiber_rms", "colour_kl", "colour_w1", "contrast_error", "seconds_per_sample", "training_seconds")
 COST = ("network_calls_per_sample", "seconds_per_sample")
@@ -86,7 +87,7 @@ OF_LAMBDA = (
     *("flow_map", "flow_map-lambda0.2", *suites.WRAPPERS),
 )
 LAST_MAP = "resnet20-spatial"
-MAP_ON_FIBER = cifar10.MAP_ON_FIBER
+MAP_ON_FIBER, CUTS = cifar10_rows.MAP_ON_FIBER, cifar10_rows.CUTS
 
 QUESTIONS = {
     "summary": Question(
@@ -214,12 +215,12 @@ QUESTIONS = {
             CIFAR,
             tuple(
                 name
-                for name, own in cifar10.SUBJECTS.items()
+                for name, own in cifar10_rows.SUBJECTS.items()
                 if own == f"{network}-{cut}" and scored(ROOT / CIFAR / name)
             ),
             (*JUDGED, "mean_reciprocal_rank", "network_calls_per_sample", "seconds_per_sample"),
         )
-        for network, cut in (("resnet20", "pooled"), ("resnet20", "logits"), *(("resnet56", c) for c in cifar10.CUTS))
+        for network, cut in (("resnet20", "pooled"), ("resnet20", "logits"), *(("resnet56", c) for c in CUTS))
     },
 }
 """The tables of README and docs, by name."""
