@@ -200,14 +200,14 @@ MIRROR = {"scale": "[1.0, 1.0]", "flip": 1.0}
 
 SAMPLINGS = [
     sampling("nearest_neighbour", "spatial", targets=2000, samples=9),
-    *(sampling("nearest_neighbour", cut) for cut in CUTS if cut != "spatial"),
+    *(sampling("nearest_neighbour", cut) for cut in (*EARLY, *CUTS) if cut != "spatial"),
     *(sampling("nearest_neighbour", cut, targets=250, network="resnet56") for cut in CUTS),
     *(sampling("augmented", cut) for cut in CUTS),
     sampling("augmented", "spatial", "mirror", 2000, 1, changes=MIRROR),
     BEST,
     sampling("feedback", "spatial", SCORED, 2000, 9, changes={**inner(SCORED, "spatial", GENERATOR), "steps": 1}),
     sampling("prior_samples", "spatial", targets=250),
-    *(sampling("ndtm", cut, targets=32, samples=1) for cut in CUTS),
+    *(sampling("ndtm", cut, targets=32, samples=1) for cut in (*EARLY, *CUTS)),
     *(
         sampling(
             "dps",
