@@ -151,6 +151,18 @@ def test_an_upsampler_tells_places_apart_if_its_condition_is_a_vector(features):
     assert (inner.std((2, 3)).max() > 1e-3) == (len(features) == 1)
 
 
+def test_an_upsampler_sees_all_of_a_fine_condition():
+    """A checkerboard and its opposite have the same mean in each square, and are told apart."""
+    features = [1, 8, 8]
+    network = randomised_network(Upsampler(16, 1, 8).build((3, 16, 16), features))
+    places = torch.arange(8)
+    board = ((places[:, None] + places) % 2).float().expand(1, 1, 8, 8)
+    told = [network.condition(h) for h in (board, 1 - board)]
+    assert told[0].shape[2:] == (4, 4)
+    z = torch.ones(1, 3 * 16 * 16)
+    assert (network(z, (torch.ones(1),), told[0]) - network(z, (torch.ones(1),), told[1])).abs().max() > 1e-3
+
+
 def randomised_network(network):
     for p in network.parameters():
         p.data += 0.1 * torch.randn(p.shape, generator=seeded("network", p.numel()))

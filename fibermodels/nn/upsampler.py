@@ -6,8 +6,9 @@ The condition enters as it is, divided by its root mean square, and the squares 
 where the state is noise, a network that has to learn first what to ignore is slow. Most of the computation takes place
 at a sixteenth of the pixels, so a step costs a small part of a UNet's. For objectives that generate in one call.
 
-A condition that is a vector says nothing about places, and convolutions see only their neighbours. So for vectors a
-perceptron adds a first map, in which every place knows of all the others:
+A condition that is a map finer than H/4 enters in squares, too, so nothing of it is lost. A condition that is a vector
+says nothing about places, and convolutions see only their neighbours. So for vectors a perceptron adds a first map, in
+which every place knows of all the others:
 
     layout(condition, sqrt(places) * mean of the squares)
 
@@ -51,8 +52,9 @@ class Upsampler(Network):
                 f"Upsampler: expected latents that are maps (C, H, W) whose sides are multiples of 4, got {list(shape)}"
             )
         self.shape, half, few = shape, self.width // 2, self.width // 8
-        told = self.feature_shape[0] + 1 if self.feature_shape else 0
         colours, self.size = shape[0], (shape[1] // 4, shape[2] // 4)
+        self.fold = self._fold()
+        told = (self.feature_shape[0] + 1) * self.fold**2 if self.feature_shape else 0
         self.time = TimeEmbedding(self.time_dim)
         self.moment = zeroed(nn.Linear(times * self.time_dim, self.width))
         self.squares = conv(16 * colours, few, 1)
@@ -74,8 +76,18 @@ class Upsampler(Network):
             zeroed(conv(self.head, colours)),
         )
 
+    def _fold(self) -> int:
+        """The side of the squares of a condition that is so many times as fine as the coarse maps; else 1."""
+        if len(self.feature_shape) != 3:
+            return 1
+        times, left = divmod(self.feature_shape[1], self.size[0])
+        whole = times > 1 and not left and self.feature_shape[2] == times * self.size[1]
+        return times if whole else 1
+
     def encode(self, h: Tensor) -> Tensor:
-        return at_places(h, tuple(self.feature_shape), self.size, self.moment.weight.dtype)
+        fine = (self.fold * self.size[0], self.fold * self.size[1])
+        maps = at_places(h, tuple(self.feature_shape), fine, self.moment.weight.dtype)
+        return pixel_unshuffle(maps, self.fold) if self.fold > 1 else maps
 
     def _laid_out(self, squares: Tensor, condition: Tensor | None) -> Tensor | float:
         if condition is None or len(self.feature_shape) != 1:
