@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fibermodels.api.fit import fit
     from fibermodels.core import FiberModel, FiberSamples, Subject
     from fibermodels.training import load
 
 __version__ = "0.1.0"
-__all__ = ["FiberModel", "FiberSamples", "Subject", "__version__", "load"]
+__all__ = ["FiberModel", "FiberSamples", "Subject", "__version__", "fit", "load"]
 
-_HOME = {"FiberModel": "core", "FiberSamples": "core", "Subject": "core", "load": "training"}
+_HOME = {"FiberModel": "core", "FiberSamples": "core", "Subject": "core", "fit": "api.fit", "load": "training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -88,6 +88,12 @@ def reason(report: str) -> str:
 class Recorded(ABCMeta):
     """Metaclass that stores the constructor's arguments, by name, in `arguments` of each instance."""
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The constructor's, which `help`, notebooks and editors show."""
+        own = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         instance = super().__call__(*args, **kwargs)
         bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)  # type: ignore[misc]
@@ -95,6 +101,13 @@ class Recorded(ABCMeta):
         _, *named = bound.arguments.items()
         instance.__dict__["arguments"] = dict(named)  # nn.Module would register modules
         return instance
+
+
+class GivenAgain:
+    """A mixin for recorded classes whose arguments no file can hold, such as a network in memory.
+
+    A description leaves such objects out, and who builds from it gives them again.
+    """
 
 
 def lazy(package: str, homes: Mapping[str, str], name: str) -> Any:
@@ -120,18 +133,21 @@ def public_path(cls: type) -> str:
 
 
 def describe(value: Any) -> Any:
-    """`value` in plain types: numbers, text, lists, dicts; a recorded object becomes a nested dict.
+    """`value` in plain types: numbers, text, lists, dicts; a recorded object becomes a nested dict, one that is
+    `GivenAgain` becomes None, and a list leaves it out.
 
     Raises:
         TypeError: the value cannot be expressed in plain types.
     """
+    if isinstance(value, GivenAgain):
+        return None
     if isinstance(type(value), Recorded):
         return {
             "class_path": public_path(type(value)),
             "init_args": {key: describe(item) for key, item in value.arguments.items()},
         }
     if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
+        return [describe(item) for item in value if not isinstance(item, GivenAgain)]
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, Path):

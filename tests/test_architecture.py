@@ -33,13 +33,14 @@ ALLOWED = {
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
     "training": BASE | {"commands", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
+    "api": BASE | {"nn", "data", "subjects", "latents", "diffusion", "models", "guidance", "training", "evaluation"},
     "evaluation": BASE
     | {"commands", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
 }
 """What each room may import of ours, besides itself."""
 
 ADAPTERS = {
-    "lightning": {"training", "data", "suites", "evaluation"},
+    "lightning": {"training", "data", "suites", "evaluation", "api"},
     "FrEIA": {"nn/freia.py"},
     "timm": {"subjects/timm.py"},
     "transformers": {"subjects/transformers.py", "diffusion/prompts.py"},

@@ -71,13 +71,14 @@ class ImageReader:
         try:
             with Image.open(path, formats=FORMATS) as file:
                 image = _eight_bits(ImageOps.exif_transpose(file))
-                image = self._fitted(image.convert("L" if self.shape[0] == 1 else "RGB"))
+                image = self.fitted(image.convert("L" if self.shape[0] == 1 else "RGB"))
         except _DAMAGE as error:
             raise UnreadableImage(f"cannot read the image '{path}': {error}") from error
         pixels = np.array(image)
         return torch.from_numpy(pixels).view(*self.shape[1:], -1).permute(2, 0, 1).contiguous()
 
-    def _fitted(self, image: Image.Image) -> Image.Image:
+    def fitted(self, image: Image.Image) -> Image.Image:
+        """An image of PIL, scaled and cut to the height and the width."""
         _, height, width = self.shape
         if image.size == (width, height):
             return image

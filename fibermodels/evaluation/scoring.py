@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 
 from fibermodels import metrics
 from fibermodels.component import device_name, fingerprint
@@ -219,6 +219,7 @@ def subject_name(subject: Subject) -> str:
     """The name of a subject: its class, with its network and layer."""
     given: dict[str, Any] = subject.arguments
     words = [str(given[key]).rpartition(".")[2] for key in ("network", "model") if isinstance(given.get(key), str)]
+    words += [type(net).__name__ for net in [given.get("network")] if isinstance(net, nn.Module)]
     words += [f"{key}={value}" for key, value in (given.get("network_args") or {}).items()]
     words += [given["layer"]] if isinstance(given.get("layer"), str) else []
     words += [f"units={given['units']}"] if given.get("units") is not None else []

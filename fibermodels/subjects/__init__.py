@@ -3,6 +3,7 @@
 from fibermodels.subjects.classifier import Classifier
 from fibermodels.subjects.cut import Cut
 from fibermodels.subjects.finetuned import FinetunedClassifier
+from fibermodels.subjects.live import Live
 from fibermodels.subjects.timm import Timm
 from fibermodels.subjects.torchvision import Torchvision
 from fibermodels.subjects.transformers import Transformers
@@ -11,6 +12,7 @@ __all__ = [
     "Classifier",
     "Cut",
     "FinetunedClassifier",
+    "Live",
     "Timm",
     "Torchvision",
     "Transformers",

@@ -105,15 +105,16 @@ class Preemption(Callback):
         path: the checkpoint.
         minutes: time between two checkpoints; 0 for none by time.
         steps: optimizer steps between two checkpoints; 0 for none by steps.
+        resume: how the user resumes an interrupted run, for the message.
 
     Raises:
         ValueError: a number is negative.
     """
 
-    def __init__(self, path: str | Path, minutes: float = 0, steps: int = 0) -> None:
+    def __init__(self, path: str | Path, minutes: float = 0, steps: int = 0, resume: str = "--ckpt_path last") -> None:
         if minutes < 0 or steps < 0:
             raise ValueError(f"checkpoint_minutes, checkpoint_steps: expected 0 or more, got {minutes} and {steps}")
-        self.path, self.minutes, self.steps = Path(path), minutes, steps
+        self.path, self.minutes, self.steps, self.resume = Path(path), minutes, steps, resume
         self.taken = False
         self.earlier: dict[signal.Signals, Any] = {}
 
@@ -135,7 +136,7 @@ class Preemption(Callback):
             trainer.save_checkpoint(self.path, weights_only=False)
             self.saved = time.monotonic()
         if taken:
-            _say(f"taken away at step {trainer.global_step}; resume with --ckpt_path last")
+            _say(f"taken away at step {trainer.global_step}; resume with {self.resume}")
             raise SIGTERMException(EXIT_STATUS)
 
     def _agreed(self, trainer: Trainer, module: LightningModule) -> tuple[bool, bool]:
@@ -153,7 +154,7 @@ class Preemption(Callback):
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
         if isinstance(exception, KeyboardInterrupt):
-            _say(f"\ninterrupted in epoch {trainer.current_epoch + 1}; resume with --ckpt_path last")
+            _say(f"\ninterrupted in epoch {trainer.current_epoch + 1}; resume with {self.resume}")
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self._restore_handlers()

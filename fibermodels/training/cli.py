@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +11,7 @@ from jsonargparse import set_parsing_settings
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -22,24 +21,20 @@ from fibermodels.core import Subject
 from fibermodels.data.cached import CachedLatents
 from fibermodels.files import claim, release
 from fibermodels.trainable import TrainableFiberModel
-from fibermodels.training.averaging import AveragedWeights
-from fibermodels.training.callbacks import MetricsCSV, Preemption, SampleGrid
 from fibermodels.training.checkpoint import adapt_from, read, start_from
 from fibermodels.training.dry_run import dry_run, show
 from fibermodels.training.module import Training
 from fibermodels.training.objective import NonFiniteLoss
 from fibermodels.training.options import OPTIONS, check_options
 from fibermodels.training.resuming import check_resumed
-from fibermodels.training.saving import SavedConfig, Saving, newest
+from fibermodels.training.running import callbacks, saving
+from fibermodels.training.saving import SavedConfig, newest
 from fibermodels.training.sharding import FullyShardedStrategy
 
 USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last|auto] | --help | --print_config"
 
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 """Environment variables in which torchrun, SLURM and Lightning store the number of this process."""
-
-OWN_FILES = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png")
-"""What a run writes into its folder, besides its config."""
 
 
 class TrainParser(Explains, LightningArgumentParser):
@@ -201,9 +196,8 @@ class TrainCLI(LightningCLI):
             return
         TrainCLI.lock = claim(self.folder)
         anew = config["overwrite"] and not config["ckpt_path"]
-        old = [file for pattern in OWN_FILES if anew for file in self.folder.glob(pattern)]
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            self.trainer.strategy.checkpoint_io = Saving(partial(_remove, {file: file.stat().st_ino for file in old}))
+            self.trainer.strategy.checkpoint_io = saving(self.folder, anew)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.options
@@ -222,25 +216,9 @@ class TrainCLI(LightningCLI):
             raise ValueError(f"trainer: {error}") from error
 
     def _callbacks(self) -> list[Callback]:
-        config, checkpoints = self.options, str(self.folder / "checkpoints")
-        own: list[Callback] = [AveragedWeights(config["ema_decay"])] if config["ema_decay"] else []
-        own += [
-            ModelCheckpoint(checkpoints, "last", enable_version_counter=False, save_on_train_epoch_end=True),
-            ModelCheckpoint(checkpoints, "best", monitor="val/loss", enable_version_counter=False),
-            MetricsCSV(self.folder / "metrics.csv", lines=not sys.stderr.isatty()),
-            SampleGrid(self.folder / "samples.png"),
-        ]
-        if not config["trainer"]["fast_dev_run"]:  # which writes no files
-            minutes, steps = config["checkpoint_minutes"], config["checkpoint_steps"]
-            own.append(Preemption(f"{checkpoints}/last.ckpt", minutes, steps))
-        return own
-
-
-def _remove(files: dict[Path, int]) -> None:
-    """Removes files that still have their former inode, so those that were not replaced."""
-    for file, inode in files.items():
-        if file.exists() and file.stat().st_ino == inode:
-            file.unlink()
+        config = self.options
+        own = callbacks(self.folder, config["ema_decay"], config["checkpoint_minutes"], config["checkpoint_steps"])
+        return own[:-1] if config["trainer"]["fast_dev_run"] else own  # which writes no files
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,1 @@
+"""The project in a few calls, for notebooks: `fibermodels.fit`, `fibermodels.explore`, `fibermodels.load`."""

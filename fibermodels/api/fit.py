@@ -1,0 +1,168 @@
+"""A fiber model of a network in memory, from images, in one call."""
+
+import json
+import logging
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from fibermodels.api.fitted import Fitted
+from fibermodels.api.recipe import Plan, logits, planned, training
+from fibermodels.checks import check_number
+from fibermodels.core import Subject
+from fibermodels.data.given import as_data
+from fibermodels.files import claim, release, write_text
+from fibermodels.subjects.live import Live, expected_input
+from fibermodels.training.running import callbacks, saving
+
+QUIET = ("does not have many workers", "isinstance.treespec", "log_every_n_steps", "in eval mode at the start")
+"""Parts of warnings about what is intended."""
+
+
+def fit(
+    network: nn.Module,
+    images: Any,
+    layer: str = "spatial",
+    minutes: float = 5.0,
+    *,
+    name: str = "fit",
+    runs: str | Path = "runs",
+    size: int | None = None,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+    transform: Any = None,
+    input_size: int | None = None,
+    fiber_weight: float = 2.0,
+    learning_rate: float = 2e-3,
+    batch_size: int = 64,
+    flip: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Fitted:
+    """Trains a fiber model: which other inputs does the network not tell apart from a given one?
+
+    The recipe is that of `api.recipe`; its size follows from the images and the minutes. The run is in `RUNS/NAME`, as
+    that of the command line: checkpoints, `metrics.csv`, `samples.png` and TensorBoard events.
+
+    Args:
+        network: takes images `(B, C, H, W)`; it stays as it is. A `Subject` keeps its own layer and statistics.
+        images: a folder, images `(N, C, H, W)` in [0, 1] or bytes, a data set, a loader, or a data module. A tenth of
+            them is for validation, a tenth for tests.
+        layer: the name of a module, or `spatial`, `pooled` or `logits` (see `subjects.Live`).
+        minutes: of training.
+        name, runs: of the run, and the folder of all runs.
+        size: pixels per side of the images (see `as_data`).
+        mean, std: statistics of the network's input per channel, for images in [0, 1]. None takes those of `transform`
+            or of a network of timm, else the images as they are.
+        transform: of torchvision, with the network's `Normalize`.
+        input_size: pixels per side of the network's input; None does not resize, unless a network of timm takes one
+            size only.
+        fiber_weight: lambda, of the fiber loss.
+        learning_rate: its peak.
+        batch_size: images of a step.
+        flip: whether to mirror half of the training images.
+        seed: of all random numbers.
+        device: such as `cpu` or `cuda`; None takes the accelerator, if there is one.
+        resume: continue an interrupted run of the same name.
+        overwrite: replace an earlier run of the same name.
+        progress: whether to show progress bars.
+
+    Raises:
+        FileExistsError: there is an earlier run, and neither `resume` nor `overwrite` is set.
+        FileNotFoundError: no images, or nothing to resume.
+        ValueError: a number out of its range; images or a layer that do not fit the network.
+    """
+    check_number("fit", "minutes", minutes, above=0)
+    folder, plan_file = Path(runs) / name, Path(runs) / name / "plan.json"
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.exists() and not (resume or overwrite):
+        raise FileExistsError(f"'{folder}' holds an earlier run: give resume=True, overwrite=True or another name")
+    if resume and not (last.exists() and plan_file.exists()):
+        raise FileNotFoundError(f"resume: nothing to resume in '{folder}'")
+    data = as_data(images, size, batch_size, seed, flip)
+    shape = list(data.split("train").images(slice(1)).shape[1:])
+    subject = as_subject(network, layer, shape, mean, std, transform, input_size)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    build = partial(
+        training,
+        subject,
+        fiber_weight=fiber_weight,
+        learning_rate=learning_rate,
+        seed=seed,
+        classifier=logits(subject),
+    )
+    if resume:
+        plan = Plan(**json.loads(plan_file.read_text()))
+    else:
+        x = data.split("train").images(slice(batch_size))
+        plan = planned(build, x, len(data.split("train")), minutes, where)
+    if progress:
+        print(
+            f"{plan.epochs * plan.steps} steps of {batch_size} images, {plan.width} channels, {plan.precision}, "
+            f"{plan.seconds:.2f} s a step: about {minutes:g} minutes; the run is in '{folder}'"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build(plan.width)
+    lock = claim(folder)
+    try:
+        write_text(plan_file, json.dumps(plan.values(), indent=2) + "\n")
+        trainer = _trainer(plan, folder, where, progress)
+        trainer.strategy.checkpoint_io = saving(folder, overwrite and not resume)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in QUIET))
+            trainer.fit(module, datamodule=data, ckpt_path=str(last) if resume else None)
+    finally:
+        release(lock)
+    return Fitted.of(module, data, folder)
+
+
+def _trainer(plan: Plan, folder: Path, device: torch.device, progress: bool) -> Trainer:
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    return Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=1 if device.index is None else [device.index],
+        precision=plan.precision,  # type: ignore[arg-type]
+        max_epochs=plan.epochs,
+        limit_train_batches=plan.steps,
+        limit_val_batches=4,
+        gradient_clip_val=1.0,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        default_root_dir=str(folder),
+        logger=TensorBoardLogger(str(folder.parent), name=folder.name, version=""),
+        callbacks=callbacks(folder, plan.ema_decay, minutes=2.0, resume="resume=True"),
+    )
+
+
+def as_subject(
+    network: nn.Module,
+    layer: str,
+    image_shape: list[int],
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+    transform: Any = None,
+    input_size: int | None = None,
+) -> Subject:
+    """The subject that `fit` studies; arguments as there.
+
+    Raises:
+        ValueError: `mean` without `std`; images or a layer that do not fit the network.
+    """
+    if isinstance(network, Subject):
+        return network
+    if (mean is None) != (std is None):
+        raise ValueError(f"mean, std: expected both or none, got {mean} and {std}")
+    known = expected_input(network, transform)
+    size = [input_size, input_size] if input_size else known.size
+    return Live(network, layer, image_shape, mean or known.mean, std or known.std, size)

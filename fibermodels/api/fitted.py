@@ -1,0 +1,168 @@
+"""A fiber model at hand: it samples, scores, draws pictures and is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fibermodels.api.pictures import columns
+from fibermodels.core import FiberModel, Subject
+from fibermodels.data.given import read
+from fibermodels.evaluation.drawing import Choice
+from fibermodels.evaluation.rows import Row
+from fibermodels.evaluation.scoring import evaluate, subject_name
+from fibermodels.evaluation.tables import markdown_table
+from fibermodels.models import NearestNeighbour
+from fibermodels.noise import seeded
+from fibermodels.training import Training
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(repr=False)
+class Fitted:
+    """A fiber model with its subject and data.
+
+    Args:
+        model: what samples.
+        subject: the network whose fibers are sampled.
+        data: of the training; None if it is not known.
+        folder: of the run; None if there is none.
+        training: the module that was trained; None for a model without training.
+    """
+
+    model: FiberModel
+    subject: Subject
+    data: Any = None
+    folder: Path | None = None
+    training: Training | None = None
+
+    @classmethod
+    def of(cls, module: Training, data: Any, folder: Path | None) -> Fitted:
+        """The product of a training, in evaluation mode."""
+        model, subject = module.learner.product(()), module.subject
+        if not isinstance(model, FiberModel) or subject is None:
+            raise ValueError(f"expected the training of a fiber model with its subject, got a {type(model).__name__}")
+        return cls(model.eval().requires_grad_(False), subject, data, folder, module)
+
+    def __repr__(self) -> str:
+        where = f", '{self.folder}'" if self.folder else ""
+        return f"Fitted({type(self.model).__name__} of {subject_name(self.subject)}{where})"
+
+    def images(self, given: Any) -> Tensor:
+        """Images `(B, C, H, W)` in [0, 1] of the subject's shape.
+
+        Args:
+            given: images `(C, H, W)` or `(B, C, H, W)` in [0, 1] or bytes, an image of PIL, the path of a file, or a
+                list of these.
+
+        Raises:
+            ValueError: another shape or range.
+            UnreadableImage: a file that cannot be decoded.
+        """
+        shape, parts = tuple(self.subject.image_shape), []
+        for each in given if is_list(given) else [given]:
+            pixels = read(each, shape[-1])
+            parts.append(pixels if pixels.ndim == 4 else pixels[None])
+        x = torch.cat(parts).float() / 255
+        if tuple(x.shape[1:]) != shape:
+            raise ValueError(f"image: expected images {list(shape)}, got {list(x.shape[1:])}")
+        return x
+
+    @torch.no_grad()
+    def sample(self, image: Any = None, n: int = 8, *, h: Tensor | None = None, seed: int = 0) -> Tensor:
+        """Images that the subject maps to the representation of an image, or to a given one.
+
+        Args:
+            image: as in `images`.
+            n: samples of each.
+            h: representations `(*feature_shape)` or `(B, *feature_shape)`, instead of images.
+            seed: of the samples.
+
+        Returns:
+            `(n, C, H, W)` for one image or representation, `(n, B, C, H, W)` for a batch.
+
+        Raises:
+            ValueError: not one of `image` and `h`, or another shape.
+        """
+        if (image is None) == (h is None):
+            raise ValueError(f"sample: expected one of image and h, got {'none' if image is None else 'both'}")
+        x, shape = None, tuple(self.subject.feature_shape)
+        if h is None:
+            x = self.images(image)
+            alone = not is_list(image) and getattr(image, "ndim", 3) == 3
+            h = self.subject(x)
+        else:
+            alone = tuple(h.shape) == shape
+            h = h[None] if alone else h
+            if tuple(h.shape[1:]) != shape:
+                raise ValueError(f"h: expected {list(shape)} or a batch of them, got {list(h.shape)}")
+        samples = self.model.sample(h, n, seeded(seed), x)
+        return samples[:, 0] if alone else samples
+
+    def score(self, num_targets: int = 200, samples: int = 4, seed: int = 0, neighbour: bool = True) -> Scores:
+        """Scores of samples for test images, beside those of the nearest training images.
+
+        Args:
+            num_targets: of the test images, at most.
+            samples: of each.
+            seed: of the samples.
+            neighbour: whether the nearest training images are scored, too.
+
+        Raises:
+            ValueError: the data are not known.
+        """
+        if self.data is None:
+            raise ValueError("score: expected a model with its data, got one without; load it with data=...")
+        choice = Choice(min(num_targets, len(self.data.split("test"))), samples, seed)
+        models = {"fibermodels": self.model, **({"nearest_neighbour": NearestNeighbour()} if neighbour else {})}
+        rows = []
+        for name, model in models.items():
+            about: dict[str, Any] = {"name": name}
+            if self.training is not None and model is self.model:
+                about |= {"fiber_weight": float(self.training.fiber.weight), "training_seconds": self.training.seconds}
+            rows.append(evaluate(model, self.subject, self.data, choice, about=about)[1])
+        return Scores(rows)
+
+    def plot(self, image: Any = None, n: int = 8, seed: int = 0) -> Figure:
+        """A figure with each image above samples of its fiber.
+
+        Args:
+            image: as in `images`; None takes eight test images.
+            n: samples of each.
+            seed: of the samples.
+        """
+        if image is None and self.data is None:
+            raise ValueError("plot: expected images, because the data are not known")
+        x = self.data.split("test").images(slice(8)) if image is None else self.images(image)
+        with torch.no_grad():
+            drawn = self.model.sample(self.subject(x), n, seeded(seed), x)
+        return columns(torch.cat((x[None], drawn)), ["image", *(f"sample {i + 1}" for i in range(n))])
+
+
+def is_list(given: Any) -> bool:
+    """Whether several images were given, and not the path of one."""
+    return isinstance(given, Sequence) and not isinstance(given, str)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of some models on the same targets."""
+
+    rows: list[Row]
+
+    def __getitem__(self, name: str) -> float:
+        """A metric of the first model."""
+        return float(self.rows[0][name])
+
+    def __repr__(self) -> str:
+        return markdown_table(self.rows)
+
+    def _repr_markdown_(self) -> str:
+        return markdown_table(self.rows)

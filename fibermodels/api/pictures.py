@@ -1,0 +1,78 @@
+"""Figures of images and samples, which notebooks show."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INCHES = 1.2
+"""The side of a picture."""
+
+ACROSS = 9
+"""Pictures in a row, at most."""
+
+
+def columns(images: Tensor, rows: Sequence[str]) -> Figure:
+    """A figure with one row for each name.
+
+    Args:
+        images: `(rows, B, C, H, W)` in [0, 1].
+        rows: their names.
+    """
+    figure = _figure(images.shape[1], len(rows), 0.5)
+    grid = figure.subplots(len(rows), images.shape[1], squeeze=False)
+    for name, line, pictures in zip(rows, grid, images, strict=True):
+        for axes, picture in zip(line, pictures, strict=True):
+            show(axes, picture)
+        line[0].set_ylabel(name, fontsize=9)
+    return figure
+
+
+def strip(images: Tensor, captions: Sequence[str]) -> Figure:
+    """A figure with an image first, and its samples with their captions behind it.
+
+    Args:
+        images: `(1 + n, C, H, W)` in [0, 1].
+        captions: of the samples.
+    """
+    across = min(ACROSS, len(images))
+    down = math.ceil(len(images) / across)
+    figure = _figure(across, down, 0.0, 0.25)
+    grid = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes, picture, caption in zip(grid, images, ("image", *captions), strict=False):
+        show(axes, picture)
+        axes.set_title(caption, fontsize=8)
+    for axes in grid[len(images) :]:
+        axes.remove()
+    return figure
+
+
+def show(axes: Axes, image: Tensor) -> None:
+    """Draws an image `(C, H, W)` in [0, 1]."""
+    axes.imshow(image.permute(1, 2, 0).expand(-1, -1, 3).clamp(0, 1).cpu().numpy(), interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()
+
+
+def _figure(across: int, down: int, left: float, above: float = 0.0) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(INCHES * across + left, (INCHES + above) * down), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,151 @@
+"""The training that `fit` plans: the recipe that won on real images, sized to the images and to the minutes.
+
+A generator in one call (`EnergyScore` with `nn.Upsampler`, over pixels) is trained by the energy score of patches and
+of the first two stages of the subject's own network, and by the fiber loss of the layer and of the logits. See
+`docs/cifar10.md` for its figures.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fibermodels.core import Subject
+from fibermodels.latents import Identity
+from fibermodels.models import EnergyScore, FiberLoss
+from fibermodels.nn import Upsampler
+from fibermodels.subjects.live import Live, first_stages
+from fibermodels.subjects.networked import Networked
+from fibermodels.training import Training
+from fibermodels.training.objective import own_terms
+
+WIDTHS = (128, 96, 64, 48)
+"""Channels of the generator, from the best on."""
+
+ENOUGH = 400
+"""Steps that a generator should have: a narrower one is taken where the minutes do not allow them."""
+
+EPOCHS = 8
+"""Previews and checkpoints of a training, at most."""
+
+SHARE = 0.85
+"""Of the minutes, for steps; the rest is for validation and pictures."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long is trained, and how large."""
+
+    width: int
+    """Channels of the generator."""
+    precision: str
+    """Of the trainer."""
+    epochs: int
+    steps: int
+    """Of each epoch."""
+    seconds: float
+    """Of a step, as measured."""
+
+    @property
+    def ema_decay(self) -> float:
+        """The averages remember about a twentieth of the training."""
+        return max(0.9, min(0.998, 1 - 20 / (self.epochs * self.steps)))
+
+    def values(self) -> dict[str, Any]:
+        """In plain types."""
+        return asdict(self)
+
+
+def training(
+    subject: Subject, width: int, fiber_weight: float, learning_rate: float, seed: int, classifier: Subject | None
+) -> Training:
+    """The module that is trained.
+
+    Args:
+        subject: the network under study.
+        width: channels of the generator.
+        fiber_weight: lambda.
+        learning_rate: its peak.
+        seed: of all random numbers.
+        classifier: the logits of the subject's network, which the fiber loss asks for, too; None for no such layer.
+    """
+    learner = EnergyScore(
+        Identity(subject.image_shape, 0.5),
+        list(subject.feature_shape),
+        Upsampler(width=width),
+        features=stages(subject),
+    )
+    fiber = FiberLoss(fiber_weight, "cosine", later=[classifier] if classifier is not None else [])
+    return Training(learner, subject, fiber, learning_rate=learning_rate, seed=seed, preview=32)
+
+
+def stages(subject: Subject) -> list[Subject]:
+    """The first two stages of the subject's network, if it is a network in memory that has maps."""
+    return [at(subject, name) for name in first_stages(subject)] if isinstance(subject, Live) else []
+
+
+def at(subject: Live, layer: str) -> Live:
+    """Another layer of the same network."""
+    return Live(**subject.arguments | {"network": subject.network, "layer": layer, "units": None})
+
+
+def logits(subject: Subject) -> Live | None:
+    """The output of the subject's network, if it is a vector that is not the subject itself."""
+    if not isinstance(subject, Live) or not isinstance(subject, Networked):
+        return None
+    try:
+        found = at(subject, "logits")
+    except ValueError:  # a network that returns no vector and no map
+        return None
+    return found if len(found.feature_shape) == 1 and found.feature_shape != subject.feature_shape else None
+
+
+def planned(build: Any, x: Tensor, images: int, minutes: float, device: torch.device) -> Plan:
+    """Measures a step of each width and precision, and takes the widest that has enough steps in the minutes.
+
+    Args:
+        build: the training of a width.
+        x: a batch of images.
+        images: number of training images.
+        minutes: of the training.
+        device: where it runs.
+    """
+    for width in WIDTHS:
+        module: Training = build(width).to(device)
+        timed = {precision: step_seconds(module, x.to(device), precision) for precision in precisions(device)}
+        precision = min(timed, key=lambda name: timed[name])
+        total = max(20, int(SHARE * 60 * minutes / timed[precision]))
+        if total >= ENOUGH:
+            break
+    epochs = max(1, min(EPOCHS, total // 20))
+    most = max(1, images // len(x))
+    while math.ceil(total / epochs) > most:
+        epochs += 1
+    return Plan(width, precision, epochs, math.ceil(total / epochs), round(timed[precision], 4))
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """What may be fastest: bfloat16 is on accelerators, and on some CPUs."""
+    if device.type == "cpu":
+        return ("32-true", "bf16-mixed")
+    return ("bf16-mixed",) if device.type == "cuda" and torch.cuda.is_bf16_supported() else ("32-true",)
+
+
+def step_seconds(module: Training, x: Tensor, precision: str, steps: int = 2) -> float:
+    """The time of a forward and a backward pass on a batch, the fastest of some, after one that is not counted."""
+    times = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            found = own_terms(module.learner, module.subject, {"x": x})
+            learner: Any = module.learner
+            fiber = module.fiber(learner, module.subject, found.h, x=x, drawn=found.drawn)
+            torch.stack([term.mean() for term in (*found.values.values(), fiber)]).sum().backward()
+        if x.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    module.zero_grad(set_to_none=True)
+    return min(times[1:])

@@ -1,0 +1,145 @@
+"""Data of what users have at hand: a folder, a tensor, a data set, a loader, or a data module."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fibermodels.core import Data
+from fibermodels.data.image_files import ImageReader
+from fibermodels.data.image_folder import ImageFolder
+from fibermodels.data.in_memory import InMemory
+
+KEYS = ("x", "image", "images", "pixel_values", "img")
+"""What batches that are dictionaries call their images."""
+
+CACHED = 2e9
+"""Bytes of a folder's images that are kept in memory, at most."""
+
+
+def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: int = 0, flip: bool = False) -> Any:
+    """A data module with the splits train, val and test.
+
+    Args:
+        images: a folder of images (see `ImageFolder`); images `(N, C, H, W)`, floating point in [0, 1] or bytes; a data
+            set or a loader of such images, of PIL's, or of tuples or dictionaries with them; or a data module.
+        size: pixels per side, to which files and images of PIL are scaled and cropped; None takes 64 for a folder, and
+            leaves what is a tensor as it is.
+        batch_size, seed, flip: as in `InMemory`.
+
+    Raises:
+        FileNotFoundError: no such folder, or no image in it.
+        TypeError: something else.
+        ValueError: images that are not in [0, 1], or not all of one shape.
+    """
+    if isinstance(images, Data) and isinstance(images, LightningDataModule):
+        return images
+    own: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "flip": flip}
+    if isinstance(images, (str, Path)):
+        side = size or 64
+        data = ImageFolder(str(images), [3, side, side], **own)
+        data.cache = 3.0 * side * side * len(data.listing("train").files) < CACHED
+        return data
+    if isinstance(images, (Tensor, np.ndarray)):
+        return InMemory(as_bytes(torch.as_tensor(images)), None, **own)
+    if isinstance(images, LightningDataModule):
+        images.setup("fit")
+        images = images.train_dataloader()
+    pixels, labels = gathered(images, size)
+    return InMemory(pixels, labels, name=type(getattr(images, "dataset", images)).__name__.lower(), **own)
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Images `(..., C, H, W)` as bytes.
+
+    Raises:
+        ValueError: they are floating point and not in [0, 1], or of another type.
+    """
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise ValueError(f"images: expected floating point in [0, 1] or bytes, got {images.dtype}")
+    least, most = float(images.min()), float(images.max())
+    if not (least >= 0 and most <= 1):
+        raise ValueError(
+            f"images: expected values in [0, 1], got {least:.3g} to {most:.3g}; give images before their "
+            "normalisation, and the normalisation as mean and std"
+        )
+    return (255 * images).round().to(torch.uint8)
+
+
+def gathered(items: Any, size: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """All images of a data set or a loader as bytes `(N, C, H, W)`, and their labels `(N,)` if each has one.
+
+    Raises:
+        TypeError: something else, or an item without an image.
+        ValueError: images of several shapes, or none.
+    """
+    if not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
+        raise TypeError(
+            "images: expected a folder, a tensor, a Dataset, a DataLoader or a LightningDataModule, got "
+            f"{type(items).__name__}"
+        )
+    several = isinstance(items, DataLoader)
+    count = len(items) if hasattr(items, "__len__") else None
+    found, labels = [], []
+    each = items if isinstance(items, Iterable) else (items[i] for i in range(count or 0))
+    for item in track(each, "reading images", total=count):
+        image, label = picture(item)
+        pixels = read(image, size)
+        found.append(pixels if several else pixels[None])
+        labels.append(label)
+    shapes = sorted({tuple(pixels.shape[1:]) for pixels in found})
+    if len(shapes) != 1:
+        raise ValueError(f"images: expected images of one shape, got {shapes[:4] or 'none'}; say size")
+    parts = [torch.as_tensor(label).reshape(-1) for label in labels if isinstance(label, (int, Tensor))]
+    known = len(parts) == len(found) and sum(map(len, parts)) == sum(map(len, found))
+    return torch.cat(found), torch.cat(parts).long() if known else None
+
+
+def picture(item: Any) -> tuple[Any, Any]:
+    """The image of an item or a batch, and its label; None if it has none.
+
+    Raises:
+        TypeError: an item without an image.
+    """
+    if isinstance(item, Mapping):
+        name = next((key for key in KEYS if key in item), None)
+        if name is None:
+            raise TypeError(f"images: expected one of the keys {list(KEYS)} in a batch, got {sorted(map(str, item))}")
+        return item[name], next((item[key] for key in ("y", "label", "labels") if key in item), None)
+    if isinstance(item, (tuple, list)) and item:
+        return item[0], item[1] if len(item) > 1 else None
+    return item, None
+
+
+def read(image: Any, size: int | None = None) -> Tensor:
+    """An image, or a batch of them, as bytes `(..., C, H, W)`.
+
+    Args:
+        image: a tensor, an array `(H, W, C)`, an image of PIL, or the path of a file.
+        size: pixels per side of what is no tensor; None keeps the size of an image of PIL, and takes 64 for a file.
+
+    Raises:
+        TypeError: something else.
+        UnreadableImage: a file that cannot be decoded.
+        ValueError: as in `as_bytes`.
+    """
+    if isinstance(image, Tensor):
+        return as_bytes(image)
+    if isinstance(image, (str, Path)):
+        return ImageReader((3, size or 64, size or 64))(image)
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype == np.uint8:
+        image = Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        colour = image.convert("RGB")
+        fitted = colour if size is None else ImageReader((3, size, size)).fitted(colour)
+        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
+    raise TypeError(f"images: expected a tensor, an image of PIL or the path of a file, got {type(image).__name__}")

@@ -1,0 +1,113 @@
+"""A network that exists in memory, such as one in a notebook, read at any of its layers."""
+
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from fibermodels.config import GivenAgain
+from fibermodels.subjects.layers import at_layer, trace
+from fibermodels.subjects.networked import Networked
+from fibermodels.subjects.preprocess import Interpolation, Preprocess
+
+
+class Live(Networked, GivenAgain):
+    """`phi(x) = layer(network(preprocess(x)))` of an `nn.Module` that takes images.
+
+    The network itself stays as it is: the subject has a frozen copy, or the network, if it is frozen already. No file
+    can build it, so a description leaves it out: `fibermodels.load(path, subject=...)` gets it again.
+
+    Args:
+        network: takes `(B, C, H, W)`.
+        layer: a module's name, or `spatial` (the last output that is a map), `pooled` (the input of the last linear
+            layer) or `logits` (the network's output).
+        image_shape: `[C, H, W]` of the images.
+        mean, std: statistics of the network's input per channel, for images in [0, 1]; None takes the images as they
+            are.
+        input_size: `[height, width]` of the network's input; None does not resize.
+        interpolation: `bicubic` or `bilinear`, for the resize.
+        prefix_tokens: number of tokens before those of the image (if the layer returns tokens); they are dropped.
+        channels_last: whether the layer returns maps as `(B, h, w, C)`.
+        units: channels of the map, or entries of the vector, in this order; None takes all.
+
+    Raises:
+        ValueError: the layer does not exist, or the network does not take such images.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        image_shape: list[int],
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        input_size: list[int] | None = None,
+        interpolation: Interpolation = "bicubic",
+        prefix_tokens: int = 0,
+        channels_last: bool = False,
+        units: list[int] | None = None,
+    ) -> None:
+        channels = image_shape[0] if image_shape else 0
+        own_mean, own_std = mean or [0.0] * channels, std or [1.0] * channels
+        size = None if input_size is None else (input_size[0], input_size[1])
+        preprocess = Preprocess(image_shape, own_mean, own_std, size=size, interpolation=interpolation)
+        made, example = frozen(network), torch.zeros(1, *preprocess.input_shape)
+        name = type(network).__name__
+        try:
+            reading = at_layer(made, layer, example, "network", prefix_tokens, channels_last)
+            super().__init__(made, preprocess, reading, units)
+        except RuntimeError as error:  # of torch, for inputs that do not fit
+            first = str(error).splitlines()[0]
+            raise ValueError(f"{name} does not take images of {list(example.shape[1:])}: {first}") from error
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode without gradients; a network that is so already is not copied."""
+    if not network.training and not any(p.requires_grad for p in network.parameters()):
+        return network
+    return deepcopy(network).requires_grad_(False).eval()
+
+
+class Expected(NamedTuple):
+    """What a network's input is."""
+
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    size: list[int] | None = None
+    """Height and width, if it takes no other."""
+
+
+def expected_input(network: nn.Module, transform: Any = None) -> Expected:
+    """What is known about a network's input: from a transform of torchvision, else from a network of timm.
+
+    Args:
+        network: one of timm says its statistics, and its size if it takes no other.
+        transform: a composition of torchvision with a `Normalize`, or one such step.
+    """
+    if transform is not None:
+        steps = getattr(transform, "transforms", [transform])
+        found = next((step for step in steps if hasattr(step, "mean") and hasattr(step, "std")), None)
+        return Expected() if found is None else Expected([float(v) for v in found.mean], [float(v) for v in found.std])
+    about = getattr(network, "pretrained_cfg", None)
+    if not isinstance(about, dict) or "mean" not in about:
+        return Expected()
+    fixed = list(about["input_size"][1:]) if about.get("fixed_input_size") else None
+    return Expected(list(about["mean"]), list(about["std"]), fixed)
+
+
+@torch.no_grad()
+def first_stages(subject: Networked, count: int = 2) -> list[str]:
+    """The names of the last modules whose outputs are maps of the largest sizes, one of each size, from fine to coarse.
+
+    In a network of convolutions these are its first stages.
+
+    Args:
+        subject: whose network is read.
+        count: of the stages at most.
+    """
+    last: dict[tuple[int, ...], str] = {}
+    for name, shape in trace(subject.network, torch.zeros(1, *subject.preprocess.input_shape)):
+        if name and len(shape) == 4 and min(shape[2:]) > 1:
+            last[shape[2:]] = name
+    return [last[size] for size in sorted(last, reverse=True)[:count]]
