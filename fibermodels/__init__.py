@@ -13,6 +13,11 @@ __all__ = ["FiberModel", "FiberSamples", "Subject", "__version__", "fit", "load"
 _HOME = {"FiberModel": "core", "FiberSamples": "core", "Subject": "core", "fit": "api.fit", "load": "training"}
 
 
+def __dir__() -> list[str]:
+    """For completion."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Imports on first use: `import fibermodels` itself loads neither torch nor lightning."""
     from fibermodels.config import lazy

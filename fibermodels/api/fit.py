@@ -141,7 +141,7 @@ def _trainer(plan: Plan, folder: Path, device: torch.device, progress: bool) -> 
         enable_progress_bar=progress,
         default_root_dir=str(folder),
         logger=TensorBoardLogger(str(folder.parent), name=folder.name, version=""),
-        callbacks=callbacks(folder, plan.ema_decay, minutes=2.0, resume="resume=True"),
+        callbacks=callbacks(folder, plan.ema_decay, minutes=2.0, lines=progress, resume="resume=True"),
     )
 
 

@@ -66,8 +66,8 @@ def check_same(mine: dict[str, str], subject: Subject | None, checkpoint: dict[s
     own = checkpoint["fibermodels"]
     described = own["training"]["init_args"].get("subject")
     theirs = own["frozen"] | ({LAYER: reading(current(described))} if described else {})
-    if subject is not None:
-        mine = mine | {LAYER: reading(describe(subject))}
+    if subject is not None and (own_layer := describe(subject)):  # a network in memory has no description
+        mine = mine | {LAYER: reading(own_layer)}
     for name, value in mine.items():
         if theirs.get(name) != value and not (but and name.startswith(but)):
             raise ValueError(

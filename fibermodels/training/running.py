@@ -15,7 +15,12 @@ OWN_FILES = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "events.out.tfeve
 
 
 def callbacks(
-    folder: Path, ema_decay: float, minutes: float = 30.0, steps: int = 0, resume: str = "--ckpt_path last"
+    folder: Path,
+    ema_decay: float,
+    minutes: float = 30.0,
+    steps: int = 0,
+    lines: bool = True,
+    resume: str = "--ckpt_path last",
 ) -> list[Callback]:
     """The callbacks of a run.
 
@@ -23,6 +28,7 @@ def callbacks(
         folder: of the run.
         ema_decay: of the averaged weights; 0 for none.
         minutes, steps: between checkpoints within an epoch; 0 for none.
+        lines: whether to print a line for each epoch where there is no progress bar.
         resume: how the user resumes an interrupted run, for the message.
     """
     checkpoints = str(folder / "checkpoints")
@@ -31,7 +37,7 @@ def callbacks(
         *own,
         ModelCheckpoint(checkpoints, "last", enable_version_counter=False, save_on_train_epoch_end=True),
         ModelCheckpoint(checkpoints, "best", monitor="val/loss", enable_version_counter=False),
-        MetricsCSV(folder / "metrics.csv", lines=not sys.stderr.isatty()),
+        MetricsCSV(folder / "metrics.csv", lines=lines and not sys.stderr.isatty()),
         SampleGrid(folder / "samples.png"),
         Preemption(f"{checkpoints}/last.ckpt", minutes, steps, resume),
     ]

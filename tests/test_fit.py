@@ -1,0 +1,277 @@
+"""The project in a few calls: live networks, images at hand, fit, sample, score, plot."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision import transforms
+
+import fibermodels
+from fibermodels.api.fit import as_subject, fit
+from fibermodels.api.fitted import Fitted
+from fibermodels.api.recipe import Plan, planned
+from fibermodels.config import describe
+from fibermodels.core import together
+from fibermodels.data.given import as_bytes, as_data, gathered
+from fibermodels.data.in_memory import InMemory
+from fibermodels.models import EnergyScore, FlowMap
+from fibermodels.subjects import Live
+from fibermodels.subjects.live import expected_input, first_stages
+
+
+class Net(nn.Module):
+    """Mean colours of quarters of an image, seen through a few layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x)))
+
+
+def net():
+    torch.manual_seed(1)
+    return Net()
+
+
+def colours(count=60, size=8):
+    """Images of one colour in each quarter."""
+    small = torch.rand(count, 3, 2, 2, generator=torch.Generator().manual_seed(2))
+    return nn.functional.interpolate(small, size, mode="nearest")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return fit(net(), colours(200), "second", 0.01, runs=tmp_path_factory.mktemp("runs"), batch_size=16, progress=False)
+
+
+class TestLive:
+    def test_the_network_stays_as_it_is(self):
+        network = net().train()
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        subject = Live(network, "second", [3, 8, 8])
+        subject(colours(4))
+        assert network.training
+        assert all(p.requires_grad for p in network.parameters())
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        assert not any(p.requires_grad for p in subject.parameters())
+
+    def test_it_is_the_layer_of_the_normalised_image(self):
+        network = net().eval()
+        subject = Live(network, "second", [3, 8, 8], [0.5, 0.4, 0.3], [0.2, 0.2, 0.1])
+        x = colours(4)
+        given = (x - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.2, 0.2, 0.1])[:, None, None]
+        torch.testing.assert_close(subject(x), network.second(network.first(given)))
+        assert subject.feature_shape == (8, 2, 2)
+
+    def test_layers_of_one_network_are_read_in_one_pass(self):
+        network = net().eval().requires_grad_(False)
+        passes = []
+        network.first.register_forward_hook(lambda *_: passes.append(1))
+        subjects = [Live(network, layer, [3, 8, 8]) for layer in ("first", "second")]
+        passes.clear()
+        together(subjects, colours(4))
+        assert len(passes) == 1
+
+    def test_a_description_leaves_it_out(self):
+        subject = Live(net(), "second", [3, 8, 8])
+        assert describe(subject) is None
+        assert describe([subject, 1]) == [1]
+
+    def test_the_input_of_timm_and_of_transforms_is_known(self):
+        network = net()
+        network.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "input_size": (3, 224, 224)}
+        assert expected_input(network) == ([0.5] * 3, [0.2] * 3, None)
+        network.pretrained_cfg["fixed_input_size"] = True
+        assert expected_input(network).size == [224, 224]
+        steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.1, 0.2, 0.3], [1, 2, 3])])
+        assert expected_input(network, steps) == ([0.1, 0.2, 0.3], [1, 2, 3], None)
+        assert expected_input(net()) == (None, None, None)
+
+    def test_its_first_stages_are_the_last_modules_of_each_size(self):
+        assert first_stages(Live(net(), "logits", [3, 8, 8])) == ["first", "second"]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"layer": "secnd"}, "did you mean"),
+            ({"mean": [0.5] * 3}, "mean, std: expected both or none"),
+            ({"image_shape": [1, 8, 8]}, "does not take images of"),
+        ],
+    )
+    def test_what_does_not_fit(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            as_subject(**{"network": net(), "layer": "second", "image_shape": [3, 8, 8]} | options)
+
+
+class _Items(LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(colours(40), torch.arange(40) % 3), 7)
+
+
+def folder(path, count=40):
+    for i, image in enumerate(colours(count, 12)):
+        Image.fromarray((255 * image).byte().permute(1, 2, 0).numpy()).save(path / f"{i:03d}.png")
+    return path
+
+
+class TestImages:
+    @pytest.mark.parametrize(
+        "given",
+        [
+            lambda: colours(40),
+            lambda: as_bytes(colours(40)),
+            lambda: colours(40).numpy(),
+            lambda: TensorDataset(colours(40), torch.arange(40) % 3),
+            lambda: DataLoader(TensorDataset(colours(40)), 7),
+            lambda: [{"pixel_values": x, "label": 1} for x in colours(40)],
+            lambda: [(Image.fromarray((255 * x).byte().permute(1, 2, 0).numpy()), 1) for x in colours(40)],
+            _Items,
+        ],
+        ids=["tensor", "bytes", "array", "dataset", "loader", "dictionaries", "pil", "data module"],
+    )
+    def test_every_kind_holds_the_same_images(self, given):
+        data = as_data(given())
+        parts = [data.split(name).images(slice(None)) for name in ("train", "val", "test")]
+        assert [len(part) for part in parts] == [32, 4, 4]
+        found, expected = torch.cat(parts), colours(40)
+        distances = (found[:, None] - expected[None]).abs().amax((2, 3, 4))
+        assert distances.min(1).values.max() <= 1 / 255
+        assert len(set(distances.argmin(1).tolist())) == 40
+
+    def test_a_folder(self, tmp_path):
+        data = as_data(folder(tmp_path), size=8)
+        assert data.split("train").images(slice(2)).shape == (2, 3, 8, 8)
+        assert data.cache
+
+    def test_labels_are_kept(self):
+        pixels, labels = gathered(TensorDataset(colours(6), torch.tensor([3, 1, 4, 1, 5, 9])))
+        assert pixels.shape == (6, 3, 8, 8)
+        assert labels.tolist() == [3, 1, 4, 1, 5, 9]
+
+    def test_mirror_images_are_half_and_new_in_every_epoch(self):
+        images = InMemory(as_bytes(colours(400)), flip=True).split("train")
+        plain = images.pixels.float() / 255
+        seen = []
+        for epoch in (0, 1):
+            images.set_epoch(epoch)
+            mirrored = (images.images() - plain.flip(-1)).abs().amax((1, 2, 3)) < 1e-6
+            seen.append(mirrored)
+            assert abs(mirrored.float().mean() - 0.5) < 4 * 0.5 / math.sqrt(len(images))
+        assert not torch.equal(*seen)
+
+    @pytest.mark.parametrize(
+        ("given", "error", "message"),
+        [
+            (lambda: colours(40) * 2 - 1, ValueError, "before their normalisation"),
+            (lambda: colours(40).long(), ValueError, "floating point in"),
+            (lambda: colours(2), ValueError, "val_size"),
+            (lambda: 3, TypeError, "expected a folder, a tensor"),
+            (lambda: [{"pictures": 1}], TypeError, "expected one of the keys"),
+            (lambda: "/no/such/folder", FileNotFoundError, "no/such/folder"),
+            (lambda: [np.zeros((4, 4))], TypeError, "expected a tensor, an image of PIL"),
+            (lambda: [colours(1, 8)[0], colours(1, 12)[0]], ValueError, "of one shape"),
+        ],
+    )
+    def test_what_is_no_images(self, given, error, message):
+        with pytest.raises(error, match=message):
+            as_data(given())
+
+
+class TestFit:
+    def test_it_leaves_a_run_as_the_command_line_does(self, run):
+        names = {path.name for path in run.folder.iterdir()}
+        assert {"checkpoints", "metrics.csv", "samples.png", "plan.json"} <= names
+        assert repr(run).count("\n") == 0
+        assert "Live(Net, second)" in repr(run)
+
+    def test_samples(self, run):
+        x = colours(3)
+        assert run.sample(x[0], n=5).shape == (5, 3, 8, 8)
+        assert run.sample(x, n=2).shape == (2, 3, 3, 8, 8)
+        assert run.sample(list(x), n=2).shape == (2, 3, 3, 8, 8)
+        h = run.subject((255 * x).round() / 255)
+        torch.testing.assert_close(run.sample(h=h, n=2), run.sample(x, n=2))
+        torch.testing.assert_close(run.sample(h=h[1], n=2).shape, torch.Size((2, 3, 8, 8)))
+        assert not torch.equal(run.sample(x, n=2), run.sample(x, n=2, seed=1))
+
+    def test_scores_stand_beside_the_nearest_neighbour(self, run):
+        scores = run.score(10, 2)
+        assert [row["name"] for row in scores.rows] == ["fibermodels", "nearest_neighbour"]
+        assert scores["fiber_rms"] == scores.rows[0]["fiber_rms"]
+        assert "nearest_neighbour" in repr(scores)
+
+    def test_a_figure_has_a_picture_for_each_image_and_sample(self, run):
+        assert len(run.plot(colours(3), n=2).axes) == 9
+        assert len(run.plot(n=1).axes) == 16
+
+    def test_more_minutes_are_nearer_to_the_fiber(self, tmp_path):
+        """The law of training: after some hundred steps, samples are nearer to their target than to another."""
+        plan = {"width": 48, "precision": "32-true", "epochs": 2, "steps": 60, "seconds": 0.01}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fibermodels.api.fit.planned", lambda *_: Plan(**plan))
+            run = fit(net(), colours(400), "second", runs=tmp_path, batch_size=16, progress=False)
+        scores = run.score(30, 2, neighbour=False)
+        assert scores["fiber_rms"] < 0.6 * scores["fiber_rms_shuffled"]
+
+    def test_an_earlier_run_is_kept_resumed_or_replaced(self, tmp_path):
+        options = {"layer": "second", "minutes": 0.001, "runs": tmp_path, "batch_size": 16, "progress": False}
+        fit(net(), colours(), **options)
+        with pytest.raises(FileExistsError, match="resume=True, overwrite=True"):
+            fit(net(), colours(), **options)
+        steps = fit(net(), colours(), **options, resume=True).training.trainer.global_step
+        again = fit(net(), colours(), **options, overwrite=True)
+        assert again.training.trainer.global_step == steps
+        with pytest.raises(FileNotFoundError, match="nothing to resume"):
+            fit(net(), colours(), **options | {"name": "other"}, resume=True)
+
+    def test_the_widest_generator_with_enough_steps_is_taken(self, monkeypatch):
+        monkeypatch.setattr("fibermodels.api.recipe.step_seconds", lambda module, *_: module.width / 128)
+        build = lambda width: type("Module", (nn.Module,), {"width": width})()  # noqa: E731
+        x = colours(10)
+        for minutes, width in ((60, 128), (6, 96), (4, 64), (1, 48)):
+            plan = planned(build, x, 400, minutes, torch.device("cpu"))
+            assert plan.width == width
+            assert plan.steps <= 40
+            assert abs(plan.epochs * plan.steps * width / 128 / (60 * minutes) - 0.85) < 0.1
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"minutes": 0}, ValueError, "minutes"),
+            ({"layer": "thrid"}, ValueError, "there is no 'thrid'"),
+            ({"images": colours(40, 10)}, ValueError, "multiples of 4"),
+        ],
+    )
+    def test_what_cannot_be_trained(self, tmp_path, options, error, message):
+        given = {"network": net(), "images": colours(), "runs": tmp_path, "progress": False} | options
+        with pytest.raises(error, match=message):
+            fit(**given)
+
+    def test_what_cannot_be_sampled(self, run):
+        for options, message in (
+            ({}, "one of image and h"),
+            ({"image": colours(1), "h": torch.zeros(8, 2, 2)}, "one of image and h"),
+            ({"h": torch.zeros(3, 2)}, r"h: expected \[8, 2, 2\]"),
+            ({"image": colours(1, 12)}, r"expected images \[3, 8, 8\]"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                run.sample(**options)
+        with pytest.raises(ValueError, match="with its data"):
+            Fitted(run.model, run.subject).score()
+
+
+def test_signatures_tell_the_truth():
+    assert list(inspect.signature(FlowMap).parameters)[:2] == ["latents", "feature_shape"]
+    assert "features" in inspect.signature(EnergyScore).parameters
+    assert "minutes" in inspect.signature(fibermodels.fit).parameters
+    assert "fit" in dir(fibermodels)
