@@ -4,12 +4,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fibermodels.core import FiberModel, FiberSamples, Subject
-    from fibermodels.training import load
+    from fibermodels.training import from_pretrained, load, push_to_hub, save_pretrained
 
 __version__ = "0.1.0"
-__all__ = ["FiberModel", "FiberSamples", "Subject", "__version__", "load"]
+__all__ = [
+    "FiberModel",
+    "FiberSamples",
+    "Subject",
+    "__version__",
+    "from_pretrained",
+    "load",
+    "push_to_hub",
+    "save_pretrained",
+]
 
-_HOME = {"FiberModel": "core", "FiberSamples": "core", "Subject": "core", "load": "training"}
+_HOME = {
+    **dict.fromkeys(("FiberModel", "FiberSamples", "Subject"), "core"),
+    **dict.fromkeys(("from_pretrained", "load", "push_to_hub", "save_pretrained"), "training"),
+}
 
 
 def __getattr__(name: str) -> Any:

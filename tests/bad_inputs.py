@@ -26,7 +26,7 @@ def write(folder: Path) -> dict[str, str]:
         "bomb.yaml": BOMB,
         "escape.yaml": "name: ../escaped\n",
         "unknown.yaml": "widht: 3\n",
-        "callback.yaml": "trainer: {callbacks: [{class_path: fibermodels.training.checkpoint.export}]}\n",
+        "callback.yaml": "trainer: {callbacks: [{class_path: fibermodels.training.exporting.export}]}\n",
         "file": "x",
     }
     for name, text in texts.items():
@@ -192,7 +192,7 @@ TRAIN = [
     ("--config {pickled_ckpt}", "pickled.ckpt' is no YAML file"),
     (
         "--config {callback_yaml}",
-        "fibermodels.training.checkpoint.export does not correspond to a subclass of Callback",
+        "fibermodels.training.exporting.export does not correspond to a subclass of Callback",
     ),
     ("--config {unknown_yaml}", "widht"),
     ("--name a/../../b", "got 'a/../../b'"),
