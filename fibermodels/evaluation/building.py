@@ -85,7 +85,7 @@ def _from_checkpoint(path: str, overrides: list[str]) -> tuple[Any, Any, Any, di
     if run.data is None:
         raise ValueError(f"--checkpoint: '{path}' does not name the data on which it was trained")
     about = {
-        "name": _run_name(Path(path)),
+        "name": run_name(Path(path)),
         "fiber_weight": float(run.training.fiber.weight),
         "training_steps": run.steps,
         **training_cost(run.description, run.training.seconds, run.device),
@@ -95,7 +95,7 @@ def _from_checkpoint(path: str, overrides: list[str]) -> tuple[Any, Any, Any, di
     return model.eval(), run.subject, run.data, about
 
 
-def _run_name(path: Path) -> str:
+def run_name(path: Path) -> str:
     """The name of a run from its checkpoint `NAME/checkpoints/best.ckpt`, or from exported weights: `NAME.safetensors`,
     `NAME.json`, a folder `NAME`, or `user/NAME` on the hub."""
     if path.suffix == ".ckpt":
@@ -108,15 +108,21 @@ def _run_name(path: Path) -> str:
 
 
 def split_subject(overrides: list[str]) -> tuple[str | None, list[str]]:
-    """The file of `--subject FILE.yaml`, and the other words."""
+    """The file of `--subject FILE.yaml`, and the other words.
+
+    Raises:
+        ValueError: the option has no value.
+    """
     file, others, words = None, [], iter(overrides)
     for word in words:
         if word == "--subject":
-            file = next(words, None)
+            file = next(words, "")
         elif word.startswith("--subject="):
             file = word.partition("=")[2]
         else:
             others.append(word)
+    if file == "":
+        raise ValueError("--subject: expected FILE.yaml, got ''")
     return file, others
 
 

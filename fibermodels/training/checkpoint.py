@@ -42,20 +42,28 @@ class Run(NamedTuple):
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint in today's names: plain types and tensors only (`weights_only=True`).
+    """The content of a checkpoint, or of exported weights in the form of one.
 
     Args:
-        path: a checkpoint; exported weights (see `component.exported_at`), which are read as if they were one; or the
-            id `user/name` of a model on the hub, if no local path has this name.
+        path: as for `load`.
 
     Raises:
         FileNotFoundError: no such file, or no such model on the hub.
+        ValueError: as `read_checkpoint` and `exported.read_exported`.
+    """
+    if repository := hub_id(path):
+        path = download(repository)
+    weights = exported_at(path) if str(path) else None
+    return read_checkpoint(path) if weights is None else read_exported(weights)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint in today's names: plain types and tensors only (`weights_only=True`).
+
+    Raises:
+        FileNotFoundError: no such file.
         ValueError: truncated, not a checkpoint of this project, or weights that are NaN or infinite.
     """
-    if str(path) and (weights := exported_at(path)) is not None:
-        return read_exported(weights)
-    if repository := hub_id(path):
-        return read(download(repository))
     path = Path(path)
     if not path.is_file():
         others = sorted(str(each) for each in (path / "checkpoints" if path.is_dir() else path.parent).glob("*.ckpt"))
