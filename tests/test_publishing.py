@@ -1,4 +1,4 @@
-"""What is published can be used: exported weights load wherever a checkpoint does, and travel through a folder and a hub."""
+"""Exported weights load wherever a checkpoint does, and travel through a folder and a hub."""
 
 import hashlib
 import json
@@ -372,7 +372,7 @@ class TestHub:
         assert not hub
 
     def test_evaluate_takes_an_id(self, hub, trained):
-        model, phi, data, about = build("user/name", None, [])
+        model, phi, _, about = build("user/name", None, [])
         assert about["name"] == "name"
         assert fingerprint(model) == fingerprint(load(trained).model)
         assert fingerprint(phi) == fingerprint(subject(7))
