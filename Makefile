@@ -73,7 +73,7 @@ benchmark-cifar: $(VENV)/installed  ## train and score inverters of two CIFAR-10
 
 subject: $(VENV)/installed  ## train the subject of colour MNIST again (10 minutes on two cores)
 	$(PY) train.py --config $(MNIST)/subject.yaml
-	$(PY) export.py --checkpoint runs/colour_mnist/subject/checkpoints/best.ckpt --out $(WEIGHTS)/subject --overwrite true
+	$(PY) export.py --checkpoint runs/colour_mnist/subject/checkpoints/best.ckpt --out $(WEIGHTS)/subject --frozen false --overwrite true
 
 FIRST := colour_mnist/colour_autoencoder-1
 colour-autoencoder: $(VENV)/installed  ## train the latent space of colour MNIST again, for a shorter time than the committed one (15 minutes on a CPU)
@@ -81,11 +81,11 @@ colour-autoencoder: $(VENV)/installed  ## train the latent space of colour MNIST
 		--model.learner.init_args.tau 0.15 --model.learning_rate 0.002 --ema_decay 0 --trainer.max_epochs 10
 	$(PY) train.py --config $(MNIST)/colour_autoencoder.yaml --start_from runs/$(FIRST)/checkpoints/last.ckpt
 	$(PY) export.py --checkpoint runs/colour_mnist/colour_autoencoder/checkpoints/last.ckpt \
-		--out $(WEIGHTS)/colour_autoencoder --half true --overwrite true
+		--out $(WEIGHTS)/colour_autoencoder --half true --frozen false --overwrite true
 
 vae: $(VENV)/installed  ## train the VAE again, which does not use the subject (10 minutes on a CPU)
 	$(PY) train.py --config $(MNIST)/vae.yaml
-	$(PY) export.py --checkpoint runs/colour_mnist/vae/checkpoints/best.ckpt --out $(WEIGHTS)/vae --half true --overwrite true
+	$(PY) export.py --checkpoint runs/colour_mnist/vae/checkpoints/best.ckpt --out $(WEIGHTS)/vae --half true --frozen false --overwrite true
 
 UNCORRELATED := --data.init_args.variant uncorrelated
 priors: $(VENV)/installed  ## train the unconditional priors again (90 minutes on two cores)
@@ -95,7 +95,7 @@ priors: $(VENV)/installed  ## train the unconditional priors again (90 minutes o
 	$(PY) train.py --config $(MNIST)/prior-pixels.yaml $(UNCORRELATED) --name colour_mnist/prior-pixels-uncorrelated \
 		--model.learning_rate 0.0005 --trainer.max_epochs 2 --start_from runs/colour_mnist/prior-pixels/checkpoints/last.ckpt
 	for name in prior prior-uncorrelated prior-pixels prior-pixels-uncorrelated; do \
-		$(PY) export.py --checkpoint runs/colour_mnist/$$name/checkpoints/last.ckpt --out $(WEIGHTS)/$$name --half true --overwrite true || exit 1; \
+		$(PY) export.py --checkpoint runs/colour_mnist/$$name/checkpoints/last.ckpt --out $(WEIGHTS)/$$name --half true --frozen false --overwrite true || exit 1; \
 	done
 
 latent-study: $(VENV)/installed  ## compare variants of the latent space on validation digits (1 hour on a CPU)

@@ -94,7 +94,7 @@ def train(config: Path, name: str, *options: object) -> Path:
 def publish(checkpoint: Path, out: Path, *options: object) -> None:
     """Exports the weights of a checkpoint, if the file is missing."""
     if not out.with_suffix(".safetensors").exists():
-        call("export.py", "--checkpoint", checkpoint, "--out", out, *options)
+        call("export.py", "--checkpoint", checkpoint, "--out", out, "--frozen", "false", *options)
 
 
 def compare(

@@ -3,14 +3,32 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fibermodels.api.explore import explore
     from fibermodels.api.fit import fit
+    from fibermodels.api.load import from_pretrained, load
     from fibermodels.core import FiberModel, FiberSamples, Subject
-    from fibermodels.training import load
+    from fibermodels.training import push_to_hub, save_pretrained
 
 __version__ = "0.1.0"
-__all__ = ["FiberModel", "FiberSamples", "Subject", "__version__", "fit", "load"]
+__all__ = [
+    "FiberModel",
+    "FiberSamples",
+    "Subject",
+    "__version__",
+    "explore",
+    "fit",
+    "from_pretrained",
+    "load",
+    "push_to_hub",
+    "save_pretrained",
+]
 
-_HOME = {"FiberModel": "core", "FiberSamples": "core", "Subject": "core", "fit": "api.fit", "load": "training"}
+_HOME = {
+    **dict.fromkeys(("FiberModel", "FiberSamples", "Subject"), "core"),
+    **{name: f"api.{name}" for name in ("explore", "fit", "load")},
+    "from_pretrained": "api.load",
+    **dict.fromkeys(("push_to_hub", "save_pretrained"), "training"),
+}
 
 
 def __dir__() -> list[str]:

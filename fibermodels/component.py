@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fibermodels.checks import check_finite
 from fibermodels.config import Recorded, places
-from fibermodels.files import intact, open_tensors
+from fibermodels.files import intact, open_tensors, sha256
 
 NOT_TENSORS = "it holds more than tensors and plain types, so loading it could run a stranger's code"
 """Why a file of `torch.save` is refused."""
@@ -78,15 +78,54 @@ def _fill_in(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> 
         state |= {prefix + name: value for name, value in module.state_dict().items()}
 
 
+FROZEN = ".frozen.safetensors"
+"""The ending of the file beside exported weights that holds the frozen parts, such as the subject."""
+
+
+def card_of(weights: Path) -> Path:
+    """The card of exported weights: `NAME.json`, or `config.json`, which a hub expects beside `model.safetensors`."""
+    own = weights.with_suffix(".json")
+    return weights.with_name("config.json") if weights.name == "model.safetensors" and not own.is_file() else own
+
+
+def exported_at(path: str | Path) -> Path | None:
+    """The file of exported weights that a path names, where `config.locate` looks for it; None if there is none.
+
+    Args:
+        path: `NAME.safetensors`, its card `NAME.json`, or a folder with `model.safetensors` or one such file.
+
+    Raises:
+        ValueError: a folder holds several files of weights.
+    """
+    return next((found for place in places(path) if (found := _exported(place)) is not None), None)
+
+
+def _exported(path: Path) -> Path | None:
+    if path.is_dir():
+        found = sorted(each for each in path.glob("*.safetensors") if not each.name.endswith(FROZEN))
+        found = [each for each in found if each.name == "model.safetensors"] or found
+        if len(found) > 1:
+            names = ", ".join(each.name for each in found)
+            raise ValueError(f"'{path}': expected one file of weights in this folder, got {names}: name one of them")
+        return found[0] if found else None
+    if path.suffix == ".json":
+        path = path.with_name("model.safetensors") if path.name == "config.json" else path.with_suffix(".safetensors")
+    return path if path.suffix == ".safetensors" and path.is_file() else None
+
+
 def read_weights(owner: str, path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a safetensors file, where `config.locate` finds it.
+
+    Args:
+        owner: what needs them, for errors.
+        path: the file, or another name of exported weights (see `exported_at`).
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a safetensors file, a damaged one, NaN or infinity in it, or not the file that its card
             describes.
     """
-    found = next((place for place in places(path) if place.is_file()), None)
+    found = exported_at(path) or next((place for place in places(path) if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(f"{owner}: no weights at '{path}' (from {Path.cwd()})")
     check_card(found)
@@ -101,18 +140,18 @@ def read_weights(owner: str, path: str | Path) -> tuple[dict[str, Tensor], dict[
 
 
 def check_card(path: str | Path) -> None:
-    """Compares a file of weights with the sha256 in its card, the JSON file beside it, if there is one.
+    """Compares a file of weights with the sha256 in its card (see `card_of`), if there is one.
 
     Raises:
         ValueError: they differ.
     """
-    card = Path(path).with_suffix(".json")
+    card = card_of(Path(path))
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     expected = content.get("sha256") if isinstance(content, dict) else None
-    if isinstance(expected, str) and hashlib.sha256(Path(path).read_bytes()).hexdigest() != expected:
+    if isinstance(expected, str) and sha256(Path(path)) != expected:
         raise ValueError(f"'{path}' is not the file that its card '{card.name}' describes: their sha256 differ")
 
 

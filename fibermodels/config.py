@@ -104,10 +104,32 @@ class Recorded(ABCMeta):
 
 
 class GivenAgain:
-    """A mixin for recorded classes whose arguments no file can hold, such as a network in memory.
+    """A mixin for recorded classes with an argument that no file can hold, such as a network in memory.
 
-    A description leaves such objects out, and who builds from it gives them again.
+    A description has None for it, and who builds from the description gives it again (see `given_again`).
     """
+
+    again: str
+    """The name of the argument."""
+
+
+def given_again(description: Any, value: Any) -> Any:
+    """A description in which every object that is `GivenAgain` has `value` for what no file holds.
+
+    Args:
+        description: the result of `describe`.
+        value: such as the network.
+    """
+    if isinstance(description, list):
+        return [given_again(item, value) for item in description]
+    if not isinstance(description, dict):
+        return description
+    content = {key: given_again(item, value) for key, item in description.items()}
+    if set(content) == {"class_path", "init_args"}:
+        cls = _recorded(content["class_path"])
+        if issubclass(cls, GivenAgain):
+            content["init_args"][cls.again] = value
+    return content
 
 
 def lazy(package: str, homes: Mapping[str, str], name: str) -> Any:
@@ -133,21 +155,19 @@ def public_path(cls: type) -> str:
 
 
 def describe(value: Any) -> Any:
-    """`value` in plain types: numbers, text, lists, dicts; a recorded object becomes a nested dict, one that is
-    `GivenAgain` becomes None, and a list leaves it out.
+    """`value` in plain types: numbers, text, lists, dicts; a recorded object becomes a nested dict.
 
     Raises:
         TypeError: the value cannot be expressed in plain types.
     """
-    if isinstance(value, GivenAgain):
-        return None
     if isinstance(type(value), Recorded):
+        arguments = value.arguments | ({value.again: None} if isinstance(value, GivenAgain) else {})
         return {
             "class_path": public_path(type(value)),
-            "init_args": {key: describe(item) for key, item in value.arguments.items()},
+            "init_args": {key: describe(item) for key, item in arguments.items()},
         }
     if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value if not isinstance(item, GivenAgain)]
+        return [describe(item) for item in value]
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, Path):

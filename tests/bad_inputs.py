@@ -26,7 +26,7 @@ def write(folder: Path) -> dict[str, str]:
         "bomb.yaml": BOMB,
         "escape.yaml": "name: ../escaped\n",
         "unknown.yaml": "widht: 3\n",
-        "callback.yaml": "trainer: {callbacks: [{class_path: fibermodels.training.checkpoint.export}]}\n",
+        "callback.yaml": "trainer: {callbacks: [{class_path: fibermodels.training.exporting.export}]}\n",
         "file": "x",
     }
     for name, text in texts.items():
@@ -192,7 +192,7 @@ TRAIN = [
     ("--config {pickled_ckpt}", "pickled.ckpt' is no YAML file"),
     (
         "--config {callback_yaml}",
-        "fibermodels.training.checkpoint.export does not correspond to a subclass of Callback",
+        "fibermodels.training.exporting.export does not correspond to a subclass of Callback",
     ),
     ("--config {unknown_yaml}", "widht"),
     ("--name a/../../b", "got 'a/../../b'"),
@@ -235,7 +235,7 @@ TRAIN = [
     ("--start_from {objects_ckpt}", "could run a stranger's code"),
     ("--start_from {foreign_ckpt}", "foreign.ckpt' is not a checkpoint of fibermodels"),
     ("--adapt_from data/weights/cifar10/prior.safetensors", "expected the latent space with fingerprint"),
-    ("--start_from data/weights/cifar10/prior.safetensors", "prior.safetensors' is damaged or not a checkpoint"),
+    ("--start_from data/weights/cifar10/prior.safetensors", "trained with another latent space"),
     ("--ckpt_path data/weights/cifar10/prior.safetensors", "prior.safetensors' is damaged or not a checkpoint"),
     ("--optimizer foo", "--optimizer: Expected a dot import path string: foo"),
     ("--optimizer os.system", "'os.system' is not allowed"),
@@ -408,7 +408,7 @@ ALONE = [
     ("evaluate", "--checkpoint {pickled_ckpt}", "pickled.ckpt' is damaged or not a checkpoint"),
     ("evaluate", "--checkpoint {folder}", "no checkpoint at"),
     ("evaluate", "--checkpoint {folder}/nowhere.ckpt", "; there is "),
-    ("evaluate", "--checkpoint data/weights/cifar10/prior.safetensors", "is damaged or not a checkpoint"),
+    ("evaluate", "--checkpoint data/weights/cifar10/prior.safetensors", "does not hold the weights of its subject"),
     ("evaluate", "--compare results/blobs/oracle results/blobs/oracle", "expected different folders"),
     ("evaluate", "--compare results/blobs/oracle results/orbits/oracle", "expected results on the same data"),
     ("evaluate", "--compare results/blobs/oracle /nowhere", "no result in '/nowhere'"),
@@ -428,7 +428,7 @@ ALONE = [
     (
         "export",
         "--checkpoint data/weights/cifar10/prior.safetensors --out {folder}/m",
-        "is damaged or not a checkpoint",
+        "does not hold the weights of its subject",
     ),
 ]
 """Commands, and their arguments."""

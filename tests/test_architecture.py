@@ -44,6 +44,7 @@ ADAPTERS = {
     "FrEIA": {"nn/freia.py"},
     "timm": {"subjects/timm.py"},
     "transformers": {"subjects/transformers.py", "diffusion/prompts.py"},
+    "huggingface_hub": {"training/hub.py"},
     "diffusers": {
         "nn/unet.py",
         "nn/controlnet.py",
@@ -53,7 +54,7 @@ ADAPTERS = {
 }
 """Libraries that only these rooms or files may import."""
 
-LAZY = {"FrEIA", "timm", "diffusers", "transformers"}
+LAZY = {"FrEIA", "timm", "diffusers", "transformers", "huggingface_hub"}
 
 
 def files() -> list[Path]:

@@ -16,7 +16,7 @@ import fibermodels
 from fibermodels.api.fit import as_subject, fit
 from fibermodels.api.fitted import Fitted
 from fibermodels.api.recipe import Plan, planned
-from fibermodels.config import describe
+from fibermodels.config import build, describe, given_again
 from fibermodels.core import together
 from fibermodels.data.given import as_bytes, as_data, gathered
 from fibermodels.data.in_memory import InMemory
@@ -82,10 +82,14 @@ class TestLive:
         together(subjects, colours(4))
         assert len(passes) == 1
 
-    def test_a_description_leaves_it_out(self):
-        subject = Live(net(), "second", [3, 8, 8])
-        assert describe(subject) is None
-        assert describe([subject, 1]) == [1]
+    def test_its_description_lacks_the_network_which_is_given_again(self):
+        subject = Live(net().eval(), "second", [3, 8, 8], [0.5] * 3, [0.2] * 3)
+        described = describe([subject])
+        assert described[0]["init_args"]["network"] is None
+        with pytest.raises(ValueError, match="subject=network"):
+            build(described)
+        again = build(given_again(described, net().eval()))[0]
+        torch.testing.assert_close(again(colours(4)), subject(colours(4)))
 
     def test_the_input_of_timm_and_of_transforms_is_known(self):
         network = net()
@@ -228,9 +232,9 @@ class TestFit:
         fit(net(), colours(), **options)
         with pytest.raises(FileExistsError, match="resume=True, overwrite=True"):
             fit(net(), colours(), **options)
-        steps = fit(net(), colours(), **options, resume=True).training.trainer.global_step
+        steps = fit(net(), colours(), **options, resume=True).run.steps
         again = fit(net(), colours(), **options, overwrite=True)
-        assert again.training.trainer.global_step == steps
+        assert again.run.steps == steps
         with pytest.raises(FileNotFoundError, match="nothing to resume"):
             fit(net(), colours(), **options | {"name": "other"}, resume=True)
 
@@ -256,6 +260,25 @@ class TestFit:
         given = {"network": net(), "images": colours(), "runs": tmp_path, "progress": False} | options
         with pytest.raises(error, match=message):
             fit(**given)
+
+    def test_it_is_saved_and_loaded_with_the_network_again(self, run, tmp_path):
+        """The weights come from the folder, the code of the network from the caller."""
+        folder, x = run.save(tmp_path / "mine"), colours(3)
+        other = net()
+        for p in other.parameters():
+            p.data += 1
+        for again in (
+            fibermodels.load(folder, subject=other),
+            fibermodels.from_pretrained(folder, subject=other),
+            fibermodels.load(run.folder / "checkpoints" / "last.ckpt", subject=other, data=run.data),
+        ):
+            torch.testing.assert_close(again.subject(x), run.subject(x))
+            torch.testing.assert_close(again.sample(x, n=2), run.sample(x, n=2), atol=1e-4, rtol=0)
+        assert again.score(6, 1, neighbour=False)["fiber_rms"] > 0
+        with pytest.raises(ValueError, match="subject=network"):
+            fibermodels.load(folder)
+        with pytest.raises(FileExistsError, match="exists"):
+            run.save(tmp_path / "mine")
 
     def test_what_cannot_be_sampled(self, run):
         for options, message in (

@@ -141,7 +141,11 @@ def test_export(temporary, tmp_path):
         read_weights("test", out.with_suffix(".safetensors"))
         assert out.with_suffix(".safetensors").read_bytes() == before
     assert run(*command, "--overwrite", "true").returncode == 0
-    assert sorted(path.name for path in out.parent.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "model.frozen.safetensors",
+        "model.json",
+        "model.safetensors",
+    ]
     assert not [path for path in temporary.iterdir() if not path.name.startswith("torchinductor")]
 
 

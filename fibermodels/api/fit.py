@@ -15,10 +15,13 @@ from torch import nn
 from fibermodels.api.fitted import Fitted
 from fibermodels.api.recipe import Plan, logits, planned, training
 from fibermodels.checks import check_number
+from fibermodels.component import device_name
+from fibermodels.config import describe
 from fibermodels.core import Subject
 from fibermodels.data.given import as_data
 from fibermodels.files import claim, release, write_text
 from fibermodels.subjects.live import Live, expected_input
+from fibermodels.training import Run
 from fibermodels.training.running import callbacks, saving
 
 QUIET = ("does not have many workers", "isinstance.treespec", "log_every_n_steps", "in eval mode at the start")
@@ -123,7 +126,9 @@ def fit(
             trainer.fit(module, datamodule=data, ckpt_path=str(last) if resume else None)
     finally:
         release(lock)
-    return Fitted.of(module, data, folder)
+    module.eval().requires_grad_(False)
+    steps = module.earlier_steps + trainer.global_step
+    return Fitted.of(Run(module, data, steps, device_name(where), describe(module)), folder)
 
 
 def _trainer(plan: Plan, folder: Path, device: torch.device, progress: bool) -> Trainer:

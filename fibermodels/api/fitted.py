@@ -19,7 +19,7 @@ from fibermodels.evaluation.scoring import evaluate, subject_name
 from fibermodels.evaluation.tables import markdown_table
 from fibermodels.models import NearestNeighbour
 from fibermodels.noise import seeded
-from fibermodels.training import Training
+from fibermodels.training import Run, save_pretrained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,22 +34,42 @@ class Fitted:
         subject: the network whose fibers are sampled.
         data: of the training; None if it is not known.
         folder: of the run; None if there is none.
-        training: the module that was trained; None for a model without training.
+        run: the training with its cost; None for a model without training.
     """
 
     model: FiberModel
     subject: Subject
     data: Any = None
     folder: Path | None = None
-    training: Training | None = None
+    run: Run | None = None
 
     @classmethod
-    def of(cls, module: Training, data: Any, folder: Path | None) -> Fitted:
-        """The product of a training, in evaluation mode."""
-        model, subject = module.learner.product(()), module.subject
+    def of(cls, run: Run, folder: Path | None = None) -> Fitted:
+        """The product of a training, in evaluation mode.
+
+        Raises:
+            ValueError: it trained no fiber model of a subject.
+        """
+        model, subject = run.model.product(()), run.subject
         if not isinstance(model, FiberModel) or subject is None:
             raise ValueError(f"expected the training of a fiber model with its subject, got a {type(model).__name__}")
-        return cls(model.eval().requires_grad_(False), subject, data, folder, module)
+        return cls(model.eval().requires_grad_(False), subject, run.data, folder, run)
+
+    def save(self, folder: str | Path, **options: Any) -> Path:
+        """Saves the model as a folder, which `fibermodels.load` and the hub take (see `save_pretrained`).
+
+        Args:
+            folder: made if it is missing.
+            options: `result`, `license`, `repository`, `half` and `overwrite` of `save_pretrained`.
+
+        Raises:
+            FileExistsError: the folder holds a model and `overwrite` is not set.
+            ValueError: a model without training.
+        """
+        if self.run is None:
+            raise ValueError(f"save: expected a trained model, got a {type(self.model).__name__}, which has no weights")
+        save_pretrained(self.run, folder, **options)
+        return Path(folder)
 
     def __repr__(self) -> str:
         where = f", '{self.folder}'" if self.folder else ""
@@ -125,8 +145,9 @@ class Fitted:
         rows = []
         for name, model in models.items():
             about: dict[str, Any] = {"name": name}
-            if self.training is not None and model is self.model:
-                about |= {"fiber_weight": float(self.training.fiber.weight), "training_seconds": self.training.seconds}
+            if self.run is not None and model is self.model:
+                module = self.run.training
+                about |= {"fiber_weight": float(module.fiber.weight), "training_seconds": module.seconds}
             rows.append(evaluate(model, self.subject, self.data, choice, about=about)[1])
         return Scores(rows)
 

@@ -26,7 +26,7 @@ def build(checkpoint: str | None, model: str | None, overrides: list[str]) -> tu
         FileNotFoundError: the file does not exist.
         ValueError: the file does not describe a model with its data.
     """
-    return _from_checkpoint(checkpoint, changes(overrides)) if checkpoint else _from_yaml(str(model), overrides)
+    return _from_checkpoint(checkpoint, overrides) if checkpoint else _from_yaml(str(model), overrides)
 
 
 def model_parser() -> ArgumentParser:
@@ -74,16 +74,18 @@ def _network(option: str, path: str) -> Subject:
     return _instantiated(own, ["--network", path], f"--{option} '{path}'").network
 
 
-def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _from_checkpoint(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
     from fibermodels.training import load
 
-    run = load(path, changed)
+    file, overrides = split_subject(overrides)
+    changed = changes(overrides)
+    run = load(path, changed, None if file is None else _network("subject", file))
     if not isinstance(run.model, FiberModel):
         raise ValueError(f"--checkpoint: expected a FiberModel in '{path}', got a {type(run.model).__name__}")
     if run.data is None:
         raise ValueError(f"--checkpoint: '{path}' does not name the data on which it was trained")
     about = {
-        "name": Path(path).resolve().parents[1].name,
+        "name": run_name(Path(path)),
         "fiber_weight": float(run.training.fiber.weight),
         "training_steps": run.steps,
         **training_cost(run.description, run.training.seconds, run.device),
@@ -91,6 +93,37 @@ def _from_checkpoint(path: str, changed: dict[str, Any]) -> tuple[Any, Any, Any,
     }
     model = run.model.product(()) if isinstance(run.model, TrainableFiberModel) else run.model  # without a teacher
     return model.eval(), run.subject, run.data, about
+
+
+def run_name(path: Path) -> str:
+    """The name of a run from its checkpoint `NAME/checkpoints/best.ckpt`, or from exported weights: `NAME.safetensors`,
+    `NAME.json`, a folder `NAME`, or `user/NAME` on the hub."""
+    if path.suffix == ".ckpt":
+        return path.absolute().parents[1].name
+    if path.name in ("model.safetensors", "config.json"):
+        path = path.absolute().parent
+    elif path.suffix in (".safetensors", ".json"):
+        path = path.with_suffix("")
+    return path.name or path.absolute().name
+
+
+def split_subject(overrides: list[str]) -> tuple[str | None, list[str]]:
+    """The file of `--subject FILE.yaml`, and the other words.
+
+    Raises:
+        ValueError: the option has no value.
+    """
+    file, others, words = None, [], iter(overrides)
+    for word in words:
+        if word == "--subject":
+            file = next(words, "")
+        elif word.startswith("--subject="):
+            file = word.partition("=")[2]
+        else:
+            others.append(word)
+    if file == "":
+        raise ValueError("--subject: expected FILE.yaml, got ''")
+    return file, others
 
 
 def _from_yaml(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -133,7 +166,7 @@ def changes(overrides: list[str]) -> dict[str, Any]:
     """
     for word in overrides:
         if word.startswith("--") and not word.startswith("--model."):
-            raise ValueError(f"{word}: expected only --model.ARGUMENT VALUE with --checkpoint")
+            raise ValueError(f"{word}: expected only --model.ARGUMENT VALUE and --subject FILE.yaml with --checkpoint")
     words = [part for word in overrides for part in (word.split("=", 1) if word.startswith("--model.") else [word])]
     names, values = words[::2], words[1::2]
     if len(names) != len(values):

@@ -23,6 +23,7 @@ def accelerator() -> str:
 
 USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
                           [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
+                          [--subject FILE.yaml]  for a checkpoint that does not describe its subject
                           [--model.KEY VALUE | --subject FILE.yaml | --data.KEY VALUE ...]  of the --model file
                           [--classifier FILE.yaml] [--judges.NAME FILE.yaml ...] [--features.NAME FILE.yaml ...]
        python evaluate.py --compare DIR [DIR ...] --out DIR
@@ -33,7 +34,12 @@ def parser() -> Parser:
     """The options of `evaluate.py`."""
     own = Parser(prog="evaluate.py", description="Draws samples once and scores them.", usage=USAGE)
     own.add_argument("--config", action="config", help="a YAML file of any of these options")
-    own.add_argument("--checkpoint", type=str | None, default=None, help="runs/NAME/checkpoints/best.ckpt")
+    own.add_argument(
+        "--checkpoint",
+        type=str | None,
+        default=None,
+        help="runs/NAME/checkpoints/best.ckpt, exported weights, or user/name on the hub",
+    )
     own.add_argument("--model", type=str | None, default=None, help="a YAML file of a model that needs no training")
     own.add_argument("--compare", type=str, nargs="+", help="result folders to put into one table and figure")
     own.add_argument(

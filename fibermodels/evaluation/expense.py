@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fibermodels.component import card_of, exported_at
 from fibermodels.evaluation.results import Metrics
 
 
@@ -24,7 +25,7 @@ def training_cost(description: Any, seconds: float = 0.0, device: str = "") -> M
     """
     devices, untimed = [device] if device else [], []
     for path in sorted(set(weights_of(description))):
-        card = Path(path).with_suffix(".json")
+        card = card_of(exported_at(path) or Path(path))
         content = json.loads(card.read_text()) if card.is_file() else {}
         if "training_seconds" not in content:
             untimed.append(path)

@@ -15,8 +15,8 @@ from fibermodels.subjects.preprocess import Interpolation, Preprocess
 class Live(Networked, GivenAgain):
     """`phi(x) = layer(network(preprocess(x)))` of an `nn.Module` that takes images.
 
-    The network itself stays as it is: the subject has a frozen copy, or the network, if it is frozen already. No file
-    can build it, so a description leaves it out: `fibermodels.load(path, subject=...)` gets it again.
+    The network itself stays as it is: the subject has a frozen copy, or the network, if it is frozen already. Files
+    hold its weights and not its code: `fibermodels.load(path, subject=network)` gets the network again.
 
     Args:
         network: takes `(B, C, H, W)`.
@@ -35,9 +35,11 @@ class Live(Networked, GivenAgain):
         ValueError: the layer does not exist, or the network does not take such images.
     """
 
+    again = "network"
+
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | None,
         layer: str,
         image_shape: list[int],
         mean: list[float] | None = None,
@@ -48,6 +50,11 @@ class Live(Networked, GivenAgain):
         channels_last: bool = False,
         units: list[int] | None = None,
     ) -> None:
+        if not isinstance(network, nn.Module):
+            raise ValueError(
+                f"Live: network: expected an nn.Module, got {type(network).__name__}; files hold the weights of a "
+                "network in memory and not its code: fibermodels.load(path, subject=network)"
+            )
         channels = image_shape[0] if image_shape else 0
         own_mean, own_std = mean or [0.0] * channels, std or [1.0] * channels
         size = None if input_size is None else (input_size[0], input_size[1])

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fibermodels.component import NOT_TENSORS, check_card
+from fibermodels.component import NOT_TENSORS, check_card, exported_at
 from fibermodels.config import locate
 
 EXPORTED = "encoder.network."
@@ -19,14 +19,14 @@ EXPORTED = "encoder.network."
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The state in a `.safetensors` file or in a torch file, which is read with `weights_only=True`.
 
-    `locate` finds the path. The state may be under the key `state_dict` or `model`, or be that of the network inside an
-    exported `Classifier`.
+    `locate` finds the path, which may also name a card or a folder (see `component.exported_at`). The state may be
+    under the key `state_dict` or `model`, or be that of the network inside an exported `Classifier`.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file has another format, does not contain tensors by name, or is not what its card describes.
     """
-    found = locate(path)
+    found = exported_at(path) or locate(path)
     check_card(found)
     try:
         state: Any = (

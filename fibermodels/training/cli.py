@@ -21,7 +21,7 @@ from fibermodels.core import Subject
 from fibermodels.data.cached import CachedLatents
 from fibermodels.files import claim, release
 from fibermodels.trainable import TrainableFiberModel
-from fibermodels.training.checkpoint import adapt_from, read, start_from
+from fibermodels.training.checkpoint import adapt_from, read_checkpoint, start_from
 from fibermodels.training.dry_run import dry_run, show
 from fibermodels.training.module import Training
 from fibermodels.training.objective import NonFiniteLoss
@@ -143,7 +143,7 @@ class TrainCLI(LightningCLI):
         """Compares this run with the one that wrote the checkpoint (see `resuming.check_resumed`)."""
         data = describe(self.datamodule) if isinstance(type(self.datamodule), Recorded) else None
         averaged, allowed = bool(self.options["ema_decay"]), self.options["resume_changed"]
-        check_resumed(read(path), describe(self.model), data, self.model, averaged, allowed)
+        check_resumed(read_checkpoint(path), describe(self.model), data, self.model, averaged, allowed)
 
     def _check_images(self) -> None:
         """Compares the configured shape of the data's images with that of the learner.

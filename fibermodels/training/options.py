@@ -9,7 +9,7 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("name", str, "unnamed", "name of the run; its files go to RUNS/NAME"),
     ("runs", str, "runs", "folder of all runs"),
     ("overwrite", bool, False, "start anew in the folder of an earlier run"),
-    ("start_from", str | None, None, "checkpoint with the initial weights of the learner"),
+    ("start_from", str | None, None, "checkpoint or exported weights with the initial weights of the learner"),
     (
         "adapt_from",
         str | None,

@@ -13,6 +13,9 @@ from fibermodels.trainable import Trainable, TrainableFiberModel
 FORMAT = 1
 """Version of a checkpoint's entry `fibermodels`."""
 
+TITLES = {"latents": "latent space"}
+"""What frozen parts are called in checkpoints and errors, by the attribute's name, where that differs."""
+
 LAYER = "subject's layer"
 """The name of the subject's arguments in errors."""
 
@@ -41,8 +44,7 @@ def given_parts(learner: Trainable) -> dict[str, nn.Module]:
 
 def fingerprints(learner: Trainable, subject: Subject | None) -> dict[str, str]:
     """Fingerprints of the weights of a run's frozen parts."""
-    titles = {"latents": "latent space"}
-    parts = {titles.get(name, name): part for name, part in given_parts(learner).items()}
+    parts = {TITLES.get(name, name): part for name, part in given_parts(learner).items()}
     if subject is not None:
         parts["subject"] = subject
     return {name: fingerprint(part) for name, part in parts.items()}
@@ -66,11 +68,15 @@ def check_same(mine: dict[str, str], subject: Subject | None, checkpoint: dict[s
     own = checkpoint["fibermodels"]
     described = own["training"]["init_args"].get("subject")
     theirs = own["frozen"] | ({LAYER: reading(current(described))} if described else {})
-    if subject is not None and (own_layer := describe(subject)):  # a network in memory has no description
-        mine = mine | {LAYER: reading(own_layer)}
+    if subject is not None:
+        mine = mine | {LAYER: reading(describe(subject))}
     for name, value in mine.items():
-        if theirs.get(name) != value and not (but and name.startswith(but)):
+        if but and name.startswith(but):
+            continue
+        if name not in theirs:
+            raise ValueError(f"these weights do not say with which {name} they were trained: give their checkpoint")
+        if theirs[name] != value:
             raise ValueError(
-                f"the checkpoint was trained with another {name} (fingerprint {theirs.get(name)}) than this "
+                f"the checkpoint was trained with another {name} (fingerprint {theirs[name]}) than this "
                 f"configuration names ({value}): use the configuration, and the files, it was started with"
             )
