@@ -170,7 +170,7 @@ def test_train_says_what_is_wrong(arguments, message, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected one of --checkpoint, --model and --compare"),
+        ([], "expected one of --checkpoint, --model, --compare and --report"),
         (["--checkpoint", "nowhere.ckpt"], "no checkpoint at 'nowhere.ckpt'"),
         (["--checkpoint", "README.md"], "damaged or not a checkpoint"),
         (["--model", "nowhere.yaml"], "no model file at 'nowhere.yaml'"),
