@@ -139,7 +139,8 @@ def test_evaluate_and_compare(trained, tmp_path):
     done = run("evaluate.py", "--compare", tmp_path / "model", tmp_path / "oracle", "--out", tmp_path / "both")
     assert done.returncode == 0, done.stderr
     assert "oracle" in done.stdout
-    assert {p.name for p in (tmp_path / "both").iterdir()} == {f"comparison.{e}" for e in ("csv", "md", "png")}
+    names = {*(f"comparison.{e}" for e in ("csv", "md", "png")), "report.html"}
+    assert {p.name for p in (tmp_path / "both").iterdir()} == names
 
 
 @pytest.mark.parametrize(
