@@ -139,7 +139,8 @@ def test_evaluate_and_compare(trained, tmp_path):
     done = run("evaluate.py", "--compare", tmp_path / "model", tmp_path / "oracle", "--out", tmp_path / "both")
     assert done.returncode == 0, done.stderr
     assert "oracle" in done.stdout
-    assert {p.name for p in (tmp_path / "both").iterdir()} == {f"comparison.{e}" for e in ("csv", "md", "png")}
+    names = {*(f"comparison.{e}" for e in ("csv", "md", "png")), "report.html"}
+    assert {p.name for p in (tmp_path / "both").iterdir()} == names
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_train_says_what_is_wrong(arguments, message, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected one of --checkpoint, --model and --compare"),
+        ([], "expected one of --checkpoint, --model, --compare and --report"),
         (["--checkpoint", "nowhere.ckpt"], "no checkpoint at 'nowhere.ckpt'"),
         (["--checkpoint", "README.md"], "damaged or not a checkpoint"),
         (["--model", "nowhere.yaml"], "no model file at 'nowhere.yaml'"),

@@ -1,6 +1,7 @@
 """The scores of calibration of a result, and the figure of its ranks."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -65,30 +66,49 @@ def calibration(samples: FiberSamples, seen: Mapping[str, Tensor] | None = None)
     }
 
 
-def rank_figure(samples: FiberSamples, path: str | Path) -> None:
-    """Draws a histogram of the ranks of each scalar of pixels, the most suspicious `PANELS` of them.
+@dataclass(frozen=True)
+class RankHistogram:
+    """How many targets have each rank of a scalar, from 0 to the number of samples."""
 
-    The band contains 99 % of the counts of a right model in each bar.
+    name: str
+    counts: list[int]
+    pvalue: float
+
+
+def rank_histograms(samples: FiberSamples) -> tuple[list[RankHistogram], tuple[float, float]]:
+    """The ranks of the scalars of pixels, the most suspicious `PANELS` of them.
+
+    Returns:
+        the histograms, and the least and the largest count of the band that contains 99 % of the counts of a right
+        model in each bar.
     """
+    samples = subset(samples)
+    n, count = len(samples.x_hat), len(samples.x)
+    found = [
+        RankHistogram(name, torch.bincount(own, minlength=n + 1).tolist(), uniformity_pvalue(own, n))
+        for name, own in scalar_ranks(samples).items()
+    ]
+    suspicious = sorted(found, key=lambda each: each.pvalue)[:PANELS]
+    low, high = binom.ppf((0.005, 0.995), count, 1 / (n + 1))
+    return [each for each in found if each in suspicious], (float(low), float(high))
+
+
+def rank_figure(samples: FiberSamples, path: str | Path) -> None:
+    """Draws the histograms of ranks with their band."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    samples = subset(samples)
-    n, count = len(samples.x_hat), len(samples.x)
-    found = scalar_ranks(samples)
-    pvalues = {name: uniformity_pvalue(own, n) for name, own in found.items()}
-    shown = sorted(sorted(found, key=lambda name: pvalues[name])[:PANELS], key=list(found).index)
+    shown, (low, high) = rank_histograms(samples)
     rows = -(-len(shown) // 4)
     figure, axes = plt.subplots(rows, 4, figsize=(13, 0.6 + 2.2 * rows), layout="constrained", squeeze=False)
-    low, high = binom.ppf((0.005, 0.995), count, 1 / (n + 1))
     for each in axes.flat[len(shown) :]:
         each.remove()
-    for name, each in zip(shown, axes.flat, strict=False):
-        each.bar(range(n + 1), torch.bincount(found[name], minlength=n + 1).tolist(), width=0.9)
+    for own, each in zip(shown, axes.flat, strict=False):
+        each.bar(range(len(own.counts)), own.counts, width=0.9)
         each.axhspan(low, high, color="grey", alpha=0.35)
-        each.set_title(f"{name}: p = {pvalues[name]:.2g}", fontsize=9)
+        each.set_title(f"{own.name}: p = {own.pvalue:.2g}", fontsize=9)
     figure.supxlabel("rank of the image among its samples (number of samples with a smaller value)")
     figure.supylabel("targets")
     figure.suptitle("Ranks are uniform if the model is right; the band contains 99 % of a right model's bars")

@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from fibermodels.commands import Parser, check_files, explained
 from fibermodels.evaluation.building import check_model_file, guard_imports
 from fibermodels.evaluation.drawing import Choice
+from fibermodels.evaluation.report.page import REPORT
 from fibermodels.files import check_folder, claim, release
 
 
@@ -27,6 +28,7 @@ USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out
                           [--model.KEY VALUE | --subject FILE.yaml | --data.KEY VALUE ...]  of the --model file
                           [--classifier FILE.yaml] [--judges.NAME FILE.yaml ...] [--features.NAME FILE.yaml ...]
        python evaluate.py --compare DIR [DIR ...] --out DIR
+       python evaluate.py --report DIR [DIR ...]
        python evaluate.py --config FILE.yaml [options]"""
 
 
@@ -45,7 +47,8 @@ def parser() -> Parser:
     own.add_argument(
         "--across_subjects", type=bool, default=False, help="compare results of different subjects on the same data"
     )
-    own.add_argument("--out", type=str, required=True, help="folder for the result")
+    own.add_argument("--report", type=str, nargs="+", help="result folders whose report.html to write again")
+    own.add_argument("--out", type=str | None, default=None, help="folder for the result")
     own.add_argument("--name", type=str | None, default=None, help="the result's name; default: the run's")
     own.add_argument("--series", type=str | None, default=None, help="the curve of the result in figures")
     own.add_argument(
@@ -116,7 +119,8 @@ def main() -> None:
         try:
             run(options, overrides)
         except KeyboardInterrupt:
-            print(f"interrupted: no result in '{options.out}' yet; repeat the command to continue", file=sys.stderr)
+            left = f"no result in '{options.out}' yet" if options.out else "not all reports are written"
+            print(f"interrupted: {left}; repeat the command to continue", file=sys.stderr)
             sys.exit(130)
 
 
@@ -137,21 +141,26 @@ def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def run(options: Namespace, overrides: list[str]) -> None:
-    """Scores or compares, and prints the path of the result."""
-    chosen = [key for key in ("checkpoint", "model", "compare") if options[key]]
+    """Scores, compares or reports, and prints the path of the result."""
+    chosen = [key for key in ("checkpoint", "model", "compare", "report") if options[key]]
     if len(chosen) != 1:
-        raise ValueError(f"expected one of --checkpoint, --model and --compare, got {chosen or 'none'}")
-    if overrides and options.compare:
-        raise ValueError(f"{overrides[0]}: expected only with --model or --checkpoint, got it with --compare")
+        raise ValueError(f"expected one of --checkpoint, --model, --compare and --report, got {chosen or 'none'}")
+    if overrides and chosen[0] in ("compare", "report"):
+        raise ValueError(f"{overrides[0]}: expected only with --model or --checkpoint, got it with --{chosen[0]}")
     for name in ("out", "name", "series", "checkpoint"):
         if options[name] == "":
             raise ValueError(f"{name}: expected text, got ''")
     if options.across_subjects and not options.compare:
         raise ValueError("across_subjects: expected only with --compare")
+    if options.report:
+        _report(options.report, options.out, options.overwrite)
+        return
+    if options.out is None:
+        raise ValueError("out: expected the folder for the result, --out DIR, got none")
     out = Path(options.out)
-    mark = "comparison.csv" if options.compare else "metrics.json"
-    if (out / mark).exists() and not options.overwrite:
-        raise FileExistsError(f"'{out / mark}' exists: choose another --out, or give --overwrite true")
+    for mark in ("comparison.csv" if options.compare else "metrics.json", REPORT):
+        if (out / mark).exists() and not options.overwrite:
+            raise FileExistsError(f"'{out / mark}' exists: choose another --out, or give --overwrite true")
     check_folder(out)
     if options.compare:
         _compare(options.compare, out, options.across_subjects)
@@ -173,6 +182,7 @@ def check_device(device: str) -> None:
 
 def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
     from fibermodels.evaluation import building
+    from fibermodels.evaluation.report.result import write_result_report
     from fibermodels.evaluation.results import save
     from fibermodels.evaluation.scoring import evaluate
 
@@ -197,10 +207,11 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
             model, subject, data, choice, options.device, kept, options.processes, work, judges, about
         )
         save(out, samples, values)
+        report = write_result_report(out, values, samples)
     finally:
         release(lock)
     _print_table([values])
-    print(f"{out}/metrics.json\n{out}/samples.png")
+    print(f"{out}/metrics.json\n{out}/samples.png\n{report}")
 
 
 def _share(source: Any, choice: Choice, device: str, kept: Path, processes: int, rank: int) -> None:
@@ -216,11 +227,14 @@ def _share(source: Any, choice: Choice, device: str, kept: Path, processes: int,
 
 def _compare(folders: list[str], out: Path, across_subjects: bool) -> None:
     from fibermodels.evaluation.figures import write_comparison
-    from fibermodels.evaluation.results import read_results
+    from fibermodels.evaluation.report.comparison import write_comparison_report
+    from fibermodels.evaluation.results import located_results
     from fibermodels.evaluation.tables import unequal_targets
 
-    rows = read_results(folders, across_subjects)
+    found = located_results(folders, across_subjects)
+    rows = [row for _, row in found]
     write_comparison(rows, out)
+    report = write_comparison_report(found, out)
     _print_table(rows)
     if unequal := unequal_targets(rows):
         print(unequal, file=sys.stderr)
@@ -229,6 +243,28 @@ def _compare(folders: list[str], out: Path, across_subjects: bool) -> None:
         print(f"{out}/comparison.png")
     else:
         print("no figure: no result has a metric of consistency (a known law, or --features)", file=sys.stderr)
+    print(report)
+
+
+def _report(folders: list[str], out: str | None, overwrite: bool) -> None:
+    """Writes the reports of results again, from what is in their folders."""
+    from fibermodels.evaluation.report.result import write_result_report
+    from fibermodels.evaluation.results import load_samples, read_metrics
+
+    if out is not None:
+        raise ValueError(f"out: expected none with --report, which writes into the folder of each result, got '{out}'")
+    rows = {folder: read_metrics(folder) for folder in map(Path, folders)}
+    for folder in rows:
+        if (folder / REPORT).exists() and not overwrite:
+            raise FileExistsError(f"'{folder / REPORT}' exists: give --overwrite true")
+        check_folder(folder)
+    for folder, row in rows.items():
+        lock = claim(folder)
+        try:
+            samples = load_samples(folder) if (folder / "samples.safetensors").exists() else None
+            print(write_result_report(folder, row, samples))
+        finally:
+            release(lock)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

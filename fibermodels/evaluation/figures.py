@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from fibermodels.core import FiberSamples
@@ -37,14 +40,44 @@ LIKE = {
 """The metrics of consistency in words."""
 
 
-def sample_grid(samples: FiberSamples, path: str | Path, targets: int = 16, rows: int = 8) -> None:
+COLUMNS, ROWS, LINE, ZOOM = 16, 8, 3, 2
+"""The picture of samples: targets, samples of each, the height of the line between them, and the size of a pixel."""
+
+
+def sample_grid(samples: FiberSamples, path: str | Path, targets: int = COLUMNS, rows: int = ROWS) -> None:
     """Writes a picture with one column per target: the target in the first row, and its samples below a white line."""
     x, x_hat = samples.x[:targets], samples.x_hat[:rows, :targets]
     cells = torch.cat((x[None], x_hat)).flatten(0, 1)
     grid = make_grid(cells, nrow=len(x), padding=1, pad_value=1.0)
     line = x.shape[-2] + 1  # below the targets
-    grid = torch.cat((grid[:, :line], torch.ones(3, 3, grid.shape[2]), grid[:, line:]), 1)
-    save_image(torch.nn.functional.interpolate(grid[None], scale_factor=2), path)
+    grid = torch.cat((grid[:, :line], torch.ones(3, LINE, grid.shape[2]), grid[:, line:]), 1)
+    save_image(torch.nn.functional.interpolate(grid[None], scale_factor=ZOOM), path)
+
+
+def read_grid(path: str | Path, targets: int, samples: int) -> tuple[Tensor, Tensor] | None:
+    """The images in a picture of `sample_grid`, with 256 levels: targets `(B, 3, H, W)`, samples `(n, B, 3, H, W)`.
+
+    Args:
+        path: the picture.
+        targets: the number of targets of the result, which may be more than the picture shows.
+        samples: the number of samples of each.
+
+    Returns:
+        None if the picture has another number of images: its size does not fit, or the lines between are not white.
+    """
+    across, down = min(targets, COLUMNS), 1 + min(samples, ROWS)
+    with Image.open(path) as file:
+        levels = np.array(file.convert("RGB"))
+    grid = torch.from_numpy(levels).permute(2, 0, 1)[:, ::ZOOM, ::ZOOM] / 255
+    width, apart = divmod(grid.shape[2] - 1, across)
+    height, off = divmod(grid.shape[1] - 1 - LINE, down)
+    if apart or off or width < 2 or height < 2:
+        return None
+    grid = torch.cat((grid[:, :height], grid[:, height + LINE :]), 1)[:, 1:, 1:]
+    cells = grid.reshape(3, down, height, across, width).permute(1, 3, 0, 2, 4)
+    if (cells[..., -1] < 1).any() or (cells[..., -1, :] < 1).any():
+        return None
+    return cells[0, ..., :-1, :-1], cells[1:, ..., :-1, :-1]
 
 
 def write_comparison(
@@ -81,7 +114,7 @@ def plot(
     """Plots fidelity against consistency, with one panel for each data set and subject; returns the labels, too."""
 
     panels, like, near = worlds(rows), consistency(rows), fidelity(rows)
-    above = any(_floors_differ(own, like) for own in panels.values())
+    above = any(floors_differ(own, like) for own in panels.values())
     scored = {key: [row for row in own if like in row] for key, own in panels.items()}
     chosen = {key: named_curves(own, named) for key, own in scored.items()}
     figure, grid = canvas(len(panels))
@@ -95,16 +128,17 @@ def plot(
             axes.set_title(title, fontsize=10)
     figure.supxlabel(f"fidelity\n{NEAR[near]}", fontsize=9)
     floor = f"{', above its floor' * above}\n(dotted: exact samples)"
-    figure.supylabel(f"consistency\n{_in_words(like)}{floor}", fontsize=9, multialignment="center")
+    figure.supylabel(f"consistency\n{consistency_in_words(like)}{floor}", fontsize=9, multialignment="center")
     return figure, apart(figure, drawn)
 
 
-def _in_words(like: str) -> str:
+def consistency_in_words(like: str) -> str:
+    """A metric of consistency in words."""
     network = like.removeprefix("fid_")
     return LIKE.get(like) or f"Frechet distance to real images, features of {network}"
 
 
-def _floors_differ(rows: Sequence[Row], like: str) -> bool:
+def floors_differ(rows: Sequence[Row], like: str) -> bool:
     """Whether samples of different sizes have different floors; the figure then shows excesses."""
     floors = [float(row[like + FLOOR]) for row in rows if like + FLOOR in row]
     return bool(floors) and max(floors) > 1.1 * min(floors)
@@ -136,7 +170,7 @@ def _scales(axes: Axes, floor: float) -> None:
         (xs, 0.0, axes.set_xscale, axes.xaxis),
         (ys, floor, axes.set_yscale, axes.yaxis),
     ):
-        start = _linear_below(values, least)
+        start = linear_below(values, least)
         if start is not None:
             rescale("symlog", linthresh=start, linscale=0.4, subs=range(2, 10))
             if max(values) < 100 * start:  # few powers of ten
@@ -148,7 +182,7 @@ def _scales(axes: Axes, floor: float) -> None:
     axes.grid(alpha=0.25, lw=0.5)
 
 
-def _linear_below(values: Sequence[float], least: float) -> float | None:
+def linear_below(values: Sequence[float], least: float) -> float | None:
     """The power of ten at which a logarithmic axis starts, not far below `least`; None for a linear axis."""
     positive = [value for value in values if value > 1e-3 * max(values)]
     if not positive or max(values) < 10 * min(positive):

@@ -52,8 +52,37 @@ def load_samples(folder: str | Path) -> FiberSamples:
     return FiberSamples(**content)
 
 
+def read_metrics(folder: str | Path) -> Row:
+    """The metrics of a result folder.
+
+    Raises:
+        FileNotFoundError: the folder has no `metrics.json`.
+        ValueError: the metrics cannot be read.
+    """
+    file = Path(folder) / "metrics.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"no result in '{folder}': expected a metrics.json there")
+    try:
+        row = json.loads(file.read_text())
+        row["family"], row["fiber_rms"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"'{file}' is not a result: {error!r}") from error
+    bad = sorted(key for key, value in row.items() if not _sound(key, value))
+    if bad:
+        raise ValueError(f"'{file}' is not a result: expected finite numbers, got {row[bad[0]]!r} for '{bad[0]}'")
+    return row
+
+
 def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -> list[Row]:
     """The metrics of result folders, references first, each curve in the order of its lambdas.
+
+    Arguments and errors are those of `located_results`.
+    """
+    return [row for _, row in located_results(folders, across_subjects)]
+
+
+def located_results(folders: Sequence[str | Path], across_subjects: bool = False) -> list[tuple[Path, Row]]:
+    """Result folders with their metrics, in the order of `read_results`.
 
     Args:
         folders: the results.
@@ -64,22 +93,10 @@ def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -
         FileNotFoundError: a folder has no `metrics.json`.
         ValueError: metrics cannot be read, or results have different data or subjects and cannot be compared.
     """
-    rows: list[Row] = []
     if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise ValueError(f"--compare: expected different folders, got {[str(folder) for folder in folders]}")
-    for folder in map(Path, folders):
-        file = folder / "metrics.json"
-        if not file.is_file():
-            raise FileNotFoundError(f"no result in '{folder}': expected a metrics.json there")
-        try:
-            row = json.loads(file.read_text())
-            row["family"], row["fiber_rms"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"'{file}' is not a result: {error!r}") from error
-        bad = sorted(key for key, value in row.items() if not _sound(key, value))
-        if bad:
-            raise ValueError(f"'{file}' is not a result: expected finite numbers, got {row[bad[0]]!r} for '{bad[0]}'")
-        rows.append(row)
+    located = [(folder, read_metrics(folder)) for folder in map(Path, folders)]
+    rows = [row for _, row in located]
     found = sorted({str(row.get("dataset")) for row in rows})
     if len(found) > 1:
         raise ValueError(f"--compare: expected results on the same data, got {found}")
@@ -93,11 +110,12 @@ def read_results(folders: Sequence[str | Path], across_subjects: bool = False) -
         )
     subjects = sorted({subject_of(row) for row in rows}) if across_subjects else []
 
-    def order(row: Row) -> tuple[int, int, str, float]:
+    def order(each: tuple[Path, Row]) -> tuple[int, int, str, float]:
+        _, row = each
         group = subjects.index(subject_of(row)) if subjects else 0
         return group, _RANK.get(str(row["family"]), 9), curve(row), strength(row)
 
-    return sorted(rows, key=order)
+    return sorted(located, key=order)
 
 
 def _sound(key: str, value: object) -> bool:

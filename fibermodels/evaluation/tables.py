@@ -115,10 +115,11 @@ def _cell(row: Row, key: str) -> str:
     if isinstance(value, str):
         return value
     floor = f" ({number(float(row[key + FLOOR]))})" if key + FLOOR in row else ""
-    return _text(key, float(value)) + floor
+    return text(key, float(value)) + floor
 
 
-def _text(key: str, value: float) -> str:
+def text(key: str, value: float) -> str:
+    """The value of a metric in the unit of its heading."""
     if key == "seconds_per_sample":
         return number(1000 * value)
     if key == "num_parameters":

@@ -11,18 +11,19 @@ from fibermodels import distances
 from fibermodels.core import FiberSamples
 
 
-def _pairs(samples: FiberSamples) -> Tensor:
+def pair_rms(samples: FiberSamples) -> Tensor:
+    """The fiber RMS of each pair of a target and one of its samples, `(n, B)`."""
     return torch.stack([distances.rms(samples.h, slot) for slot in samples.h_hat])  # maps are large: slot by slot
 
 
 def fiber_rms(samples: FiberSamples) -> float:
     """`||h_hat - h||_2 / sqrt(D)`, 0 on the fiber (arXiv 2603.21782, eq. 3, as its code computes it)."""
-    return _pairs(samples).mean().item()
+    return pair_rms(samples).mean().item()
 
 
 def fiber_rms_std(samples: FiberSamples) -> float:
     """Standard deviation of `||h_hat - h||_2 / sqrt(D)` over all pairs of all targets."""
-    return _pairs(samples).std(correction=0).item()
+    return pair_rms(samples).std(correction=0).item()
 
 
 def fiber_l2_squared(samples: FiberSamples) -> float:
