@@ -7,7 +7,6 @@ if TYPE_CHECKING:
     from fibermodels.api.fit import fit
     from fibermodels.api.load import from_pretrained, load
     from fibermodels.core import FiberModel, FiberSamples, Subject
-    from fibermodels.training import push_to_hub, save_pretrained
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,15 +18,12 @@ __all__ = [
     "fit",
     "from_pretrained",
     "load",
-    "push_to_hub",
-    "save_pretrained",
 ]
 
 _HOME = {
     **dict.fromkeys(("FiberModel", "FiberSamples", "Subject"), "core"),
     **{name: f"api.{name}" for name in ("explore", "fit", "load")},
     "from_pretrained": "api.load",
-    **dict.fromkeys(("push_to_hub", "save_pretrained"), "training"),
 }
 
 

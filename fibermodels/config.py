@@ -132,6 +132,19 @@ def given_again(description: Any, value: Any) -> Any:
     return content
 
 
+def lacks(description: Any) -> bool:
+    """Whether a description has an object that is `GivenAgain`, and whose argument is missing."""
+    if isinstance(description, list):
+        return any(lacks(item) for item in description)
+    if not isinstance(description, dict):
+        return False
+    if set(description) == {"class_path", "init_args"}:
+        cls = _recorded(description["class_path"])
+        if issubclass(cls, GivenAgain) and description["init_args"].get(cls.again) is None:
+            return True
+    return any(lacks(item) for item in description.values())
+
+
 def lazy(package: str, homes: Mapping[str, str], name: str) -> Any:
     """Imports the file of a package that defines a name, for the package's `__getattr__`.
 

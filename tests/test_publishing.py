@@ -17,14 +17,13 @@ from test_adapt import fitted
 from test_condition import fit, plane
 from toy import Bend, PlaneFlow
 
-import fibermodels
 from fibermodels.component import exported_at, fingerprint
 from fibermodels.config import describe
 from fibermodels.evaluation.building import build, run_name
 from fibermodels.latents import VAE
 from fibermodels.noise import seeded
 from fibermodels.suites import DecolorisedEncoder
-from fibermodels.training import Training, export, load
+from fibermodels.training import Training, export, from_pretrained, load, push_to_hub, save_pretrained
 from fibermodels.training.checkpoint import adapt_from, start_from
 from fibermodels.training.hub import hub_id
 from fibermodels.training.page import escaped
@@ -83,7 +82,7 @@ def same(first, second):
 class TestLoad:
     @pytest.mark.parametrize("form", ["mine.safetensors", "mine.json", ""])
     def test_a_file_its_card_and_their_folder(self, form, trained, exported):
-        first, second = load(trained), fibermodels.load(exported / form)
+        first, second = load(trained), load(exported / form)
         assert same(first, second)
         assert (second.steps, second.device, second.data.name) == (first.steps, first.device, first.data.name)
         assert second.training.seconds == pytest.approx(first.training.seconds, abs=0.1)
@@ -229,7 +228,7 @@ class TestSubject:
 
     def test_what_is_exported_without_it_asks_for_it(self, bare, tmp_path):
         again = load(bare, subject=subject(7))
-        card = fibermodels.save_pretrained(again, tmp_path / "again")
+        card = save_pretrained(again, tmp_path / "again")
         assert card["training"]["init_args"]["subject"] is None
         assert not [n for n in load_file(tmp_path / "again" / "model.frozen.safetensors") if n.startswith("subject")]
         page = (tmp_path / "again" / "README.md").read_text()
@@ -341,7 +340,7 @@ class TestHub:
     @pytest.fixture
     def hub(self, trained, tmp_path, monkeypatch):
         """A hub of one model, which is a folder; the calls of it."""
-        fibermodels.save_pretrained(load(trained), tmp_path / "snapshot")
+        save_pretrained(load(trained), tmp_path / "snapshot")
         calls = []
 
         def fetch(repository, **options):
@@ -353,22 +352,22 @@ class TestHub:
         return calls
 
     def test_an_id_is_loaded(self, hub, trained):
-        assert same(load(trained), fibermodels.load("user/name"))
+        assert same(load(trained), load("user/name"))
         ((repository, options),) = hub
         assert repository == "user/name"
         assert not {"*", "*.py", "*.bin", "*.ckpt", "*.pt", "*.pkl"} & set(options["allow_patterns"])
 
     def test_options_are_passed_on(self, hub, trained):
-        run = fibermodels.from_pretrained("user/name", revision="v1", token="t", local_files_only=True)
+        run = from_pretrained("user/name", revision="v1", token="t", local_files_only=True)
         assert same(load(trained), run)
         assert hub[0][1].items() >= {"revision": "v1", "token": "t", "local_files_only": True}.items()
 
     def test_a_local_path_comes_first(self, hub, exported, tmp_path):
         shutil.copytree(exported, tmp_path / "user" / "name")
-        assert fibermodels.load("user/name").steps == 2
-        assert fibermodels.from_pretrained("user/name").steps == 2
+        assert load("user/name").steps == 2
+        assert from_pretrained("user/name").steps == 2
         with pytest.raises(ValueError, match="revision: expected none for the local path 'user/name', got 'v1'"):
-            fibermodels.from_pretrained("user/name", revision="v1")
+            from_pretrained("user/name", revision="v1")
         assert not hub
 
     def test_evaluate_takes_an_id(self, hub, trained):
@@ -380,14 +379,14 @@ class TestHub:
     def test_a_model_of_another_library(self, monkeypatch, tmp_path):
         monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
         with pytest.raises(FileNotFoundError, match="'user/name' on the hub holds no exported weights of fibermodels"):
-            fibermodels.load("user/name")
+            load("user/name")
 
     def test_offline_is_one_message(self, monkeypatch, tmp_path):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with pytest.raises(FileNotFoundError, match="'user/name', and none on the hub: the hub cannot be reached"):
-            fibermodels.from_pretrained("user/name", cache_dir=tmp_path / "cache", local_files_only=True)
+            from_pretrained("user/name", cache_dir=tmp_path / "cache", local_files_only=True)
         with pytest.raises(FileNotFoundError, match="none on the hub: Repo id must"):
-            fibermodels.from_pretrained("no/such/path")
+            from_pretrained("no/such/path")
 
     @pytest.mark.parametrize(
         "text",
@@ -415,7 +414,7 @@ class TestHub:
 
         monkeypatch.setattr("huggingface_hub.HfApi.create_repo", create_repo)
         monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
-        address = fibermodels.push_to_hub(load(trained), "user/name", private=True, result=result, license="mit")
+        address = push_to_hub(load(trained), "user/name", private=True, result=result, license="mit")
         assert address == "https://huggingface.co/user/name"
         assert sent["made"] == ("user/name", {"private": True, "exist_ok": True})
         assert sent["files"] == [
@@ -432,7 +431,7 @@ class TestHub:
     def test_a_push_without_the_network(self, trained, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with pytest.raises(OSError, match="'user/name' cannot be uploaded"):
-            fibermodels.push_to_hub(load(trained), "user/name")
+            push_to_hub(load(trained), "user/name")
 
 
 class TestPage:
@@ -502,7 +501,7 @@ class TestPage:
         assert {path: path.read_bytes() for path in saved.iterdir()} == before
 
     def test_without_a_result(self, trained, tmp_path):
-        card = fibermodels.save_pretrained(load(trained), tmp_path / "plain")
+        card = save_pretrained(load(trained), tmp_path / "plain")
         text = (tmp_path / "plain" / "README.md").read_text()
         assert "license" not in text
         assert "samples.png" not in text
@@ -511,7 +510,7 @@ class TestPage:
     def test_of_a_part(self, tmp_path):
         """A latent space is used by its name in YAML."""
         checkpoint = fitted(Training(vae(), subject(7), preview=0), tmp_path / "run")
-        fibermodels.save_pretrained(load(checkpoint), tmp_path / "space")
+        save_pretrained(load(checkpoint), tmp_path / "space")
         text = (tmp_path / "space" / "README.md").read_text()
         described = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
         described["init_args"]["weights"] = str(tmp_path / "space")
@@ -535,7 +534,7 @@ class TestPage:
     def test_a_data_set_with_a_strange_name(self, folder, tmp_path):
         again = load(folder)
         again.data.name = "x\n---\n<img src=x onerror=y> | `z`"
-        fibermodels.save_pretrained(again, tmp_path / "out")
+        save_pretrained(again, tmp_path / "out")
         text = (tmp_path / "out" / "README.md").read_text()
         assert "<img" not in text
         assert text.count("\n---\n") == 1

@@ -19,7 +19,7 @@ from fibermodels.evaluation.scoring import evaluate, subject_name
 from fibermodels.evaluation.tables import markdown_table
 from fibermodels.models import NearestNeighbour
 from fibermodels.noise import seeded
-from fibermodels.training import Run, save_pretrained
+from fibermodels.training import Run, push_to_hub, save_pretrained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,10 +66,26 @@ class Fitted:
             FileExistsError: the folder holds a model and `overwrite` is not set.
             ValueError: a model without training.
         """
+        save_pretrained(self._trained(), folder, **options)
+        return Path(folder)
+
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Saves the model to the hub of Hugging Face, and returns its address (see `training.push_to_hub`).
+
+        Args:
+            repository: the id `user/name`.
+            options: `private`, `revision`, `token`, `result`, `license` and `half`.
+
+        Raises:
+            OSError: the hub refuses, or cannot be reached.
+            ValueError: a model without training.
+        """
+        return push_to_hub(self._trained(), repository, **options)
+
+    def _trained(self) -> Run:
         if self.run is None:
             raise ValueError(f"save: expected a trained model, got a {type(self.model).__name__}, which has no weights")
-        save_pretrained(self.run, folder, **options)
-        return Path(folder)
+        return self.run
 
     def __repr__(self) -> str:
         where = f", '{self.folder}'" if self.folder else ""

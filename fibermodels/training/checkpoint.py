@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fibermodels.component import NOT_TENSORS, check_state, exported_at, read_weights
-from fibermodels.config import build, change, given_again
+from fibermodels.config import build, change, given_again, lacks
 from fibermodels.core import Subject
 from fibermodels.trainable import Trainable, TrainableFiberModel
 from fibermodels.training.exported import check_subject, complete, read_exported
@@ -108,11 +108,12 @@ def load(path: str | Path, changed: dict[str, Any] | None = None, subject: nn.Mo
             change(own["training"]["init_args"]["learner"], name, value)
         except ValueError as error:
             raise ValueError(f"'{path}': {error}") from error
-    if isinstance(subject, nn.Module) and not isinstance(subject, Subject):
-        own["training"], subject = given_again(own["training"], subject), None
+    described = own["training"]
+    if subject is not None and not isinstance(subject, Subject) and lacks(described):  # it is the network of one
+        described, subject = given_again(described, subject), None
     check_subject(subject, own, f"'{path}'")
     given = {} if subject is None else {"subject": subject}
-    described = own["training"] | {"init_args": own["training"]["init_args"] | given}
+    described = described | {"init_args": described["init_args"] | given}
     training: Training = build(described, weights=not own.get("whole", True))
     complete(training, checkpoint, f"'{path}'", subject is not None)
     try:

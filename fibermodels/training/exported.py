@@ -103,7 +103,7 @@ def _with_files(part: Any, started: Any) -> Any:
     }
 
 
-def check_subject(subject: Subject | None, own: dict[str, Any], where: str) -> None:
+def check_subject(subject: Any, own: dict[str, Any], where: str) -> None:
     """Checks the subject that a caller gives for a run.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fibermodels.config import import_class
+from fibermodels.config import import_class, lacks
 from fibermodels.core import FiberModel
 
 SETTINGS = (
@@ -114,6 +114,8 @@ def _use(card: dict[str, Any], title: str, where: str) -> str:
     live = card["training"]["init_args"].get("subject") is None and "subject" in card["frozen"]
     given, option = (", subject=phi", " --subject FILE.yaml") if live else ("", "")
     note = "`phi` is the subject, a `fibermodels.Subject`, and `FILE.yaml` describes it.\n\n" if live else ""
+    if lacks(card["training"]["init_args"].get("subject")):
+        given, note = ", subject=network", "`network` is the network that was studied, an `nn.Module`.\n\n"
     name = re.sub(r"[^\w.-]+", "-", title).strip("-.") or "model"
     place = " ".join(where.split())
     return f"""## Use
@@ -123,7 +125,7 @@ import fibermodels
 
 run = fibermodels.load({json.dumps(place)}{given})
 x = run.data.split("test").images(slice(8))
-samples = run.model.sample(run.subject(x), n=4)  # (4, 8, C, H, W) in [0, 1]
+samples = run.sample(x, n=4)  # (4, 8, C, H, W) in [0, 1]
 ```
 
 ```bash
