@@ -14,13 +14,8 @@ from fibermodels.config import import_class, lacks
 from fibermodels.core import FiberModel
 
 SETTINGS = (
-    "fiber_weight",
-    "num_targets",
-    "samples_per_target",
-    "seed",
-    "num_parameters",
-    "processes",
-    "training_steps",
+    *("fiber_weight", "num_targets", "samples_per_target", "seed", "processes"),
+    *("num_parameters", "training_steps", "training_seconds"),
 )
 """Numbers of a result that are no scores."""
 
@@ -98,8 +93,8 @@ def _about(card: dict[str, Any], license: str | None) -> str:
         lines.append(f"- **Representation**: {' x '.join(map(str, shape))}")
     if "dataset" in card:
         lines.append(f"- **Data**: {escaped(card['dataset'])}")
-    cost = f"{card['training_steps']} steps, {card['training_seconds']:.4g} seconds on {card['training_device']}"
-    lines.append(f"- **Training**: {escaped(cost)}")
+    cost = f"{card['training_seconds']:.4g} seconds on {card['training_device']}"
+    lines.append(f"- **Training**: {card['training_steps']} steps, {escaped(cost)}, without its frozen parts")
     if license is not None:
         lines.append(f"- **License**: {license}")
     return "\n".join(lines)
