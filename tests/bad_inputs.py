@@ -376,10 +376,7 @@ ALONE = [
     ("evaluate", "--compare /nowhere", "no result in '/nowhere'"),
     ("evaluate", "--compare {folder}", "expected a metrics.json there"),
     ("evaluate", "--compare", "--compare: expected at least one argument"),
-    ("evaluate", "--compare results/blobs/oracle", "out: expected the folder for the result"),
     ("evaluate", "--report", "--report: expected at least one argument"),
-    ("evaluate", "--report /nowhere", "no result in '/nowhere'"),
-    ("evaluate", "--report {results}", "metrics.json' is not a result"),
     ("evaluate", "--report results/blobs/oracle --out {folder}", "out: expected none with --report"),
     (
         "evaluate",

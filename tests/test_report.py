@@ -427,3 +427,11 @@ def test_a_report_that_cannot_be_made_changes_nothing(tmp_path):
     assert "samples.safetensors' is damaged" in done.stderr
     done = run("evaluate.py", "--report", tmp_path / "good", "--out", tmp_path)
     assert "out: expected none with --report" in done.stderr
+    assert "no result in '/nowhere'" in run("evaluate.py", "--report", "/nowhere").stderr
+
+
+@pytest.mark.parametrize("command", [ORACLE, ("--compare", "results/blobs/oracle")], ids=["model", "compare"])
+def test_only_a_report_needs_no_folder(command):
+    done = run("evaluate.py", *command)
+    assert done.returncode == 2
+    assert done.stderr == "error: out: expected the folder for the result, --out DIR, got none\n"
