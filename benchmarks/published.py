@@ -26,6 +26,9 @@ TRAINED = {
     "free_form_flow": ((0.258, 0.13), (0.234, 0.116), (0.183, 0.25), (0.140, 1.53)),
     "denoising_flow": ((0.215, 0.159), (0.215, 0.323), (0.197, 0.228), (0.168, 0.358)),
     "multilevel_flow": ((0.248, 0.727), (0.226, 0.441), (0.198, 1.34)),
+    "free_form_flow-times5": ((0.258, 0.13),),
+    "multilevel_flow-times5": ((0.248, 0.727),),
+    "free_form_injective_flow-times5": ((0.214, 0.166),),
     "free_form_injective_flow": ((0.214, 0.166), (0.206, 0.152), (0.181, 0.187), (0.155, 0.259)),
 }
 """Fiber RMS and colour KL of each family at the published lambdas."""
