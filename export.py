@@ -3,7 +3,7 @@
 Writes NAME.safetensors and NAME.json (sha256, configuration, scores on the test split).
 """
 
-from fibermodels.training.publish import main
+from fibermodels.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("export")
