@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import fibermodels
+from fibermodels.config import installed
 from fibermodels.help import PAGES
 from fibermodels.programs import called
 
@@ -60,7 +61,7 @@ def run(name: str, arguments: Sequence[str] | None = None) -> None:
         arguments: of the command; None takes those of this process, which is a script then.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    given = ["--help" if word == "--help.all" else word for word in words]
+    given = [installed("--help" if word == "--help.all" else word) for word in words]
     if name in PAGES and {"-h", "--help"} & set(words):
         print(PAGES[name].format(command=called(name)).strip())
         return

@@ -65,7 +65,7 @@ def test_without_a_command_it_says_what_there_is():
 
 @pytest.mark.parametrize(
     ("word", "answer"),
-    [("trian", "did you mean 'train'?"), ("smaple", "did you mean 'sample'?"), ("xyz", "expected one of train, ")],
+    [("trian", "did you mean 'train'?"), ("smaple", "did you mean 'sample'?"), ("xyz", "expected one of init, ")],
 )
 def test_an_unknown_command_gets_one_message(word, answer):
     done = run("fibermodels", word, "--config", "x")
