@@ -5,7 +5,7 @@ python evaluate.py --model FILE.yaml --out DIR
 python evaluate.py --compare DIR [DIR ...] --out DIR
 """
 
-from fibermodels.evaluation.cli import main
+from fibermodels.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("evaluate")

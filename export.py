@@ -7,7 +7,7 @@ Writes NAME.safetensors, NAME.frozen.safetensors (the frozen parts) and NAME.jso
 test split), or a folder for the hub of Hugging Face.
 """
 
-from fibermodels.training.publish import main
+from fibermodels.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("export")

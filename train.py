@@ -1,6 +1,6 @@
 """Trains whatever a config describes: python train.py --config configs/quickstart.yaml [--any.key value]"""
 
-from fibermodels.training.cli import main
+from fibermodels.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("train")

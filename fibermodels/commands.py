@@ -42,11 +42,25 @@ def explained(*also: type[BaseException]) -> Iterator[None]:
     expected: tuple[type[BaseException], ...] = (ValueError, OSError, *also)
     try:
         yield
+    except BrokenPipeError:
+        raise  # whoever reads the output has had enough
     except expected as error:
         system = isinstance(error, OSError) and error.strerror and error.filename
         text = f"'{error.filename}': {error.strerror}" if system else reason(str(error))  # type: ignore[attr-defined]
         print(f"error: {short(text)}", file=sys.stderr)
         sys.exit(2)
+
+
+def print_table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Prints a table; into a file or a pipe with up to 200 characters in a line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*titles)
+    for line in lines:
+        table.add_row(*line)
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
 
 
 class Explains:
@@ -59,10 +73,11 @@ class Explains:
         """Prints the message and ends the command."""
         if not self.exit_on_error:
             super().error(message, ex)  # type: ignore[misc]
-        message = message.replace(" fit.", " ")  # Lightning's subcommand, which `train.py` does not show
+        message = message.replace(" fit.", " ")  # Lightning's subcommand, which is not shown
         keys = (word for action in self._actions for word in str(action.dest).split("."))  # type: ignore[attr-defined]
         print(f"error: {short(_with_key(message))}{nearest(message, keys)}", file=sys.stderr)
-        print(f"python {self.prog.split()[0]} --help lists all options", file=sys.stderr)
+        name = self.prog.partition(" [")[0]  # without Lightning's subcommand
+        print(f"{name} --help.all lists all options", file=sys.stderr)
         sys.exit(2)
 
 

@@ -40,19 +40,22 @@ def allowed_imports() -> tuple[str, ...]:
     return (*ALLOWED_IMPORTS, *extra)
 
 
-INSTALLED = Path(__file__).parents[1]
-"""The folder that holds the package, which is the project's own in a clone."""
+SHARE = Path(__file__).parent / "_share"
+"""What a wheel brings beside the code: configs and weights."""
+
+INSTALLED = SHARE if SHARE.is_dir() else Path(__file__).parents[1]
+"""The folder that holds `configs` and `data/weights`: the project's own in a clone, else `SHARE`."""
 
 CONFIG_FOLDERS: list[Path] = []
 """The folders of the YAML files that this command reads; commands add them."""
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """`root` if it is given, else `$FIBERMODELS_DATA`, else the folder `data` here or of the project."""
+    """`root` if it is given, else `$FIBERMODELS_DATA`, else the folder `data` here or of the clone."""
     if given := root or os.environ.get("FIBERMODELS_DATA"):
         return Path(given)
     here, own = Path("data"), INSTALLED / "data"
-    return own if own.is_dir() and not here.is_dir() else here
+    return own if INSTALLED != SHARE and own.is_dir() and not here.is_dir() else here
 
 
 def places(path: str | Path) -> list[Path]:
@@ -75,6 +78,17 @@ def locate(path: str | Path) -> Path:
         if found.exists():
             return found
     raise FileNotFoundError(f"nothing at {', nor at '.join(repr(str(place)) for place in tried)}")
+
+
+def installed(word: str) -> str:
+    """A word of a command line; a YAML file that is not here, but comes with the project, is named by its place there.
+
+    So `--config configs/quickstart.yaml` works from any folder.
+    """
+    option, sign, path = word.rpartition("=")
+    there = INSTALLED / path
+    is_ours = path.endswith((".yaml", ".yml")) and not Path(path).exists() and there.is_file()
+    return f"{option}{sign}{there}" if is_ours else word
 
 
 def reason(report: str) -> str:

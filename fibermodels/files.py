@@ -60,6 +60,18 @@ def check_folder(folder: Path) -> None:
         raise PermissionError(f"cannot write into the folder '{known}'")
 
 
+def check_new(file: Path, overwrite: bool) -> None:
+    """Checks that a command may write a file: it is not there yet, or may be replaced, and its folder can be made.
+
+    Raises:
+        FileExistsError: it is there, and `overwrite` is not set.
+        OSError: as in `check_folder`.
+    """
+    if file.exists() and not overwrite:
+        raise FileExistsError(f"'{file}' exists: choose another --out, or give --overwrite true")
+    check_folder(file.parent)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a text file."""
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))

@@ -360,6 +360,11 @@ EVALUATE = [
 ]
 """Of `evaluate.py`, behind the model file of the exact oracle."""
 
+DIGITS, RESULT = "--checkpoint configs/digits/oracle.yaml", "results/blobs/oracle/samples.png"
+"""A model that needs no training, and a picture."""
+
+SAMPLES = f"--out {{folder}}/m --images {RESULT}"
+
 ALONE = [
     ("evaluate", "", "expected one of --checkpoint, --model, --compare and --report, got none"),
     ("evaluate", "--model /nowhere.yaml", "no model file at '/nowhere.yaml'"),
@@ -438,5 +443,44 @@ ALONE = [
         "--checkpoint data/weights/cifar10/prior.safetensors --out {folder}/m",
         "does not hold the weights of its subject",
     ),
+    ("sample", "", "arguments are required: checkpoint, images, out"),
+    ("sample", f"{DIGITS}", "arguments are required: images, out"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images", "--images: expected at least one argument"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {{folder}}/nowhere", "there is nothing at"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {{file}}", "file': cannot identify image file"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {{folder}}/results", "no image below"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images / ", "the whole file system"),
+    ("sample", f"{DIGITS} --out= --images {RESULT}", "out: expected a folder, got ''"),
+    ("sample", f"{DIGITS} --out {{file}}/m --images {RESULT}", "file' is a file"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {RESULT} -n 0", "samples: expected at least 1, got 0"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {RESULT} -n 1000000000", "more than the memory"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {RESULT} -n 1.5", "--samples"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {RESULT} --seed -1", "seed: expected at least 0, got -1"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {RESULT} --device foo", "device: 'foo' cannot be used here"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {RESULT} --imagse x", "did you mean 'images'"),
+    ("sample", f"{DIGITS} --out {{folder}}/m --images {RESULT} --model.stepz 3", "'stepz' is not accepted"),
+    ("sample", f"{SAMPLES} --checkpoint /nowhere.ckpt", "no checkpoint at '/nowhere.ckpt'"),
+    ("sample", f"{SAMPLES} --checkpoint /nowhere.yaml", "no model file at '/nowhere.yaml'"),
+    ("sample", f"{SAMPLES} --checkpoint {{text_ckpt}}", "is damaged or not a checkpoint"),
+    ("sample", f"{SAMPLES} --checkpoint {{objects_ckpt}}", "could run a stranger's code"),
+    (
+        "sample",
+        f"{SAMPLES} --checkpoint {{foreign_ckpt}}",
+        "not a checkpoint of fibermodels",
+    ),
+    ("sample", f"{SAMPLES} --checkpoint {{list_yaml}}", "expected keys with values"),
+    (
+        "sample",
+        f"{SAMPLES} --checkpoint configs/quickstart.yaml",
+        "the config of a training",
+    ),
+    ("compare", "", "arguments are required: folders, out"),
+    ("compare", "/nowhere --out {folder}/m", "no result in '/nowhere'"),
+    ("compare", "results/blobs/oracle --out=", "out: expected a folder, got ''"),
+    ("compare", "results/blobs/oracle --out {file}", "file' is a file"),
+    ("compare", "results/blobs/oracle results/orbits/oracle --out {folder}/m", "expected results on the same data"),
+    ("list", "modles", "did you mean 'models'?"),
+    ("list", "--kind models", "unrecognized arguments: --kind"),
+    ("trian", "--config x", "there is no command 'trian'; did you mean 'train'?"),
 ]
 """Commands, and their arguments."""

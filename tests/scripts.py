@@ -1,4 +1,4 @@
-"""Runs the project's scripts as the command line would, but in this process: a new one would spend ten
+"""Runs the project's commands as the command line would, but in this process: a new one would spend ten
 seconds on imports for every test."""
 
 import contextlib
@@ -21,12 +21,9 @@ class Done(NamedTuple):
 
 
 def run(script: str, *arguments: object, cwd: Path = ROOT, **environment: object) -> Done:
-    """The outcome of `python SCRIPT ARGUMENTS` in a folder, by default the repository's root."""
-    from fibermodels.evaluation.cli import main as evaluate
-    from fibermodels.training.cli import main as train
-    from fibermodels.training.publish import main as publish
+    """The outcome of `python SCRIPT ARGUMENTS` or `fibermodels ARGUMENTS` in a folder, by default the root."""
+    from fibermodels import cli
 
-    main = {"train.py": train, "evaluate.py": evaluate, "export.py": publish}[script]
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.object(sys, "argv", [script, *map(str, arguments)]),
@@ -37,7 +34,7 @@ def run(script: str, *arguments: object, cwd: Path = ROOT, **environment: object
         contextlib.redirect_stderr(err),
     ):
         try:
-            main()
+            cli.main() if script == "fibermodels" else cli.run(script.removesuffix(".py"))
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
     return Done(code, out.getvalue(), err.getvalue())

@@ -11,10 +11,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
 BASE = {"checks", "component", "config", "core", "former", "distances", "files", "noise", "proper_scores", "trainable"}
+COMMANDS = {"commands", "programs"}
 ALLOWED = {
     "former": set(),
     "config": {"former"},
     "commands": {"config"},
+    "programs": set(),
+    "help": set(),
+    "cli": {"config", "help", "programs"},  # a command is imported when it runs
+    "__main__": {"cli"},
+    "catalogue": {"commands", "config", "programs"},
     "distances": set(),
     "files": set(),
     "noise": set(),
@@ -32,10 +38,11 @@ ALLOWED = {
     "suites": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics"},
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
-    "training": BASE | {"commands", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
+    "training": BASE | COMMANDS | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
     "api": BASE | {"nn", "data", "subjects", "latents", "diffusion", "models", "guidance", "training", "evaluation"},
     "evaluation": BASE
-    | {"commands", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
+    | COMMANDS
+    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
 }
 """What each room may import of ours, besides itself."""
 

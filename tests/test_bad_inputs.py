@@ -4,6 +4,8 @@ import bad_inputs
 import pytest
 from scripts import run
 
+from fibermodels.programs import SCRIPTS
+
 QUICK = "--config configs/quickstart.yaml --trainer.max_epochs 1 --trainer.limit_train_batches 1 --cache_draws 1"
 ORACLE = "--model configs/digits/oracle.yaml --num_targets 4 --samples_per_target 2 --device cpu"
 
@@ -26,7 +28,8 @@ def test_a_bad_input_gets_one_message(command, arguments, words, files, tmp_path
     folder, paths = files
     before = sorted(folder.rglob("*"))
     own = (word.format(**paths).replace("RUNS", str(tmp_path)) for word in arguments.split())
-    done = run(f"{command}.py", *(word.replace("OUT", str(tmp_path / "out")) for word in own))
+    call = [f"{command}.py"] if command in SCRIPTS else ["fibermodels", command]
+    done = run(*call, *(word.replace("OUT", str(tmp_path / "out")) for word in own))
     assert done.returncode == 2, done.stderr
     assert words.replace("{folder}", paths["folder"]).replace("{file}", paths["file"]) in done.stderr
     assert "Traceback" not in done.stderr

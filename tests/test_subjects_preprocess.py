@@ -62,3 +62,13 @@ def test_a_crop_larger_than_the_image_is_refused():
         Preprocess([3, 32, 32], **IMAGENET, crop=(40, 40))
     with pytest.raises(ValueError, match="image_shape: expected"):
         Preprocess([32, 32], **IMAGENET)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_images_of_16_bits_are_resized_on_a_cpu(interpolation):
+    """In mixed precision, generated images have 16 bits."""
+    x = torch.rand(2, 3, 20, 20)
+    options = {"shorter": 32, "interpolation": interpolation}
+    found = Preprocess([3, 20, 20], [0, 0, 0], [1, 1, 1], **options)(x.bfloat16())
+    truth = Preprocess([3, 20, 20], [0, 0, 0], [1, 1, 1], **options)(x)
+    torch.testing.assert_close(found.float(), truth, rtol=0, atol=0.01)

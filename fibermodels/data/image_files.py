@@ -98,6 +98,19 @@ class ImageReader:
         return scaled.crop((left, top, left + width, top + height))
 
 
+def image_shape(path: str | Path) -> tuple[int, int, int]:
+    """Channels (1 for grey, else 3), height and width of an image file, without decoding it.
+
+    Raises:
+        UnreadableImage: it is no image of a known format.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            return (1 if file.mode[0] in "1LIF" else 3), file.height, file.width
+    except _DAMAGE as error:
+        raise UnreadableImage(f"cannot read the image '{path}': {error}") from error
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Reduces an image with 16 bits per pixel (radiographs in PNG) to its upper eight bits; PIL would clip it.
 

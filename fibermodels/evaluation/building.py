@@ -11,6 +11,7 @@ from fibermodels.config import allowed_imports, describe, reason
 from fibermodels.core import FiberModel, Subject
 from fibermodels.evaluation.expense import training_cost
 from fibermodels.evaluation.judging import Judges
+from fibermodels.programs import called
 from fibermodels.trainable import TrainableFiberModel
 
 
@@ -33,7 +34,7 @@ def model_parser() -> ArgumentParser:
     """The parser of a `--model` file, with the keys name, subject, data and model."""
     from lightning.pytorch import LightningDataModule
 
-    own = ArgumentParser(prog="evaluate.py --model", exit_on_error=False)
+    own = ArgumentParser(prog="--model", exit_on_error=False)
     own.add_argument("--config", action="config")
     own.add_argument("--name", type=str, required=True)
     own.add_subclass_arguments(Subject, "subject", required=True)
@@ -69,7 +70,7 @@ def _network(option: str, path: str) -> Subject:
     check_yaml(Path(path))
     if "class_path" not in (content := yaml.safe_load(Path(path).read_text(encoding="utf-8"))):
         raise ValueError(f"--{option} '{path}': expected the keys class_path and init_args, got {list(content)}")
-    own = ArgumentParser(prog="evaluate.py", exit_on_error=False)
+    own = ArgumentParser(prog="--network", exit_on_error=False)
     own.add_subclass_arguments(Subject, "network", required=True)
     return _instantiated(own, ["--network", path], f"--{option} '{path}'").network
 
@@ -145,7 +146,7 @@ def check_model_file(path: str) -> None:
     content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if isinstance(content.get("model"), dict) and "learner" in content["model"]:
         raise ValueError(
-            f"'{path}' is the config of a training: train with `python train.py --config {path}`, and give its "
+            f"'{path}' is the config of a training: train with `{called('train')} --config {path}`, and give its "
             "checkpoint as --checkpoint"
         )
 
@@ -156,6 +157,22 @@ def _instantiated(parser: ArgumentParser, arguments: list[str], what: str) -> Na
     except (ArgumentError, ValueError) as error:
         cause = " ".join(reason(str(error)).split())
         raise ValueError(f"{what}: {cause}{nearest(cause)}") from error
+
+
+OVERRIDES = ("model", "subject", "data")
+"""Keys of a `--model` file that the command line may change: `--model.KEY VALUE`, `--subject FILE.yaml`, ..."""
+
+
+def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The command's own arguments, and those that change keys of a `--model` file or of the model in a checkpoint."""
+    own, overrides, words = [], [], iter(arguments)
+    for word in words:
+        key, _, part = word.partition("=")[0].removeprefix("--").partition(".")
+        if word.startswith("--") and key in OVERRIDES and (part or key != "model"):
+            overrides += [word] if "=" in word else [word, *[value for value in [next(words, None)] if value]]
+        else:
+            own.append(word)
+    return own, overrides
 
 
 def changes(overrides: list[str]) -> dict[str, Any]:

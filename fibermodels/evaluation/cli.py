@@ -1,40 +1,37 @@
-"""The command line of `evaluate.py`."""
+"""The command `evaluate`."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jsonargparse import Namespace
 
 from fibermodels.commands import Parser, check_files, explained
-from fibermodels.evaluation.building import check_model_file, guard_imports
+from fibermodels.evaluation.building import check_model_file, guard_imports, split_overrides
+from fibermodels.evaluation.comparing import compare, print_rows
+from fibermodels.evaluation.devices import accelerator, check_device
 from fibermodels.evaluation.drawing import Choice
 from fibermodels.evaluation.report.page import REPORT
-from fibermodels.files import check_folder, claim, release
+from fibermodels.evaluation.reporting import rewrite
+from fibermodels.files import check_new, claim, release
+from fibermodels.programs import called
 
-
-def accelerator() -> str:
-    """The kind of accelerator of this machine, as training takes it; `cpu` without one."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found.type if found else "cpu"
-
-
-USAGE = """python evaluate.py (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
-                          [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
-                          [--subject FILE.yaml]  for a checkpoint that does not describe its subject
-                          [--model.KEY VALUE | --subject FILE.yaml | --data.KEY VALUE ...]  of the --model file
-                          [--classifier FILE.yaml] [--judges.NAME FILE.yaml ...] [--features.NAME FILE.yaml ...]
-       python evaluate.py --compare DIR [DIR ...] --out DIR
-       python evaluate.py --report DIR [DIR ...]
-       python evaluate.py --config FILE.yaml [options]"""
+USAGE = """%(prog)s (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
+           [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
+           [--subject FILE.yaml]  for a checkpoint that does not describe its subject
+           [--model.KEY VALUE | --subject FILE.yaml | --data.KEY VALUE ...]  of the --model file
+           [--classifier FILE.yaml] [--judges.NAME FILE.yaml ...] [--features.NAME FILE.yaml ...]
+       %(prog)s --compare DIR [DIR ...] --out DIR
+       %(prog)s --report DIR [DIR ...]
+       %(prog)s --config FILE.yaml [options]"""
 
 
 def parser() -> Parser:
-    """The options of `evaluate.py`."""
-    own = Parser(prog="evaluate.py", description="Draws samples once and scores them.", usage=USAGE)
+    """The options of the command."""
+    own = Parser(prog=called("evaluate"), description="Draws samples once and scores them.", usage=USAGE)
     own.add_argument("--config", action="config", help="a YAML file of any of these options")
     own.add_argument(
         "--checkpoint",
@@ -108,36 +105,25 @@ def parser() -> Parser:
     return own
 
 
-def main() -> None:
-    """Runs `evaluate.py`. Errors of the user give one message and exit status 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command. Errors of the user give one message and exit status 2.
+
+    Args:
+        arguments: None takes those of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     with explained():
         guard_imports()
-        for path in check_files(sys.argv[1:]):
+        for path in check_files(words):
             check_model_file(str(path))
-        arguments, overrides = split_overrides(sys.argv[1:])
-        options = parser().parse_args(arguments)
+        own, overrides = split_overrides(words)
+        options = parser().parse_args(own)
         try:
             run(options, overrides)
         except KeyboardInterrupt:
             left = f"no result in '{options.out}' yet" if options.out else "not all reports are written"
             print(f"interrupted: {left}; repeat the command to continue", file=sys.stderr)
             sys.exit(130)
-
-
-OVERRIDES = ("model", "subject", "data")
-"""Keys of a `--model` file that the command line may change: `--model.KEY VALUE`, `--subject FILE.yaml`, ..."""
-
-
-def split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and those that change keys of a `--model` file or of the model in a checkpoint."""
-    own, overrides, words = [], [], iter(arguments)
-    for word in words:
-        key, _, part = word.partition("=")[0].removeprefix("--").partition(".")
-        if word.startswith("--") and key in OVERRIDES and (part or key != "model"):
-            overrides += [word] if "=" in word else [word, *[value for value in [next(words, None)] if value]]
-        else:
-            own.append(word)
-    return own, overrides
 
 
 def run(options: Namespace, overrides: list[str]) -> None:
@@ -153,31 +139,17 @@ def run(options: Namespace, overrides: list[str]) -> None:
     if options.across_subjects and not options.compare:
         raise ValueError("across_subjects: expected only with --compare")
     if options.report:
-        _report(options.report, options.out, options.overwrite)
+        rewrite(options.report, options.out, options.overwrite)
         return
     if options.out is None:
         raise ValueError("out: expected the folder for the result, --out DIR, got none")
     out = Path(options.out)
     for mark in ("comparison.csv" if options.compare else "metrics.json", REPORT):
-        if (out / mark).exists() and not options.overwrite:
-            raise FileExistsError(f"'{out / mark}' exists: choose another --out, or give --overwrite true")
-    check_folder(out)
+        check_new(out / mark, options.overwrite)
     if options.compare:
-        _compare(options.compare, out, options.across_subjects)
+        compare(options.compare, out, options.across_subjects)
         return
     _evaluate(options, overrides, out)
-
-
-def check_device(device: str) -> None:
-    """Refuses a device that torch does not know, or that this machine does not have.
-
-    Raises:
-        ValueError: naming the device.
-    """
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch has no type of its own for this
-        raise ValueError(f"device: '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
@@ -210,7 +182,7 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
         report = write_result_report(out, values, samples)
     finally:
         release(lock)
-    _print_table([values])
+    print_rows([values])
     print(f"{out}/metrics.json\n{out}/samples.png\n{report}")
 
 
@@ -223,62 +195,3 @@ def _share(source: Any, choice: Choice, device: str, kept: Path, processes: int,
     building.guard_imports()
     model, subject, data, _ = building.build(*source)
     plan(model, subject, data, choice, device_of(device, rank), kept).share(rank, processes)
-
-
-def _compare(folders: list[str], out: Path, across_subjects: bool) -> None:
-    from fibermodels.evaluation.figures import write_comparison
-    from fibermodels.evaluation.report.comparison import write_comparison_report
-    from fibermodels.evaluation.results import located_results
-    from fibermodels.evaluation.tables import unequal_targets
-
-    found = located_results(folders, across_subjects)
-    rows = [row for _, row in found]
-    write_comparison(rows, out)
-    report = write_comparison_report(found, out)
-    _print_table(rows)
-    if unequal := unequal_targets(rows):
-        print(unequal, file=sys.stderr)
-    print(f"{out}/comparison.md")
-    if (out / "comparison.png").is_file():
-        print(f"{out}/comparison.png")
-    else:
-        print("no figure: no result has a metric of consistency (a known law, or --features)", file=sys.stderr)
-    print(report)
-
-
-def _report(folders: list[str], out: str | None, overwrite: bool) -> None:
-    """Writes the reports of results again, from what is in their folders."""
-    from fibermodels.evaluation.report.result import write_result_report
-    from fibermodels.evaluation.results import load_samples, read_metrics
-
-    if out is not None:
-        raise ValueError(f"out: expected none with --report, which writes into the folder of each result, got '{out}'")
-    rows = {folder: read_metrics(folder) for folder in map(Path, folders)}
-    for folder in rows:
-        if (folder / REPORT).exists() and not overwrite:
-            raise FileExistsError(f"'{folder / REPORT}' exists: give --overwrite true")
-        check_folder(folder)
-    for folder, row in rows.items():
-        lock = claim(folder)
-        try:
-            samples = load_samples(folder) if (folder / "samples.safetensors").exists() else None
-            print(write_result_report(folder, row, samples))
-        finally:
-            release(lock)
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from fibermodels.evaluation.tables import cells, columns, headings
-
-    keys = headings(rows) if len(rows) == 1 else columns(rows)
-    titles, lines = list(keys.values()), cells(rows, keys)
-    if len(lines) == 1:  # a list is more readable than one row with many columns
-        titles, lines = [titles[0], lines[0][0]], [list(pair) for pair in zip(titles[1:], lines[0][1:], strict=True)]
-    table = Table(*titles)
-    for line in lines:
-        table.add_row(*line)
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)

@@ -6,6 +6,8 @@ The random numbers of a batch depend only on the seed and the batch's index, so 
 import contextlib
 import hashlib
 import json
+import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +113,21 @@ class Partial:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:04d}.safetensors"
+
+
+def check_memory(subject: Subject, targets: int, n: int) -> None:
+    """Checks that `n` samples of each of so many targets, with their representations, fit into the memory.
+
+    Raises:
+        ValueError: they do not.
+    """
+    shapes = (subject.image_shape, subject.feature_shape)
+    size = 4.0 * targets * (n + 1) * sum(math.prod(shape) for shape in shapes)
+    if size > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        raise ValueError(
+            f"{n} samples of each of {targets} targets would take {size / 1e9:.3g} GB, more than the memory of "
+            f"{memory / 1e9:.3g} GB"
+        )
 
 
 class Drawing:

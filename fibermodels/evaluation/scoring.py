@@ -1,8 +1,6 @@
 """Draws samples once, and scores them."""
 
 import json
-import math
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +25,7 @@ from fibermodels.core import (
     Subject,
 )
 from fibermodels.evaluation.calibration import calibration, subset
-from fibermodels.evaluation.drawing import Choice, Drawing, Partial
+from fibermodels.evaluation.drawing import Choice, Drawing, Partial, check_memory
 from fibermodels.evaluation.judging import Judges
 from fibermodels.evaluation.processes import Work, helped
 from fibermodels.evaluation.results import Metrics, commit
@@ -161,13 +159,7 @@ def plan(
             f"num_targets: expected at most the {len(targets)} images of the {choice.split} split, got "
             f"{choice.num_targets}"
         )
-    shapes = (subject.image_shape, subject.feature_shape)
-    size = 4.0 * choice.num_targets * (choice.samples_per_target + 1) * sum(math.prod(shape) for shape in shapes)
-    if size > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
-        raise ValueError(
-            f"samples_per_target: {choice.samples_per_target} samples of {choice.num_targets} targets would take "
-            f"{size / 1e9:.3g} GB, more than the memory of {memory / 1e9:.3g} GB"
-        )
+    check_memory(subject, choice.num_targets, choice.samples_per_target)
     remember(model, subject, data, device)
     usual = 100 if model.network_calls >= LONG else 500
     size = usual if choice.batch_size is None else choice.batch_size

@@ -17,11 +17,12 @@ def resized(images: Tensor, size: tuple[int, int], interpolation: Interpolation)
     Bicubic weights overshoot at edges, so values are clipped to [0, 1] after the rows and again after the columns, as
     in Pillow.
     """
+    kind, images = images.dtype, images.float() if images.element_size() < 4 else images  # CPUs do it in 32 bits only
     for target in ((images.shape[-2], size[1]), size):
         if tuple(images.shape[-2:]) != target:
             images = nn.functional.interpolate(images, target, mode=interpolation, antialias=True, align_corners=False)
             images = images.clamp(0, 1) if interpolation == "bicubic" else images
-    return images
+    return images.to(kind)
 
 
 def centre_cropped(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,9 +1,10 @@
-"""The command line of `train.py`: LightningCLI with a folder for every run."""
+"""The command `train`: LightningCLI with a folder for every run."""
 
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from fibermodels.config import Recorded, allowed_imports, describe
 from fibermodels.core import Subject
 from fibermodels.data.cached import CachedLatents
 from fibermodels.files import claim, release
+from fibermodels.programs import called
 from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.checkpoint import adapt_from, read_checkpoint, start_from
 from fibermodels.training.dry_run import dry_run, show
@@ -31,7 +33,7 @@ from fibermodels.training.running import callbacks, saving
 from fibermodels.training.saving import SavedConfig, newest
 from fibermodels.training.sharding import FullyShardedStrategy
 
-USAGE = "python train.py --config FILE.yaml [--any.key value ...] [--ckpt_path last|auto] | --help | --print_config"
+USAGE = "--config FILE.yaml [--any.key value ...] [--ckpt_path last|auto] | --help | --print_config"
 
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 """Environment variables in which torchrun, SLURM and Lightning store the number of this process."""
@@ -231,8 +233,13 @@ def _first_process() -> bool:
     return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0) == 0
 
 
-def main() -> None:
-    """Runs `train.py`. Errors of the user give one message and exit status 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command. Errors of the user give one message and exit status 2.
+
+    Args:
+        arguments: None takes those of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     expected = (  # warnings about intended behaviour
         "does not have many workers",
         "isinstance.treespec",
@@ -244,17 +251,17 @@ def main() -> None:
     warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in expected))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     with explained(NonFiniteLoss, MisconfigurationException, ModuleNotFoundError):
-        check_files(sys.argv[1:])
+        check_files(words)
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
         try:
-            _train()
+            _train(words)
         finally:
             if TrainCLI.lock is not None:
                 release(TrainCLI.lock)
                 TrainCLI.lock = None
 
 
-def _train() -> None:
+def _train(arguments: list[str]) -> None:
     TrainCLI(
         Training,
         LightningDataModule,
@@ -269,6 +276,6 @@ def _train() -> None:
         save_config_callback=SavedConfig,
         save_config_kwargs={"overwrite": True},
         parser_class=TrainParser,
-        parser_kwargs={"fit": {"prog": "train.py", "usage": USAGE}},
-        args=["fit", *sys.argv[1:]],  # sys.argv itself must not change, because DDP's processes start with it
+        parser_kwargs={"prog": called("train"), "fit": {"usage": f"{called('train')} {USAGE}"}},
+        args=["fit", *arguments],  # sys.argv itself must not change, because DDP's processes start with it
     )

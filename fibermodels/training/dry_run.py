@@ -1,4 +1,4 @@
-"""`train.py --dry_run true`: the memory, the time and the steps of a run, before it starts.
+"""`train --dry_run true`: the memory, the time and the steps of a run, before it starts.
 
 Everything is built, and a forward and a backward pass of two and of four rows are counted on this device. Nothing is
 trained or written. Bytes and operations are linear in the rows, so these two counts give those of the configured batch.

@@ -1,4 +1,4 @@
-"""The options of `train.py` beside model, data and trainer, and the ranges of those that are numbers."""
+"""The options of `train` beside model, data and trainer, and the ranges of those that are numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -76,6 +76,6 @@ def check_options(config: Mapping[str, Any]) -> None:
         if config[name] == "":
             raise ValueError(f"{name}: expected a path, got ''")
     for name, least in LEAST.items():
-        check_number("train.py", name, config[name], least=least)
+        check_number("train", name, config[name], least=least)
     for name, least in TRAINER_LEAST.items():
         check_number("trainer", name, config["trainer"][name], least=least)

@@ -1,19 +1,21 @@
-"""The command line of `export.py`."""
+"""The command `export`."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from jsonargparse import Namespace
 
 from fibermodels.commands import Parser, explained
+from fibermodels.programs import called
 from fibermodels.training.checkpoint import load
 from fibermodels.training.exporting import export
 from fibermodels.training.pretrained import save_pretrained
 
 
-def main() -> None:
-    """Runs `export.py`. Errors of the user give one message and exit status 2."""
-    parser = Parser(prog="export.py", description="Publishes what a checkpoint trained.")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command. Errors of the user give one message and exit status 2."""
+    parser = Parser(prog=called("export"), description="Publishes what a checkpoint trained.")
     parser.add_argument("--checkpoint", type=str, required=True, help="runs/NAME/checkpoints/best.ckpt")
     parser.add_argument(
         "--out", type=str, required=True, help="the files' path, without an ending; with --folder true a folder"
@@ -27,7 +29,7 @@ def main() -> None:
     parser.add_argument("--result", type=str | None, default=None, help="folder of a result of evaluate.py to show")
     parser.add_argument("--license", type=str | None, default=None, help="such as mit; for the page")
     parser.add_argument("--repository", type=str | None, default=None, help="user/name on the hub; for the page")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with explained():
         content = _folder(options) if options.folder else _files(options)
     print(json.dumps({key: content[key] for key in ("sha256", "test_scores")}, indent=2))

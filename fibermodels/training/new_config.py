@@ -1,0 +1,258 @@
+"""The command `init`: one config for your own network and images, which `train` runs as it is."""
+
+import math
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from torch import nn
+
+from fibermodels.commands import Parser, explained
+from fibermodels.config import import_class
+from fibermodels.data import ImageFolder
+from fibermodels.data.image_files import image_shape
+from fibermodels.files import check_new, save_tensors, write_text
+from fibermodels.programs import called
+from fibermodels.subjects import Cut, Timm
+from fibermodels.subjects.layers import trace
+from fibermodels.subjects.networked import Networked
+from fibermodels.training.recipe import Facts, text
+
+TIMM = "timm:"
+"""The prefix of a network's name in timm."""
+
+USUAL, PROBED, STAGES, MEMORY = 64, 200, 3, 2e9
+"""The size of large images, images whose size is read, layers that the score compares, and bytes of cached images."""
+
+LISTED = 120
+"""The most layers that are listed."""
+
+
+def parser() -> Parser:
+    """The options of the command."""
+    own = Parser(
+        prog=called("init"),
+        description="Writes one config for your own network and images, with comments; `fibermodels train` runs it.",
+    )
+    own.add_argument(
+        "--network",
+        type=str,
+        required=True,
+        help="import path of an nn.Module's class, such as mypackage.nets.ResNet, or timm:NAME",
+    )
+    own.add_argument("--layer", type=str, default="spatial", help="a module's name, or spatial, pooled or logits")
+    own.add_argument("--images", type=str, required=True, help="a folder of images")
+    own.add_argument("--out", type=str | None, default=None, help="the file; default: NETWORK-LAYER.yaml")
+    own.add_argument(
+        "--size", type=int | None, default=None, help="pixels per side; default: the images' own, up to 64"
+    )
+    own.add_argument(
+        "--mean", type=list[float] | None, default=None, help="of the network's input, for images in [0, 1]"
+    )
+    own.add_argument(
+        "--std", type=list[float] | None, default=None, help="of the network's input, for images in [0, 1]"
+    )
+    own.add_argument("--weights", type=str | None, default=None, help="the network's file; for timm also `pretrained`")
+    own.add_argument(
+        "--network_args", type=dict[str, Any], default={}, help="arguments of the class, --network_args.NAME VALUE each"
+    )
+    own.add_argument("--overwrite", type=bool, default=False, help="replace an earlier file")
+    return own
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command. Errors of the user give one message and exit status 2."""
+    options = parser().parse_args(arguments)
+    with explained():
+        write(options)
+
+
+def write(options: Namespace) -> None:
+    """Writes the file and says what it assumes.
+
+    Raises:
+        FileNotFoundError, FileExistsError: there are no images; the file exists.
+        ValueError: the network or its layer is unknown, or an option does not fit.
+    """
+    timm = options.network.startswith(TIMM)
+    name = options.network.removeprefix(TIMM)
+    out = Path(options.out or f"{name.rpartition('.')[2] if not timm else name}-{options.layer}.yaml")
+    if out.suffix not in (".yaml", ".yml"):
+        raise ValueError(f"out: expected a file that ends in .yaml, got '{out}'")
+    random = out.with_suffix(".safetensors")
+    for file in (out, random):
+        check_new(file, options.overwrite)
+    package = "" if timm else trusted(name)
+    data, size, remarks = images(options)
+    arguments, notes = _of_timm(options, name, size) if timm else _of_class(options, name, size)
+    subject = _built(Timm if timm else Cut, arguments)
+    stages, logits = layers(subject, options.layer)
+    if options.weights is None:  # each layer is built by itself, and all must have the same weights
+        arguments["weights"] = random.name
+    training = len(data.split("train"))
+    allowed = f"FIBERMODELS_IMPORTS={package} " if package else ""
+    facts = Facts(
+        name=out.stem,
+        command=f"{allowed}fibermodels train --config {shlex.quote(str(out))}",
+        class_path=f"fibermodels.subjects.{type(subject).__name__}",
+        arguments=arguments,
+        notes=notes,
+        feature_shape=subject.feature_shape,
+        stages=stages,
+        logits=logits,
+        root=options.images,
+        count=training,
+        cache=training * math.prod(subject.image_shape) < MEMORY,
+    )
+    if options.weights is None:
+        save_tensors({key: value.clone() for key, value in subject.network.state_dict().items()}, random)
+    write_text(out, text(facts))
+    shape = " x ".join(map(str, subject.feature_shape))
+    print(
+        f"{training} training images of {size[1]} x {size[2]} pixels; layer '{options.layer}' of {name} returns {shape}"
+    )
+    for remark in [*remarks, *(f"{key}: {note}" for key, note in notes.items())]:
+        print(f"note: {remark}")
+    print(f"{out}\nto train: {facts.command}")
+
+
+def trusted(network: str) -> str:
+    """The package of a class that the user has named on the command line, which may be imported from now on.
+
+    Raises:
+        ValueError: it is no import path.
+    """
+    package, dot, _ = network.partition(".")
+    if not dot or not all(word.isidentifier() for word in network.split(".")):
+        raise ValueError(
+            f"network: expected an import path such as mypackage.nets.ResNet, or timm:NAME, got '{network}'"
+        )
+    known = os.environ.get("FIBERMODELS_IMPORTS", "").split(",")
+    os.environ["FIBERMODELS_IMPORTS"] = ",".join([*filter(None, known), package])
+    return package
+
+
+def images(options: Namespace) -> tuple[ImageFolder, list[int], list[str]]:
+    """The data, the shape `[C, H, W]` of its images, and remarks on it.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder, no images, or images that cannot be split.
+    """
+    probe = ImageFolder(options.images, [3, USUAL, USUAL]).split("train")
+    sizes, colours = Counter[tuple[int, int]](), set[int]()
+    for index in range(min(PROBED, len(probe))):
+        channels, height, width = image_shape(probe.file(index))
+        sizes[height, width] += 1
+        colours.add(channels)
+    own, remarks = next(iter(sizes)), list[str]()
+    if options.size is not None:
+        height = width = options.size
+    elif len(sizes) == 1 and max(own) <= USUAL and not (own[0] % 4 or own[1] % 4):
+        height, width = own
+    else:
+        height = width = USUAL
+        found = f"{own[0]} x {own[1]}" if len(sizes) == 1 else "of several sizes"
+        remarks.append(f"the images are {found}, and are scaled and cropped to {height} x {width}; --size changes this")
+    if height % 4 or height < 8:
+        raise ValueError(f"size: expected a multiple of 4 of at least 8, got {height}")
+    shape = [max(colours), height, width]
+    return ImageFolder(options.images, shape), shape, remarks
+
+
+def _of_class(options: Namespace, network: str, shape: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arguments of `Cut`, and remarks on them."""
+    cls = import_class(network, lambda found: isinstance(found, type) and issubclass(found, nn.Module), "an nn.Module")
+    try:
+        made = cls(**options.network_args)
+    except TypeError as error:
+        raise ValueError(f"network_args: cannot build {network}: {error}; give --network_args.NAME VALUE") from error
+    first = next((module for module in made.modules() if isinstance(module, nn.Conv2d)), None)
+    channels = shape[0] if first is None else first.in_channels
+    arguments: dict[str, Any] = {"network": network}
+    if options.network_args:
+        arguments["network_args"] = dict(options.network_args)
+    shape = [1 if channels == 1 else shape[0], *shape[1:]]
+    arguments |= {"layer": options.layer, "image_shape": shape}
+    arguments |= {"mean": options.mean or [0.0] * channels, "std": options.std or [1.0] * channels}
+    arguments |= {"weights": options.weights}
+    notes = {}
+    if options.mean is None and options.std is None:
+        notes["mean"] = "the network gets images in [0, 1] as they are; give its own mean and std if it normalises"
+    if options.weights is None:
+        notes["weights"] = "as the class starts, at random unless it loads its own; give the file of trained ones"
+    return arguments, notes
+
+
+def _of_timm(options: Namespace, model: str, shape: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arguments of `Timm`, and remarks on them.
+
+    Raises:
+        ValueError: timm has no such network.
+    """
+    if options.network_args:
+        raise ValueError("network_args: expected only for a class, got them for a network of timm")
+    found = Timm(model, "pooled", shape, crop_pct=1.0).preprocess
+    side = found.crop[0]
+    mean, std = (options[key] or [round(float(v), 6) for v in getattr(found, key).flatten()] for key in ("mean", "std"))
+    arguments = {
+        "model": model, "layer": options.layer, "image_shape": shape, "mean": mean, "std": std,
+        "input_size": side, "crop_pct": 1.0, "weights": options.weights,
+    }  # fmt: skip
+    notes = {"crop_pct": "the network sees the whole image"}
+    if side > max(shape[1:]):
+        notes["input_size"] = (
+            f"timm's; at {max(shape[1:])}, a convolutional network is faster and sees the images as they are"
+        )
+    if options.weights is None:
+        notes["weights"] = "random ones; `pretrained` takes timm's"
+    return arguments, notes
+
+
+def _built(kind: type[Networked], arguments: dict[str, Any]) -> Networked:
+    """The subject; if it has no such layer, the message lists the layers that it has."""
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        if not str(error).startswith("layer: there is no"):
+            raise
+        subject = kind(**{**arguments, "layer": "logits" if kind is Cut else "pooled"})
+        first, _, _ = str(error).partition("Expected one of")
+        message = f"{first.strip()} These layers run, with the shapes of their outputs:"
+    for name, shape in _steps(subject)[:LISTED]:
+        message += f"\n  {name:40} {' x '.join(map(str, shape[1:]))}"
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _steps(subject: Networked) -> list[tuple[str, tuple[int, ...]]]:
+    """The modules that run, in the order in which they finish, with the shapes of their outputs."""
+    return [step for step in trace(subject.network, torch.zeros(1, *subject.preprocess.input_shape)) if step[0]]
+
+
+def layers(subject: Networked, layer: str) -> tuple[tuple[str, ...], bool]:
+    """The stages before a layer, and whether the network's output comes after it and is a vector.
+
+    A stage is the last module that returns maps of one resolution; the finest `STAGES` are taken.
+    """
+    _, height, width = subject.preprocess.input_shape
+    stages: dict[tuple[int, ...], str] = {}
+    steps = _steps(subject)
+    for name, shape in steps:
+        if name == layer or name.startswith(f"{layer}."):
+            break
+        square = len(shape) == 4 and shape[2] * width == shape[3] * height  # the aspect ratio of the input: no NHWC
+        if square and 1 < shape[2] <= height:
+            stages[shape[2:]] = name
+    finest = [stages[size] for size in sorted(stages, reverse=True)]
+    if layer == "spatial":
+        finest = finest[:-1]  # the last map is the layer itself
+    with torch.no_grad():
+        output = subject.network(torch.zeros(1, *subject.preprocess.input_shape))
+    later = layer not in ("logits", steps[-1][0])
+    return tuple(finest[:STAGES]), later and isinstance(output, torch.Tensor) and output.ndim == 2
