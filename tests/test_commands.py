@@ -247,7 +247,7 @@ def test_compare_is_that_of_evaluate(tmp_path):
     two = run("evaluate.py", "--compare", *results, "--out", tmp_path / "two")
     assert one.returncode == two.returncode == 0, one.stderr
     assert one.stdout.replace("one", "two") == two.stdout
-    names = {"comparison.csv", "comparison.md", "comparison.png"}
+    names = {"comparison.csv", "comparison.md", "comparison.png", "report.html"}
     assert {path.name for path in (tmp_path / "one").iterdir()} == names
     for name in names:
         assert filecmp.cmp(tmp_path / "one" / name, tmp_path / "two" / name, shallow=False)

@@ -22,7 +22,8 @@ from fibermodels.data.given import as_bytes, as_data, gathered
 from fibermodels.data.in_memory import InMemory
 from fibermodels.models import EnergyScore, FlowMap
 from fibermodels.subjects import Live
-from fibermodels.subjects.live import expected_input, first_stages
+from fibermodels.subjects.live import expected_input
+from fibermodels.subjects.stages import first_stages
 
 
 class Net(nn.Module):
@@ -102,7 +103,7 @@ class TestLive:
         assert expected_input(net()) == (None, None, None)
 
     def test_its_first_stages_are_the_last_modules_of_each_size(self):
-        assert first_stages(Live(net(), "logits", [3, 8, 8])) == ["first", "second"]
+        assert first_stages(Live(net(), "logits", [3, 8, 8]), "logits") == ("first", "second")
 
     @pytest.mark.parametrize(
         ("options", "message"),

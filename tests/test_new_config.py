@@ -96,7 +96,7 @@ def test_what_the_file_says(home, tmp_path):
     }  # fmt: skip
     learner = content["model"]["learner"]["init_args"]
     layers = [each["init_args"]["layer"] for each in learner["features"]]
-    assert layers == ["stage1", "stage2", "stage3", "logits"]
+    assert layers == ["stage1", "stage2"]
     assert all(
         each["init_args"] == subject | {"layer": layer} for each, layer in zip(learner["features"], layers, strict=True)
     )
@@ -115,9 +115,8 @@ def test_what_the_file_says(home, tmp_path):
 
 @pytest.mark.parametrize(
     ("layer", "features", "later"),
-    [("spatial", ["stage1", "stage2", "spatial", "logits"], True),
-     ("logits", ["stage1", "stage2", "stage3", "logits"], False),
-     ("stage2.0", ["stage1", "stage2.0", "logits"], True), ("head", ["stage1", "stage2", "stage3", "head"], False)],
+    [("spatial", ["stage1", "stage2"], True), ("logits", ["stage1", "stage2"], False), ("stage1", [], True),
+     ("stage2.0", ["stage1"], True), ("head", ["stage1", "stage2"], False)],
 )  # fmt: skip
 def test_the_stages_are_those_before_the_layer(home, tmp_path, layer, features, later):
     out = tmp_path / "a.yaml"

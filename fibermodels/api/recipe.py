@@ -17,8 +17,8 @@ from fibermodels.core import Subject
 from fibermodels.latents import Identity
 from fibermodels.models import EnergyScore, FiberLoss
 from fibermodels.nn import Upsampler
-from fibermodels.subjects.live import Live, first_stages
-from fibermodels.subjects.networked import Networked
+from fibermodels.subjects.live import Live
+from fibermodels.subjects.stages import first_stages, has_logits
 from fibermodels.training import Training
 from fibermodels.training.objective import own_terms
 
@@ -83,8 +83,10 @@ def training(
 
 
 def stages(subject: Subject) -> list[Subject]:
-    """The first two stages of the subject's network, if it is a network in memory that has maps."""
-    return [at(subject, name) for name in first_stages(subject)] if isinstance(subject, Live) else []
+    """The first stages of a network in memory, before the subject's layer."""
+    if not isinstance(subject, Live):
+        return []
+    return [at(subject, name) for name in first_stages(subject, subject.arguments["layer"])]
 
 
 def at(subject: Live, layer: str) -> Live:
@@ -93,14 +95,10 @@ def at(subject: Live, layer: str) -> Live:
 
 
 def logits(subject: Subject) -> Live | None:
-    """The output of the subject's network, if it is a vector that is not the subject itself."""
-    if not isinstance(subject, Live) or not isinstance(subject, Networked):
-        return None
-    try:
-        found = at(subject, "logits")
-    except ValueError:  # a network that returns no vector and no map
-        return None
-    return found if len(found.feature_shape) == 1 and found.feature_shape != subject.feature_shape else None
+    """The output of a network in memory, if it is a vector that comes after the subject's layer."""
+    if isinstance(subject, Live) and has_logits(subject, subject.arguments["layer"]):
+        return at(subject, "logits")
+    return None
 
 
 def planned(build: Any, x: Tensor, images: int, minutes: float, device: torch.device) -> Plan:

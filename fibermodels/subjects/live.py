@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fibermodels.config import GivenAgain
-from fibermodels.subjects.layers import at_layer, trace
+from fibermodels.subjects.layers import at_layer
 from fibermodels.subjects.networked import Networked
 from fibermodels.subjects.preprocess import Interpolation, Preprocess
 
@@ -101,20 +101,3 @@ def expected_input(network: nn.Module, transform: Any = None) -> Expected:
         return Expected()
     fixed = list(about["input_size"][1:]) if about.get("fixed_input_size") else None
     return Expected(list(about["mean"]), list(about["std"]), fixed)
-
-
-@torch.no_grad()
-def first_stages(subject: Networked, count: int = 2) -> list[str]:
-    """The names of the last modules whose outputs are maps of the largest sizes, one of each size, from fine to coarse.
-
-    In a network of convolutions these are its first stages.
-
-    Args:
-        subject: whose network is read.
-        count: of the stages at most.
-    """
-    last: dict[tuple[int, ...], str] = {}
-    for name, shape in trace(subject.network, torch.zeros(1, *subject.preprocess.input_shape)):
-        if name and len(shape) == 4 and min(shape[2:]) > 1:
-            last[shape[2:]] = name
-    return [last[size] for size in sorted(last, reverse=True)[:count]]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from torch import nn
 
@@ -20,14 +19,14 @@ from fibermodels.data.image_files import image_shape
 from fibermodels.files import check_new, save_tensors, write_text
 from fibermodels.programs import called
 from fibermodels.subjects import Cut, Timm
-from fibermodels.subjects.layers import trace
 from fibermodels.subjects.networked import Networked
+from fibermodels.subjects.stages import first_stages, has_logits, steps
 from fibermodels.training.recipe import Facts, text
 
 TIMM = "timm:"
 """The prefix of a network's name in timm."""
 
-USUAL, PROBED, STAGES, MEMORY = 64, 200, 3, 2e9
+USUAL, PROBED, MEMORY = 64, 200, 2e9
 """The size of large images, images whose size is read, layers that the score compares, and bytes of cached images."""
 
 LISTED = 120
@@ -92,7 +91,7 @@ def write(options: Namespace) -> None:
     data, size, remarks = images(options)
     arguments, notes = _of_timm(options, name, size) if timm else _of_class(options, name, size)
     subject = _built(Timm if timm else Cut, arguments)
-    stages, logits = layers(subject, options.layer)
+    stages, logits = first_stages(subject, options.layer), has_logits(subject, options.layer)
     if options.weights is None:  # each layer is built by itself, and all must have the same weights
         arguments["weights"] = random.name
     training = len(data.split("train"))
@@ -224,35 +223,7 @@ def _built(kind: type[Networked], arguments: dict[str, Any]) -> Networked:
         subject = kind(**{**arguments, "layer": "logits" if kind is Cut else "pooled"})
         first, _, _ = str(error).partition("Expected one of")
         message = f"{first.strip()} These layers run, with the shapes of their outputs:"
-    for name, shape in _steps(subject)[:LISTED]:
+    for name, shape in steps(subject)[:LISTED]:
         message += f"\n  {name:40} {' x '.join(map(str, shape[1:]))}"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-def _steps(subject: Networked) -> list[tuple[str, tuple[int, ...]]]:
-    """The modules that run, in the order in which they finish, with the shapes of their outputs."""
-    return [step for step in trace(subject.network, torch.zeros(1, *subject.preprocess.input_shape)) if step[0]]
-
-
-def layers(subject: Networked, layer: str) -> tuple[tuple[str, ...], bool]:
-    """The stages before a layer, and whether the network's output comes after it and is a vector.
-
-    A stage is the last module that returns maps of one resolution; the finest `STAGES` are taken.
-    """
-    _, height, width = subject.preprocess.input_shape
-    stages: dict[tuple[int, ...], str] = {}
-    steps = _steps(subject)
-    for name, shape in steps:
-        if name == layer or name.startswith(f"{layer}."):
-            break
-        square = len(shape) == 4 and shape[2] * width == shape[3] * height  # the aspect ratio of the input: no NHWC
-        if square and 1 < shape[2] <= height:
-            stages[shape[2:]] = name
-    finest = [stages[size] for size in sorted(stages, reverse=True)]
-    if layer == "spatial":
-        finest = finest[:-1]  # the last map is the layer itself
-    with torch.no_grad():
-        output = subject.network(torch.zeros(1, *subject.preprocess.input_shape))
-    later = layer not in ("logits", steps[-1][0])
-    return tuple(finest[:STAGES]), later and isinstance(output, torch.Tensor) and output.ndim == 2

@@ -1,7 +1,7 @@
 """The config of a training for a user's own network and images, as commented YAML.
 
 The recipe is that of `configs/cifar10/energy_score.yaml`, the best that we know on real images: a generator in one
-call, trained by the energy score of patches and of the network's stages, and by the fiber loss.
+call, trained by the energy score of patches and of the network's first stages, and by the fiber loss.
 """
 
 from dataclasses import dataclass
@@ -88,13 +88,14 @@ model:
         class_path: fibermodels.nn.Upsampler
         init_args: {{width: 128, blocks: 2}}  # more is better and slower
       patch_sizes: {_patches(height, width)}  # in pixels; the score compares patches of these sizes
-      # The score also compares what these layers see: the network's own, the finest first.
+      # The score also compares what the network's first stages see. More of them are nearer to the distribution of the
+      # data, and further from the target.
       features:{_features(facts)}
   # The fiber loss compares the representation of a sample with that of its target{_and_later(facts)}.
   fiber:
     class_path: fibermodels.models.FiberLoss
     init_args:
-      weight: 1.0  # more is nearer to the fiber, and less like the data
+      weight: 2.0  # more is nearer to the fiber, and less like the data
       distance: cosine{_later(facts)}
   learning_rate: 0.002
   preview: 32  # validation images in samples.png
@@ -129,8 +130,7 @@ def _layer(facts: Facts, layer: str) -> str:
 
 
 def _features(facts: Facts) -> str:
-    layers = dict.fromkeys([*facts.stages, facts.arguments["layer"], *(["logits"] if facts.logits else [])])
-    return "".join(f"\n        - {_layer(facts, layer)}" for layer in layers)
+    return "".join(f"\n        - {_layer(facts, stage)}" for stage in facts.stages) or " []"
 
 
 def _and_later(facts: Facts) -> str:
