@@ -39,7 +39,9 @@ ALLOWED = {
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
     "training": BASE | COMMANDS | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
-    "api": BASE | {"nn", "data", "subjects", "latents", "diffusion", "models", "guidance", "training", "evaluation"},
+    "api": BASE
+    | COMMANDS
+    | {"nn", "data", "subjects", "latents", "diffusion", "models", "guidance", "training", "evaluation"},
     "evaluation": BASE
     | COMMANDS
     | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},

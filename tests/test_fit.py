@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import transforms
 
 import fibermodels
+from fibermodels.api.explore import as_prior
+from fibermodels.api.exploring import main
 from fibermodels.api.fit import as_subject, fit
 from fibermodels.api.fitted import Fitted
 from fibermodels.api.recipe import Plan, planned
@@ -292,6 +294,55 @@ class TestFit:
                 run.sample(**options)
         with pytest.raises(ValueError, match="with its data"):
             Fitted(run.model, run.subject).score()
+
+
+class TestExplore:
+    @pytest.fixture(scope="class")
+    def photo(self, tmp_path_factory):
+        path = tmp_path_factory.mktemp("photo") / "one.png"
+        Image.fromarray((255 * colours(1, 40)[0]).byte().permute(1, 2, 0).numpy()).save(path)
+        return path
+
+    def test_it_guides_the_committed_prior_to_the_fiber(self, photo):
+        """Guided samples are nearer than unguided ones, of the same noise."""
+        near = fibermodels.explore(net(), photo, "second", n=2, steps=6)
+        assert near.samples.shape == (2, 3, 32, 32)
+        assert near.image.shape == (3, 32, 32)
+        assert near.fitted.model.strength == 1
+        far = fibermodels.explore(net(), photo, "second", n=2, steps=6, gamma=1e-6)
+        assert near.cosine.mean() > far.cosine.mean()
+        h = near.fitted.subject(torch.cat((near.image[None], near.samples))).flatten(1)
+        torch.testing.assert_close(near.cosine, torch.cosine_similarity(h[:1], h[1:]))
+        assert repr(near).count("\n") == 0
+        assert len(near.plot().axes) == 3
+        assert near._repr_png_().startswith(b"\x89PNG")
+
+    def test_the_command(self, photo, tmp_path, capsys):
+        given = ["--network", "examples.cifar_resnet.CifarResNet", "--layer", "layer1", "--image", str(photo)]
+        options = [*given, "-n", "2", "--steps", "2", "--out", str(tmp_path / "out"), "--device", "cpu"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FIBERMODELS_IMPORTS", "")
+            main(options)
+            assert {path.name for path in (tmp_path / "out").iterdir()} == {
+                "samples.png",
+                "sample-1.png",
+                "sample-2.png",
+            }
+            assert "samples.png" in capsys.readouterr().out
+            with pytest.raises(SystemExit):
+                main(options)
+        assert "exists" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("prior", "error", "message"),
+        [
+            ("/no/such/prior", FileNotFoundError, "no folder of a pipeline and no exported weights"),
+            ("data/weights/cifar10/diffusion.safetensors", ValueError, "expected an unconditional prior"),
+        ],
+    )
+    def test_what_is_no_prior(self, prior, error, message):
+        with pytest.raises(error, match=message):
+            as_prior(prior)
 
 
 def test_signatures_tell_the_truth():

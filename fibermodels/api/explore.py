@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,8 +140,6 @@ def component(weights: Path) -> dict[str, Any]:
     Raises:
         ValueError: no card, or none that describes it.
     """
-    import json
-
     try:
         found: dict[str, Any] = json.loads(card_of(weights).read_text(encoding="utf-8"))["component"]
     except (OSError, ValueError, KeyError) as error:
