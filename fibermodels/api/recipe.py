@@ -22,8 +22,8 @@ from fibermodels.subjects.stages import first_stages, has_logits
 from fibermodels.training import Training
 from fibermodels.training.objective import own_terms
 
-WIDTHS = (128, 96, 64, 48)
-"""Channels of the generator, from the best on."""
+WIDTHS = (48, 64, 96, 128)
+"""Channels of the generator, from the cheapest to the best."""
 
 ENOUGH = 400
 """Steps that a generator should have: a narrower one is taken where the minutes do not allow them."""
@@ -111,18 +111,24 @@ def planned(build: Any, x: Tensor, images: int, minutes: float, device: torch.de
         minutes: of the training.
         device: where it runs.
     """
+    start = time.perf_counter()
+    found: dict[str, Any] = {}
+    choices = precisions(device)
     for width in WIDTHS:
         module: Training = build(width).to(device)
-        timed = {precision: step_seconds(module, x.to(device), precision) for precision in precisions(device)}
-        precision = min(timed, key=lambda name: timed[name])
-        total = max(20, int(SHARE * 60 * minutes / timed[precision]))
-        if total >= ENOUGH:
+        timed = {precision: step_seconds(module, x.to(device), precision) for precision in choices}
+        choices = (min(timed, key=lambda name: timed[name]),)
+        left = 60 * minutes - (time.perf_counter() - start)
+        total = max(20, int(SHARE * left / timed[choices[0]]))
+        if found and total < ENOUGH:
             break
+        found = {"width": width, "precision": choices[0], "seconds": round(timed[choices[0]], 4), "total": total}
+    total = int(found.pop("total"))
     epochs = max(1, min(EPOCHS, total // 20))
     most = max(1, images // len(x))
     while math.ceil(total / epochs) > most:
         epochs += 1
-    return Plan(width, precision, epochs, math.ceil(total / epochs), round(timed[precision], 4))
+    return Plan(epochs=epochs, steps=math.ceil(total / epochs), **found)
 
 
 def precisions(device: torch.device) -> tuple[str, ...]:
@@ -132,7 +138,7 @@ def precisions(device: torch.device) -> tuple[str, ...]:
     return ("bf16-mixed",) if device.type == "cuda" and torch.cuda.is_bf16_supported() else ("32-true",)
 
 
-def step_seconds(module: Training, x: Tensor, precision: str, steps: int = 2) -> float:
+def step_seconds(module: Training, x: Tensor, precision: str, steps: int = 1) -> float:
     """The time of a forward and a backward pass on a batch, the fastest of some, after one that is not counted."""
     times = []
     for _ in range(steps + 1):

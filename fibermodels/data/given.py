@@ -1,5 +1,6 @@
 """Data of what users have at hand: a folder, a tensor, a data set, a loader, or a data module."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fibermodels.core import Data
-from fibermodels.data.image_files import ImageReader
+from fibermodels.data.image_files import ImageReader, image_shape
 from fibermodels.data.image_folder import ImageFolder
+from fibermodels.data.image_set import ImageSet
 from fibermodels.data.in_memory import InMemory
 
 KEYS = ("x", "image", "images", "pixel_values", "img")
 """What batches that are dictionaries call their images."""
 
-CACHED = 2e9
-"""Bytes of a folder's images that are kept in memory, at most."""
+CACHED, LARGEST, PROBED = 2e9, 64, 100
+"""Bytes of a folder's images that are kept in memory, pixels per side, and images whose size is read: at most."""
 
 
 def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: int = 0, flip: bool = False) -> Any:
@@ -30,8 +32,8 @@ def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: in
     Args:
         images: a folder of images (see `ImageFolder`); images `(N, C, H, W)`, floating point in [0, 1] or bytes; a data
             set or a loader of such images, of PIL's, or of tuples or dictionaries with them; or a data module.
-        size: pixels per side, to which files and images of PIL are scaled and cropped; None takes 64 for a folder, and
-            leaves what is a tensor as it is.
+        size: pixels per side, to which files and images of PIL are scaled and cropped; None takes the size of a
+            folder's images, at most 64, and leaves what is a tensor as it is.
         batch_size, seed, flip: as in `InMemory`.
 
     Raises:
@@ -43,7 +45,7 @@ def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: in
         return images
     own: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "flip": flip}
     if isinstance(images, (str, Path)):
-        side = size or 64
+        side = size or own_size(ImageFolder(str(images), [3, LARGEST, LARGEST]).split("train"))
         data = ImageFolder(str(images), [3, side, side], **own)
         data.cache = 3.0 * side * side * len(data.listing("train").files) < CACHED
         return data
@@ -54,6 +56,13 @@ def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: in
         images = images.train_dataloader()
     pixels, labels = gathered(images, size)
     return InMemory(pixels, labels, name=type(getattr(images, "dataset", images)).__name__.lower(), **own)
+
+
+def own_size(images: ImageSet) -> int:
+    """Pixels per side of most images of a folder, a multiple of 4 and at most `LARGEST`."""
+    sides = [min(image_shape(images.file(i))[1:]) for i in range(min(PROBED, len(images)))]
+    common = Counter(min(side, LARGEST) for side in sides).most_common(1)[0][0]
+    return max(4, common - common % 4)
 
 
 def as_bytes(images: Tensor) -> Tensor:
