@@ -85,6 +85,39 @@ def test_every_result_is_in_a_comparison():
     assert results == {name for table in TABLES for name in shown(table)}
 
 
+def python_block(page, part):
+    """The block of Python code on a page that contains a text."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    return next(block for block in blocks if part in block)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_few_calls_run(page, tmp_path, monkeypatch):
+    """On a small network with a module `layer4`, in some steps."""
+    import torch
+    from torch import nn
+    from torchvision.utils import save_image
+
+    from fibermodels.api.recipe import Plan
+
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))):
+        save_image(image, tmp_path / "photos" / f"{i}.png")
+    save_image(torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(1)), tmp_path / "cat.jpg")
+    network = nn.Sequential()
+    for name, layer in (("conv", nn.Conv2d(3, 4, 3, 2, 1)), ("layer4", nn.Conv2d(4, 4, 3, 2, 1))):
+        network.add_module(name, layer)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fibermodels.api.fit.planned", lambda *_: Plan(48, "32-true", 1, 2, 0.1))
+    names: dict = {"network": network}
+    code = python_block(page, "fm.fit").replace(
+        "fm.explore(network, ", 'fm.explore(network, layer="conv", steps=2, n=1, image='
+    )
+    exec(compile(code, page, "exec"), names)
+    assert names["samples"].shape == (8, 3, 16, 16)
+    assert (tmp_path / "mine" / "model.safetensors").is_file()
+
+
 def test_the_example_runs(tmp_path, monkeypatch):
     """The README's Python block, on a checkpoint trained for two batches."""
     import torch
@@ -98,7 +131,7 @@ def test_the_example_runs(tmp_path, monkeypatch):
     from fibermodels.suites.colour_digits import ColourDigits
     from fibermodels.training import Training
 
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    code = python_block("README.md", "runs/quickstart")
     folder = tmp_path / "runs" / "quickstart" / "checkpoints"
     module = Training(
         FlowMatching(VAE([3, 28, 28], 8, width=16, blocks=1, patterns=8), [48], MLP(16)), DecolorisedEncoder(width=16)
