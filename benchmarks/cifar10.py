@@ -12,19 +12,24 @@ import sys
 import zipfile
 from pathlib import Path
 
+from cifar10_figures import plot_minutes, plot_stages
 from cifar10_judges import UNSEEN, train_judges, unseen
 from cifar10_rows import (
     BASE,
     CONFIGS,
+    CURVES,
     EPOCH,
     FAITHFUL,
     GENERATOR,
+    LEVELS,
     MAP,
+    METHODS,
     PARTS,
     PRIOR,
     PUBLISHED_AS,
     RESULTS,
     SAMPLINGS,
+    STAGES,
     SUBJECTS,
     TRAININGS,
     WEIGHTS,
@@ -143,6 +148,8 @@ def compare_all() -> None:
     aside = (f"{BASE}-continued", MAP, "feedback-resnet20-spatial", "prior_samples-resnet20-spatial")  # near others
     curves = [training.series for training in TRAININGS] + [each.row.series or each.row.name for each in SAMPLINGS]
     compare(done, RESULTS, WORDS, [name for name in curves if name not in aside], across_subjects=True)
+    plot_stages(RESULTS, STAGES, METHODS, RESULTS / "stages.png")
+    plot_minutes(RESULTS, CURVES, LEVELS, RESULTS / "minutes.png")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from runner import scored
+
+TICKS = (3, 10, 30, 100, 300)
+"""Of minutes."""
 
 COLOURS = ("black", "tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
 
@@ -15,7 +19,7 @@ def metrics(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "metrics.json").read_text()) if scored(folder) else {}
 
 
-def plot_stages(results: Path, stages: Mapping[str, str], methods: Mapping[str, str], out: Path) -> None:
+def plot_stages(results: Path, stages: Mapping[str, str], methods: Mapping[str, Mapping[str, str]], out: Path) -> None:
     """Draws who recognises the samples from every stage: the subject's own classifier, and networks that took no part.
 
     Where both agree, samples look like their target to any network. Where only the subject agrees, they are its
@@ -24,7 +28,7 @@ def plot_stages(results: Path, stages: Mapping[str, str], methods: Mapping[str, 
     Args:
         results: the folder of the results.
         stages: a cut and its title, from the first to the last.
-        methods: a title, and the name of its results with `{}` for the cut.
+        methods: a title, and the name of its result at each cut; those that are missing are left out.
         out: the picture.
     """
     from matplotlib.figure import Figure
@@ -36,10 +40,10 @@ def plot_stages(results: Path, stages: Mapping[str, str], methods: Mapping[str, 
     }
     figure = Figure(figsize=(11, 4), layout="constrained")
     for axes, (column, title) in zip(figure.subplots(1, 3, sharey=True), columns.items(), strict=True):
-        for colour, (name, pattern) in zip(COLOURS, methods.items(), strict=False):
-            found = [metrics(results / pattern.format(cut)).get(column) for cut in stages]
-            places = [i for i, value in enumerate(found) if value is not None]
-            axes.plot(places, [100 * found[i] for i in places], "o-", color=colour, label=name, lw=1.5, ms=5)
+        for colour, (name, rows) in zip(COLOURS, methods.items(), strict=False):
+            found = {i: metrics(results / rows[cut]).get(column) for i, cut in enumerate(stages) if cut in rows}
+            shown = {i: 100 * value for i, value in found.items() if value is not None}
+            axes.plot(list(shown), list(shown.values()), "o-", color=colour, label=name, lw=1.5, ms=5)
         axes.set_xticks(range(len(stages)), list(stages.values()), fontsize=8)
         axes.set(title=title, ylim=(0, 103))
         axes.title.set_fontsize(10)
@@ -55,7 +59,8 @@ def plot_minutes(results: Path, curves: Mapping[str, Sequence[str]], levels: Map
 
     Args:
         results: the folder of the results.
-        curves: a title and the names of its results; those that are missing are left out.
+        curves: a title and the names of its results, each of which starts from the one before; those that are missing
+            are left out.
         levels: a title and the name of a result without training, drawn as a dotted line.
         out: the picture.
     """
@@ -69,17 +74,21 @@ def plot_minutes(results: Path, curves: Mapping[str, Sequence[str]], levels: Map
     figure = Figure(figsize=(12, 4), layout="constrained")
     for axes, (column, title) in zip(figure.subplots(1, 3), columns.items(), strict=True):
         for colour, (name, rows) in zip(COLOURS[1:], curves.items(), strict=False):
-            found = [metrics(results / row) for row in rows]
-            points = sorted((each["training_seconds"] / 60, each[column]) for each in found if column in each)
+            found = [each for row in rows if (each := metrics(results / row))]
+            minutes = accumulate(each["training_seconds"] / 60 for each in found)
+            points = [(spent, each[column]) for spent, each in zip(minutes, found, strict=True) if column in each]
             if points:
                 axes.plot(*zip(*points, strict=True), "o-", color=colour, label=name, lw=1.5, ms=5)
         for style, (name, row) in zip((":", "--", "-."), levels.items(), strict=False):
             if column in (own := metrics(results / row)):
                 axes.axhline(own[column], color="black", ls=style, lw=1, label=name)
-        axes.set(title=title, xscale="log", xlabel="minutes of training, one or two CPU cores")
+        axes.set(title=title, xscale="log", xlim=(3, 400), xlabel="minutes of training on a CPU")
+        axes.set_xticks(TICKS, [str(minutes) for minutes in TICKS])
+        axes.minorticks_off()
         if column.startswith("fid"):
             axes.set_yscale("log")
+            axes.minorticks_off()
         axes.title.set_fontsize(10)
-        axes.grid(alpha=0.25, lw=0.5, which="both")
-    figure.axes[0].legend(fontsize=8)
+        axes.grid(alpha=0.25, lw=0.5)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, ncols=3, loc="outside lower center")
     figure.savefig(out, dpi=110)

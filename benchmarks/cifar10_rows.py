@@ -238,3 +238,36 @@ SAMPLINGS = [
 
 SUBJECTS = {each.name: each.subject for each in TRAININGS} | {each.row.name: each.subject for each in SAMPLINGS}
 """The subject of each result."""
+
+STAGES = {
+    "bn1": "first\nconvolution",
+    "layer1": "stage 1",
+    "layer2": "stage 2",
+    "spatial": "stage 3\n(last map)",
+    "pooled": "pooled",
+    "logits": "logits",
+}
+"""The cuts of ResNet-20 from the first to the last, and their titles."""
+
+METHODS = {
+    "nearest training image": {cut: f"nearest_neighbour-resnet20-{cut}" for cut in STAGES},
+    "NDTM (guided, no training)": {cut: f"ndtm-resnet20-{cut}" for cut in STAGES},
+    "energy score (trained)": {cut: f"{SCORED}-lambda2-resnet20-{cut}" for cut in STAGES}
+    | {"spatial": FAITHFUL, "pooled": f"{SCORED}-lambda1-resnet20-pooled"},
+}
+"""Whose agreement is drawn at every stage."""
+
+CURVES = {
+    "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL),
+    "energy score, twice as wide": (f"{GENERATOR}-wide",),
+    "energy score, short": (f"{SCORED}-lambda2-{LAST}",),
+    "flow map after a prior": (MAP_ON_FIBER,),
+    "sampler after a prior (19 calls)": (f"{DIFFUSION}-lambda1-resnet20-spatial-continued",),
+}
+"""The results whose quality is drawn against the minutes of training; each starts from the one before."""
+
+LEVELS = {
+    "nearest training image": "nearest_neighbour-resnet20-spatial",
+    "target's mirror image": "augmented-resnet20-spatial-mirror",
+}
+"""Results without training, which are drawn as levels."""

@@ -35,18 +35,21 @@ class Question:
         results: the benchmark's folder.
         rows: the results' names, at most a dozen.
         metrics: the columns besides model and lambda; by default those of `fibermodels.evaluation.tables.columns`.
+        across_subjects: whether the results may have several subjects.
     """
 
     results: Path
     rows: tuple[str, ...]
     metrics: tuple[str, ...] = ()
+    across_subjects: bool = False
 
     def table(self) -> str:
         """The table in Markdown, of the results that exist."""
         if len(self.rows) > MOST_ROWS:
             raise ValueError(f"expected at most {MOST_ROWS} rows, got {len(self.rows)}: {self.rows}")
         folders = [ROOT / self.results / name for name in self.rows]
-        return markdown_table(renamed(read_results([each for each in folders if scored(each)])), self.metrics)
+        rows = read_results([each for each in folders if scored(each)], self.across_subjects)
+        return markdown_table(renamed(rows), self.metrics, cifar10_rows.WORDS)
 
 
 def at(weights: tuple[int, ...], *families: str) -> tuple[str, ...]:
@@ -206,9 +209,30 @@ QUESTIONS = {
             f"augmented-{LAST_MAP}-mirror",
             *strengths(f"dps-{LAST_MAP}", 1, 3, 10, knob="scale"),
             *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-wide")),
+            *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued")),
             f"feedback-{LAST_MAP}-energy_score",
         ),
         ("cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "fid_resnet56", COST[0]),
+    ),
+    "every_stage": Question(
+        CIFAR,
+        tuple(
+            f"{method}-resnet20-{cut}"
+            for cut in cifar10_rows.EARLY
+            for method in ("nearest_neighbour", "ndtm", "energy_score-lambda2")
+        ),
+        ("subject_name", "cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "num_targets"),
+        across_subjects=True,
+    ),
+    "other_subjects": Question(
+        CIFAR,
+        tuple(
+            each.name
+            for each in cifar10_rows.TRAININGS
+            if each.config == cifar10_rows.SCORED and not each.subject.startswith("resnet20")
+        ),
+        ("subject_name", "cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "training_steps"),
+        across_subjects=True,
     ),
     **{
         f"{network}_{cut}": Question(

@@ -55,6 +55,7 @@ COLUMNS = {
     "network_calls_per_sample": "calls",
     "seconds_per_sample": "ms / sample",
     "num_parameters": "parameters",
+    "training_steps": "steps",
     "training_seconds": "training, min",
 }
 """The metrics of a table in their order, with their headings. A floor stands in brackets behind its metric."""
