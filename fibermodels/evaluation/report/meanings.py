@@ -183,6 +183,9 @@ MEANINGS = {
     "network_calls_per_sample": Meaning(COST, "calls", _LOW, "The calls of the model's network for one sample."),
     "seconds_per_sample": Meaning(COST, "ms", _LOW, "The time for one sample on the device of the evaluation."),
     "num_parameters": Meaning(COST, "", "", "The parameters of the model and its latent space, without the subject."),
+    "training_steps": Meaning(
+        COST, "steps", _LOW, "The steps of the training, with those of the training that it started from."
+    ),
     "training_seconds": Meaning(
         COST, "minutes", _LOW, "The time to train the model and its latent space, on the device of the training."
     ),
