@@ -18,6 +18,7 @@ from cifar10_rows import (
     BASE,
     CONFIGS,
     CURVES,
+    CUTS,
     EPOCH,
     FAITHFUL,
     GENERATOR,
@@ -144,7 +145,8 @@ def compare_all() -> None:
     """A table and a figure of each subject's results, and one table across subjects."""
     for own in dict.fromkeys(SUBJECTS.values()):
         compare([RESULTS / name for name in sorted(SUBJECTS) if SUBJECTS[name] == own], RESULTS / own, WORDS)
-    done = [RESULTS / name for name in sorted(SUBJECTS)]
+    residual = [f"{network}-{cut}" for network in ("resnet20", "resnet56") for cut in CUTS]
+    done = [RESULTS / name for name in sorted(SUBJECTS) if SUBJECTS[name] in residual]
     aside = (f"{BASE}-continued", MAP, "feedback-resnet20-spatial", "prior_samples-resnet20-spatial")  # near others
     curves = [training.series for training in TRAININGS] + [each.row.series or each.row.name for each in SAMPLINGS]
     compare(done, RESULTS, WORDS, [name for name in curves if name not in aside], across_subjects=True)
