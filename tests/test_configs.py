@@ -59,7 +59,8 @@ def marked(configs):
     large = (
         "convnext_base",
         "swinv2_base",
-        "/controlnet_resnet50_pooled",
+        "/controlnet_resnet50",
+        "/energy_score_convnext_tiny",
         "/prior-pixels",
         "/ndtm_dinov2",
         "/ndtm_inception",

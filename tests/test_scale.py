@@ -204,6 +204,7 @@ def killed_and_resumed(folder, strategy, precision="32-true"):
     return whole, parts
 
 
+@pytest.mark.slow
 def test_two_processes_killed_and_resumed_end_as_two_that_ran_through(tmp_path):
     """Posterior noise, times, the fiber loss's rows and validation: all of it, bit by bit."""
     compare(*killed_and_resumed(tmp_path, "ddp"))
