@@ -1,7 +1,7 @@
 """Data of what users have at hand: a folder, a tensor, a data set, a loader, or a data module."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from PIL import Image
 from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from fibermodels.core import Data
 from fibermodels.data.image_files import ImageReader, image_shape
@@ -91,15 +91,18 @@ def gathered(items: Any, size: int | None = None) -> tuple[Tensor, Tensor | None
         TypeError: something else, or an item without an image.
         ValueError: images of several shapes, or none.
     """
-    if not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
+    several = isinstance(items, DataLoader)
+    count = len(items) if isinstance(items, Sized) else None
+    if isinstance(items, Iterable):
+        each: Iterable[Any] = items
+    elif isinstance(items, Dataset) and count is not None:
+        each = (items[i] for i in range(count))
+    else:
         raise TypeError(
             "images: expected a folder, a tensor, a Dataset, a DataLoader or a LightningDataModule, got "
             f"{type(items).__name__}"
         )
-    several = isinstance(items, DataLoader)
-    count = len(items) if hasattr(items, "__len__") else None
     found, labels = [], []
-    each = items if isinstance(items, Iterable) else (items[i] for i in range(count or 0))
     for item in track(each, "reading images", total=count):
         image, label = picture(item)
         pixels = read(image, size)

@@ -93,8 +93,10 @@ def expected_input(network: nn.Module, transform: Any = None) -> Expected:
         transform: a composition of torchvision with a `Normalize`, or one such step.
     """
     if transform is not None:
+        from torchvision.transforms import Normalize, v2
+
         steps = getattr(transform, "transforms", [transform])
-        found = next((step for step in steps if hasattr(step, "mean") and hasattr(step, "std")), None)
+        found = next((step for step in steps if isinstance(step, (Normalize, v2.Normalize))), None)
         return Expected() if found is None else Expected([float(v) for v in found.mean], [float(v) for v in found.std])
     about = getattr(network, "pretrained_cfg", None)
     if not isinstance(about, dict) or "mean" not in about:
