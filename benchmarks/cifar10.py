@@ -15,6 +15,7 @@ from pathlib import Path
 from cifar10_figures import plot_minutes, plot_stages
 from cifar10_judges import UNSEEN, train_judges, unseen
 from cifar10_rows import (
+    BALANCED,
     BASE,
     CONFIGS,
     CURVES,
@@ -128,7 +129,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if training.name in PUBLISHED_AS:
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
-            targets, samples = (2000, 9) if training.name.startswith((GENERATOR, FAITHFUL)) else (500, 2)
+            targets, samples = (2000, 9) if training.name.startswith((GENERATOR, FAITHFUL, BALANCED)) else (500, 2)
             if not training.subject.startswith("resnet20"):
                 targets //= 2
             row = Row(training.name, series=training.series, targets=targets, samples=samples, seed=seed)

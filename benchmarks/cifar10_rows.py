@@ -77,8 +77,9 @@ class Training:
 MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
 GENERATOR, CONTINUED = f"{SCORED}-lambda1-resnet20-spatial", "continued"
 FAITHFUL = f"{SCORED}-lambda2-resnet20-spatial-{CONTINUED}"
-START, BETTER, BEST_WEIGHTS = (
-    WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful")
+BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
+START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS = (
+    WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced")
 )
 LAST, FEATURES, LATER = "resnet20-spatial", "--model.learner.init_args.features", "--model.fiber.init_args.later"
 WIDTH = "--model.learner.init_args.network.init_args.width"
@@ -121,6 +122,7 @@ TRAININGS = [
     first_training("spatial", 5 * (EPOCH // 2), None, "wide", WIDTH, 192),
     first_training("pooled", 612),
     scored_training(LAST, 1020, BETTER, CONTINUED, *SLOWER),
+    scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
     *(scored_training(f"resnet20-{cut}", 255) for cut in ("pooled", "logits")),
@@ -145,6 +147,7 @@ PUBLISHED_AS = {
     GENERATOR: START.with_suffix(""),
     f"{GENERATOR}-{CONTINUED}": BETTER.with_suffix(""),
     FAITHFUL: BEST_WEIGHTS.with_suffix(""),
+    BALANCED: BALANCED_WEIGHTS.with_suffix(""),
     **{
         name: RUNS / "cifar10" / name / "model"
         for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))
