@@ -146,6 +146,7 @@ def _trainer(plan: Plan, folder: Path, device: torch.device, progress: bool) -> 
         max_epochs=plan.epochs,
         limit_train_batches=plan.steps,
         limit_val_batches=4,
+        check_val_every_n_epoch=plan.every,
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,
         enable_model_summary=False,

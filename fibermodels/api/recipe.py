@@ -33,7 +33,7 @@ ENOUGH = 400
 """Steps that a generator should have: a narrower one is taken where the minutes do not allow them."""
 
 EPOCHS = 8
-"""Previews and checkpoints of a training, at most."""
+"""Previews of a training, at most."""
 
 SHARE = 0.85
 """Of the minutes, for steps; the rest is for validation and pictures."""
@@ -52,6 +52,11 @@ class Plan:
     """Of each epoch."""
     seconds: float
     """Of a step, as measured."""
+
+    @property
+    def every(self) -> int:
+        """Epochs from one validation to the next."""
+        return max(1, self.epochs // EPOCHS)
 
     @property
     def ema_decay(self) -> float:
@@ -162,6 +167,8 @@ def planned(build: Any, x: Tensor, images: int, minutes: float, device: torch.de
     most = max(1, images // len(x))
     while math.ceil(total / epochs) > most:
         epochs += 1
+    if epochs > EPOCHS:  # of few inputs; the last one is validated
+        epochs = EPOCHS * math.ceil(epochs / EPOCHS)
     return Plan(epochs=epochs, steps=math.ceil(total / epochs), **found)
 
 
@@ -180,8 +187,10 @@ def step_seconds(module: Training, x: Tensor, precision: str, steps: int = 1) ->
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             found = own_terms(module.learner, module.subject, {"x": x})
             learner: Any = module.learner
-            fiber = module.fiber(learner, module.subject, found.h, x=x, drawn=found.drawn)
-            torch.stack([term.mean() for term in (*found.values.values(), fiber)]).sum().backward()
+            terms = [*found.values.values()]
+            if module.fiber.weight:
+                terms.append(module.fiber(learner, module.subject, found.h, x=x, drawn=found.drawn))
+            torch.stack([term.mean() for term in terms]).sum().backward()
         if x.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
