@@ -27,6 +27,7 @@ from fibermodels.guidance import (
 from fibermodels.latents import VAE, ConvVAE, FiberAutoencoder, Identity
 from fibermodels.models import (
     Augmented,
+    Cascade,
     ControlNetInverter,
     Corrector,
     DecodedNoise,
@@ -44,7 +45,7 @@ from fibermodels.models import (
     RandomViews,
     Reconstruction,
 )
-from fibermodels.nn import MLP, AffineCouplings, UNet, Upsampler
+from fibermodels.nn import MLP, AffineCouplings, Mixer, UNet, Upsampler
 from fibermodels.noise import seeded
 from fibermodels.suites import ColourAutoencoder, ColourDigits, DecolorisedEncoder, colour
 
@@ -206,6 +207,14 @@ def corrector(**options) -> Corrector:
     return randomised(Corrector(flow_matching(), subject(), mlp(16, 1), **options))
 
 
+def cascade() -> Cascade:
+    """A density over maps that are told by a vector, and a generator of pixels from such maps."""
+    torch.manual_seed(7)
+    shape = [5, 2, 3]
+    first = FlowMatching(Identity(input_shape=shape), [FEATURES], Mixer(16, 1, 8), Midpoint(2))
+    return Cascade(randomised(first), energy_maps(shape))
+
+
 def unguided(**options) -> Unguided:
     return Unguided(diffusion(), **{"sampler": DDIM(2)} | options)
 
@@ -232,6 +241,7 @@ MODELS = {
     MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
     Augmented: Augmented,
+    Cascade: cascade,
     RandomViews: RandomViews,
     Oracle: lambda: Oracle(ColourDigits()),
     DecodedNoise: lambda: DecodedNoise(fiber_autoencoder()),

@@ -41,6 +41,7 @@ from fibermodels.guidance import (
 from fibermodels.latents import Identity
 from fibermodels.models import (
     Augmented,
+    Cascade,
     ControlNetInverter,
     Corrector,
     DecodedNoise,
@@ -126,6 +127,10 @@ def models_of(kind: str):
         Oracle: lambda: Oracle(Law()),
         Reconstruction: lambda: Reconstruction(space(), Law()),
         DecodedNoise: lambda: DecodedNoise(space()),
+        Cascade: lambda: Cascade(
+            randomised(FlowMap(Identity(input_shape=[3]), [FEATURES], mlp())),
+            randomised(FlowMap(space(), [3], mlp())),
+        ),
         ConditionFeedback: lambda: ConditionFeedback(flow(), phi, 2, memory=1),
         NoiseOptimisation: lambda: NoiseOptimisation(flow(), phi, steps=2),
         PixelOptimisation: lambda: PixelOptimisation(phi, steps=2, noise=2.0),

@@ -22,7 +22,7 @@ from fibermodels.config import build, describe
 from fibermodels.diffusion import DDIM, SCHEDULES, Heun, Midpoint
 from fibermodels.latents import Identity
 from fibermodels.models import Diffusion, FlowMap
-from fibermodels.nn import MLP, Standardise, UNet, Upsampler
+from fibermodels.nn import MLP, Mixer, Standardise, UNet, Upsampler
 from fibermodels.noise import seeded
 
 SPATIAL = [5, 4, 4]
@@ -93,7 +93,7 @@ class TestCondition:
         assert len(counted) == 1
 
     @pytest.mark.parametrize(
-        "network", [MLP(16, 1), UNet([16, 16]), Upsampler(16, 1, 8)], ids=lambda n: type(n).__name__
+        "network", [MLP(16, 1), UNet([16, 16]), Upsampler(16, 1, 8), Mixer(16, 1, 8)], ids=lambda n: type(n).__name__
     )
     def test_an_unconditional_network_takes_none(self, network):
         built = network.build(SHAPE, [])
@@ -128,16 +128,17 @@ class TestBuild:
 
 
 @pytest.mark.parametrize("features", [[FEATURES], SPATIAL], ids=str)
-def test_an_upsampler_serves_every_objective(features):
-    """It sees the state in both resolutions, the time and the representation, and has forward-mode derivatives."""
-    network = randomised_network(Upsampler(16, 1, 8).build(SHAPE, features, times=2))
+@pytest.mark.parametrize("kind", [Upsampler, Mixer], ids=lambda kind: kind.__name__)
+def test_a_network_of_maps_serves_every_objective(kind, features):
+    """It sees the state at every place, the time and the representation, and has forward-mode derivatives."""
+    network = randomised_network(kind(16, 1, 8).build(SHAPE, features, times=2))
     z, t, h = state(features=features)
     told = network.condition(h)
     output = network(z, (t, t), told)
     assert output.shape == z.shape
     others = (network(z, (t, 1 - t), told), network(z.flip(1), (t, t), told), network(z, (t, t), told.flip(0)))
     assert not any(torch.allclose(output, other) for other in others)
-    model = FlowMap(Identity(SHAPE), features, Upsampler(16, 1, 8))
+    model = FlowMap(Identity(SHAPE), features, kind(16, 1, 8))
     sum(term.mean() for term in model.latent_loss(z, h).values()).backward()
 
 
@@ -149,6 +150,18 @@ def test_an_upsampler_tells_places_apart_if_its_condition_is_a_vector(features):
     output = network(torch.ones(2, 3 * 96 * 96), (torch.ones(2),), network.condition(h)).unflatten(1, (3, 96, 96))
     inner = output[:, :, 40:56:4, 40:56:4]  # the same corner of each square
     assert (inner.std((2, 3)).max() > 1e-3) == (len(features) == 1)
+
+
+def test_a_mixer_sees_all_places_in_one_block():
+    """A change at one place changes the output at all others, which a convolution does not reach."""
+    network = randomised_network(Mixer(16, 1, 8).build((2, 8, 8), [FEATURES]))
+    z, h = torch.randn(1, 2, 8, 8, generator=seeded("mixer")), torch.ones(1, FEATURES)
+    moved = z.clone()
+    moved[..., 0, 0] += 1
+    first, second = (network(each.flatten(1), (torch.ones(1),), network.condition(h)) for each in (z, moved))
+    assert (first - second).unflatten(1, (2, 8, 8)).abs().sum(1).min() > 0
+    with pytest.raises(ValueError, match=r"Mixer: expected latents that are maps \(C, H, W\), got \[6\]"):
+        Mixer(16, 1, 8).build((6,), [FEATURES])
 
 
 def test_an_upsampler_sees_all_of_a_fine_condition():

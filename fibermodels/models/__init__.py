@@ -1,6 +1,7 @@
 """Amortised fiber models and the baselines that need no training."""
 
 from fibermodels.models.augmented import Augmented, RandomViews
+from fibermodels.models.cascade import Cascade
 from fibermodels.models.controlnet import ControlNetInverter
 from fibermodels.models.corrector import Corrector
 from fibermodels.models.denoising_flow import DenoisingFlow
@@ -18,6 +19,7 @@ from fibermodels.models.oracle import DecodedNoise, Oracle, Reconstruction
 
 __all__ = [
     "Augmented",
+    "Cascade",
     "ControlNetInverter",
     "Corrector",
     "DecodedNoise",

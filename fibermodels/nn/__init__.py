@@ -6,6 +6,7 @@ from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.freia import FreiaFlow
 from fibermodels.nn.gaussianise import Gaussianise
 from fibermodels.nn.invertible import Invertible, full_precision
+from fibermodels.nn.mixer import Mixer
 from fibermodels.nn.mlp import MLP
 from fibermodels.nn.network import Control, Network, Residuals, Steerable
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
@@ -25,6 +26,7 @@ __all__ = [
     "FreiaFlow",
     "Gaussianise",
     "Invertible",
+    "Mixer",
     "Network",
     "ResidualMLP",
     "Residuals",
