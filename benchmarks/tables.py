@@ -93,6 +93,14 @@ LAST_MAP = "resnet20-spatial"
 MAP_ON_FIBER, CUTS = cifar10_rows.MAP_ON_FIBER, cifar10_rows.CUTS
 
 QUESTIONS = {
+    "circles": Question(
+        Path("results/circles"),
+        (
+            *("oracle", "nearest_neighbour", "prior", "flow_matching", "feedback", "dps-strength4", "ndtm-gamma1"),
+            *("ndtm-gamma10", "noise_optimisation", "latent_descent", "projection", "langevin"),
+        ),
+        ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
+    ),
     "summary": Question(
         COLOUR,
         (

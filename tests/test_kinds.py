@@ -10,6 +10,9 @@ from cases import FEATURES, MODELS, mlp, prepared, randomised
 from PIL import Image
 from torch import nn
 
+from fibermodels.api.fit import fit
+from fibermodels.api.load import load
+from fibermodels.api.recipe import Scale, training
 from fibermodels.checks import check_shape
 from fibermodels.config import build, describe
 from fibermodels.core import FiberSamples, HasLaw, Subject
@@ -414,3 +417,31 @@ def test_a_fiber_model_of_points_from_the_command_line(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "samples.safetensors").is_file()
     with pytest.raises(SystemExit):
         sample_main([*given, "--images", str(tmp_path)])
+
+
+def test_fit_of_points(tmp_path):
+    """The few calls of `fit`, for a tensor of points: the run draws, samples, scores, and is loaded again."""
+    torch.manual_seed(0)
+    network, x = nn.Linear(2, 1), inputs_of("points", 120)
+    run = fit(network, x, "logits", 0.01, runs=tmp_path, batch_size=32, progress=False)
+    assert isinstance(run.model, FlowMatching)
+    assert run.sample(x[0], n=3).shape == (3, 2)
+    assert run.sample(x[:5], n=3).shape == (3, 5, 2)
+    assert run.sample(h=network(x[0]).detach(), n=3).shape == (3, 2)
+    assert run.score(10, 2)["fiber_rms"] > 0
+    assert len(run.plot(n=2).axes) == 10  # all targets, all samples, and eight targets
+    assert (tmp_path / "fit" / "samples.png").is_file()
+    run.save(tmp_path / "saved")
+    again = load(tmp_path / "saved", subject=network)
+    torch.testing.assert_close(again.sample(x[0], n=3), run.sample(x[0], n=3))
+    with pytest.raises(ValueError, match=r"input: expected shape \(B, 2\)"):
+        run.sample(torch.zeros(4, 3))
+
+
+def test_maps_get_the_recipe_of_images():
+    phi = SpatialMean([3, 8, 8])
+    module = training(phi, 48, Scale.of(5 + 2 * torch.randn(50, 3, 8, 8)), None, 1e-3, 0, None)
+    assert isinstance(module.learner, EnergyScore)
+    assert module.fiber.weight == 2
+    assert module.learner.latents.mean.flatten().tolist() == pytest.approx([5.0] * 3, abs=0.2)
+    assert module.learner.sample(phi(torch.randn(2, 3, 8, 8))).shape == (1, 2, 3, 8, 8)

@@ -264,12 +264,17 @@ def test_a_report_stays_small(samples, tmp_path):
     assert re.search(r"shows \d of 24 targets", Page(path.read_text()).words())
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_other_channels_are_grey(channels, tmp_path):
-    own = drawn(4, 2, channels=channels)
+def test_one_channel_is_grey_and_two_are_red_and_green(tmp_path):
+    own = drawn(4, 2, channels=1)
     uri = Page(result_page(tmp_path, row(own), own)).images()["target 1"]["src"]
     grey = (255 * own.x[1].mean(0)).round().byte().numpy()
     assert np.array_equal(levels(uri)[..., 0], grey)
+    own = drawn(4, 2, channels=2)
+    shown = levels(Page(result_page(tmp_path, row(own), own)).images()["target 1"]["src"]).astype(float)
+    assert not shown[..., 2].any()
+    for channel in range(2):
+        correlation = np.corrcoef(shown[..., channel].ravel(), own.x[1, channel].numpy().ravel())[0, 1]
+        assert correlation > 0.99
 
 
 def comparison(count=14, **changes):

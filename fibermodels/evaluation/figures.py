@@ -35,6 +35,7 @@ NEAR = {
 
 LIKE = {
     "colour_kl": "KL divergence of colours from their law, nats",
+    "arc_kl": "KL divergence of positions on the level curve from their law, nats",
     "factor_ks": "Kolmogorov-Smirnov distance of factors from their law",
     "fid": "Frechet distance to real images",
 }

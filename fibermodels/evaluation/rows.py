@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 Row = dict[str, float | int | str]
 
-LAWS = ("colour_kl", "factor_ks")
+LAWS = ("colour_kl", "arc_kl", "factor_ks")
 """Metrics of consistency with a known law, the first that a result has."""
 
 FLOOR = "_floor"

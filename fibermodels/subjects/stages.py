@@ -39,5 +39,5 @@ def first_stages(subject: Networked, layer: str, count: int = 2) -> tuple[str, .
 def has_logits(subject: Networked, layer: str) -> bool:
     """Whether the network's output comes after a layer, and is a vector."""
     output = subject.network(torch.zeros(1, *subject.preprocess.input_shape))
-    later = layer not in ("logits", steps(subject)[-1][0])
+    later = layer not in ("logits", *(name for name, _ in steps(subject)[-1:]))
     return later and isinstance(output, torch.Tensor) and output.ndim == 2

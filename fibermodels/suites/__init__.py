@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 from fibermodels.config import lazy
 
 if TYPE_CHECKING:
+    from fibermodels.suites.angular import AngularScore, FourModes
     from fibermodels.suites.blobs import BlobMoments, Blobs
+    from fibermodels.suites.circles import Circles, CirclesClassifier
     from fibermodels.suites.colour_autoencoder import ColourAutoencoder
     from fibermodels.suites.colour_digits import ColourDigits
     from fibermodels.suites.decolorise import DecolorisedAutoencoder, DecolorisedEncoder
@@ -14,20 +16,28 @@ if TYPE_CHECKING:
     from fibermodels.suites.textured_digits import DetexturedEncoder, TexturedDigits
 
 __all__ = [
+    "AngularScore",
     "BlobMoments",
     "Blobs",
+    "Circles",
+    "CirclesClassifier",
     "ColourAutoencoder",
     "ColourDigits",
     "DecolorisedAutoencoder",
     "DecolorisedEncoder",
     "DependentColours",
     "DetexturedEncoder",
+    "FourModes",
     "Orbits",
     "PowerSpectrum",
     "TexturedDigits",
 ]
 
 _HOME = {
+    "AngularScore": "angular",
+    "FourModes": "angular",
+    "Circles": "circles",
+    "CirclesClassifier": "circles",
     "BlobMoments": "blobs",
     "Blobs": "blobs",
     "ColourAutoencoder": "colour_autoencoder",

@@ -99,6 +99,12 @@ MEANINGS = {
     "colour_w1": Meaning(
         CONSISTENCY, "colour in [0, 1]", _FLOOR, "The Wasserstein-1 distance of the samples' colours from their law."
     ),
+    "arc_kl": Meaning(
+        CONSISTENCY,
+        "nats",
+        _FLOOR,
+        "The Kullback-Leibler divergence of the places of a target's samples on its level curve from their law.",
+    ),
     "factor_ks": Meaning(
         CONSISTENCY,
         "",
