@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 
 
-def check_shape(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:
-    """Refuses anything but images `(B, *shape)` of floating point."""
-    if images.ndim == len(shape) and images.shape[1:] == torch.Size(shape)[1:]:
-        raise ValueError(f"{what}: expected shape (B, {', '.join(map(str, shape))}), got one image: give image[None]")
-    if tuple(images.shape[1:]) != tuple(shape) or images.ndim != len(shape) + 1:
-        raise ValueError(f"{what}: expected shape (B, {', '.join(map(str, shape))}), got {tuple(images.shape)}")
-    if not images.is_floating_point():
-        raise ValueError(f"{what}: expected floating point in [0, 1], got {images.dtype}")
+def check_shape(x: Tensor, shape: tuple[int, ...], what: str = "images", word: str = "images") -> None:
+    """Refuses anything but inputs `(B, *shape)` of floating point; `word` is what they are called."""
+    sizes, range_ = ", ".join(map(str, shape)), " in [0, 1]" if word == "images" else ""
+    if x.ndim == len(shape) and (x.shape[1:] == torch.Size(shape)[1:] if len(shape) > 1 else x.shape == shape):
+        one = word.removesuffix("s")
+        raise ValueError(f"{what}: expected shape (B, {sizes}), got one {one}: give {one}[None]")
+    if tuple(x.shape[1:]) != tuple(shape) or x.ndim != len(shape) + 1:
+        raise ValueError(f"{what}: expected shape (B, {sizes}), got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"{what}: expected floating point{range_}, got {x.dtype}")
 
 
 def check_images(images: Tensor, shape: tuple[int, ...], what: str = "images") -> None:

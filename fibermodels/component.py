@@ -174,12 +174,14 @@ def fingerprint(module: nn.Module) -> str:
 def reading(described: dict[str, Any]) -> str:
     """Sixteen hexadecimal digits for how a subject was built, without the file of its weights.
 
-    Two layers of one network have the same weights, and so the same `fingerprint`; they differ in this.
+    Two layers of one network have the same weights, and so the same `fingerprint`; they differ in this. An argument
+    that is None counts as absent, so that a class may get another one.
 
     Args:
         described: the subject's description (see `fibermodels.config`).
     """
-    arguments = {name: value for name, value in described["init_args"].items() if name != "weights"}
+    given = described["init_args"].items()
+    arguments = {name: value for name, value in given if name != "weights" and value is not None}
     return hashlib.sha256(json.dumps([described["class_path"], arguments], sort_keys=True).encode()).hexdigest()[:16]
 
 

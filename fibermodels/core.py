@@ -1,11 +1,11 @@
 """The nouns of the project, as contracts.
 
-A frozen `Subject` maps images to representations, `h = phi(x)`. The images with the same representation form its
+A frozen `Subject` maps inputs to representations, `h = phi(x)`. The inputs with the same representation form its
 fiber. A `FiberModel` samples from it, `x_hat ~ p(x | phi(x) = h)`; `FiberSamples` holds these samples, and metrics are
 functions of `FiberSamples`.
 
-All contracts use these shapes and ranges: images are float in [0, 1], `(B, C, H, W)`; `n` samples per target are
-`(n, B, C, H, W)`; time 0 is data and time 1 is noise.
+All contracts use these shapes and ranges: inputs are float, `(B, *input_shape)`, in their own units; images are inputs
+`(B, C, H, W)` in [0, 1]; `n` samples per target are `(n, B, *input_shape)`; time 0 is data and time 1 is noise.
 """
 
 from abc import ABC, abstractmethod
@@ -16,36 +16,36 @@ from typing import Literal, Protocol, Self, final
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_finite, check_images, check_shape
+from fibermodels.checks import check_finite
 from fibermodels.component import Component
 from fibermodels.noise import pushed
+from fibermodels.spaces import HasInputSpace, ImageSpace, InputSpace
 
 
-class Subject(Component, ABC):
-    """The network under study, frozen and differentiable: images `(B, *image_shape)` in [0, 1] to
-    representations `(B, *feature_shape)`. It normalises its own input."""
+class Subject(HasInputSpace, ABC):
+    """The network under study, frozen and differentiable: inputs `(B, *input_shape)` to representations
+    `(B, *feature_shape)`. It normalises its own input."""
 
-    image_shape: tuple[int, int, int]
     feature_shape: tuple[int, ...]
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Representations `(B, *feature_shape)` of images, whose shape and type are checked first. Their range is not:
+    def __call__(self, x: Tensor) -> Tensor:
+        """Representations `(B, *feature_shape)` of inputs, whose shape and type are checked first. Their range is not:
         that would make an accelerator wait, and a solver may leave it for a moment.
 
         Raises:
-            ValueError: no images `(B, *image_shape)` of floating point, or 64 bits for weights of 32.
+            ValueError: no inputs `(B, *input_shape)` of floating point, or 64 bits for weights of 32.
         """
-        name = type(self).__name__
-        check_shape(images, tuple(self.image_shape), f"{name}: images")
-        own = next(self.parameters(), images)
-        if images.dtype == torch.float64 != own.dtype:
-            raise ValueError(f"{name}: images: expected {own.dtype} as of its weights, got {images.dtype}")
-        found: Tensor = super().__call__(images)
+        what = f"{type(self).__name__}: {self.input_space.word}"
+        self.input_space.check_shape(x, what)
+        own = next(self.parameters(), x)
+        if x.dtype == torch.float64 != own.dtype:
+            raise ValueError(f"{what}: expected {own.dtype} as of its weights, got {x.dtype}")
+        found: Tensor = super().__call__(x)
         return found
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Representations `(B, *feature_shape)`, differentiable in `images`."""
+        """Representations `(B, *feature_shape)` of inputs, differentiable in them."""
 
     def shares(self, other: "Subject") -> bool:
         """Whether `jointly` computes both for less than each alone."""
@@ -75,7 +75,7 @@ def together(subjects: Sequence[Subject], images: Tensor) -> list[Tensor]:
     return [found[i] for i in range(len(subjects))]
 
 
-class LatentSpace(Component, ABC):
+class LatentSpace(HasInputSpace, ABC):
     """A space in which densities are learned: an encoder `q(z | x, h)`, and a decoder `x = D(z, h)`.
 
     The encoder is Gaussian in its own coordinates: `moments` returns mean and deviation there, and `posterior_sample`
@@ -83,7 +83,6 @@ class LatentSpace(Component, ABC):
     raises a ValueError if `h` is None.
     """
 
-    image_shape: tuple[int, int, int]
     latent_shape: tuple[int, ...]
     trivial: bool = False
     """Whether encoding costs nothing, so that latents are not cached."""
@@ -103,7 +102,7 @@ class LatentSpace(Component, ABC):
 
     @abstractmethod
     def decode(self, z: Tensor, h: Tensor | None) -> Tensor:
-        """Images `(B, *image_shape)` in [0, 1], differentiable in both arguments."""
+        """Inputs `(B, *input_shape)`, images in [0, 1], differentiable in both arguments."""
 
     def encode(self, x: Tensor, h: Tensor | None) -> Tensor:
         """The sample of `q(z | x, h)` at noise 0."""
@@ -123,7 +122,7 @@ class MapLatents(LatentSpace, ABC):
 
 
 class FiberModel(Component, ABC):
-    """A model that samples images with a given representation."""
+    """A model that samples inputs with a given representation."""
 
     network_calls: int
     """Evaluations of the generative network for one sample, without the decoder and the subject."""
@@ -140,15 +139,15 @@ class FiberModel(Component, ABC):
             n: samples per target.
             generator: a CPU generator. It gives one seed to each target, in order, so a target's
                 samples do not depend on how the targets are batched.
-            x: the images `(B, C, H, W)` whose representations are the targets, for models that need them (such as an
-                augmentation or the oracle); other models ignore them.
+            x: the inputs `(B, *input_shape)` whose representations are the targets, for models that need them (such as
+                an augmentation or the oracle); other models ignore them.
 
         Returns:
-            Images `(n, B, C, H, W)` in [0, 1], without gradients.
+            Inputs `(n, B, *input_shape)`, images in [0, 1], without gradients.
 
         Raises:
-            ValueError: `n` is below 1; targets are not finite, or not of floating point; the queries `x` are not images
-                in [0, 1], or not as many as targets; the model needs them and got none.
+            ValueError: `n` is below 1; targets are not finite, or not of floating point; the queries `x` are not in
+                the model's `input_space`, or not as many as targets; the model needs them and got none.
         """
         name = type(self).__name__
         if n < 1:
@@ -157,7 +156,9 @@ class FiberModel(Component, ABC):
             raise ValueError(f"{name}: h: expected representations (B, ...) of floating point, got {h.dtype} {h.shape}")
         check_finite(h, "h")
         if x is not None:
-            check_images(x, tuple(x.shape[1:]), f"{name}: x")
+            known: object = self
+            space = known.input_space if isinstance(known, HasInputSpace) else InputSpace(tuple(x.shape[1:]))
+            space.check(x, f"{name}: x")
             if len(x) != len(h):
                 raise ValueError(f"{name}: x: expected as many queries as the {len(h)} targets, got {len(x)}")
         return self._sample(h, n, generator, x)
@@ -178,13 +179,13 @@ class FiberModel(Component, ABC):
 
 
 class Pushforward(FiberModel, ABC):
-    """A FiberModel that maps standard normal noise and a condition to an image, without other randomness."""
+    """A FiberModel that maps standard normal noise and a condition to an input, without other randomness."""
 
     noise_shape: tuple[int, ...]
 
     @abstractmethod
     def push(self, noise: Tensor, h: Tensor) -> Tensor:
-        """Images `(B, C, H, W)` from noise `(B, *noise_shape)`, differentiable in both arguments
+        """Inputs `(B, *input_shape)` from noise `(B, *noise_shape)`, differentiable in both arguments
         and in the parameters."""
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
@@ -208,11 +209,11 @@ class FiberSamples:
     """
 
     x: Tensor
-    """Targets `(B, C, H, W)`."""
+    """Targets `(B, *input_shape)`."""
     h: Tensor
     """Their representations `(B, *feature_shape)`."""
     x_hat: Tensor
-    """Samples `(n, B, C, H, W)`."""
+    """Samples `(n, B, *input_shape)`."""
     h_hat: Tensor
     """Their representations `(n, B, *feature_shape)`."""
 
@@ -234,27 +235,46 @@ class FiberSamples:
         return {field.name: tuple(getattr(self, field.name).shape) for field in fields(self)}
 
 
-class Images(ABC):
-    """The images of one split, `N` of them, in a fixed order."""
+class Inputs(ABC):
+    """The inputs of one split, `N` of them, in a fixed order."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def images(self, indices: Tensor | slice) -> Tensor:
-        """Images `(B, C, H, W)` in [0, 1] of the current epoch."""
+    def inputs(self, indices: Tensor | slice) -> Tensor:
+        """Inputs `(B, *input_shape)` of the current epoch."""
+
+    def space(self) -> InputSpace:
+        """What they are."""
+        return InputSpace(tuple(self.inputs(slice(1)).shape[1:]))
 
     @abstractmethod
     def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
-        """All images in order, in batches `{"x": (B, C, H, W)}` of `size`, with labels `"y"` if there are any."""
+        """All inputs in order, in batches `{"x": (B, *input_shape)}` of `size`, with labels `"y"` if there are any."""
 
     @abstractmethod
     def labels(self) -> Tensor | None:
-        """The labels of all images, `(N,)` or `(N, K)`; None if there are none."""
+        """The labels of all inputs, `(N,)` or `(N, K)`; None if there are none."""
 
     @abstractmethod
     def set_epoch(self, epoch: int) -> None:
         """Draws the random choices of an epoch (colours, flips) from the seed and the number of the epoch only."""
+
+
+class Images(Inputs, ABC):
+    """The images of one split."""
+
+    @abstractmethod
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """Images `(B, C, H, W)` in [0, 1] of the current epoch."""
+
+    def inputs(self, indices: Tensor | slice) -> Tensor:
+        return self.images(indices)
+
+    def space(self) -> ImageSpace:
+        channels, height, width = self.images(slice(1)).shape[1:]
+        return ImageSpace((channels, height, width))
 
 
 class Data(ABC):
@@ -263,13 +283,13 @@ class Data(ABC):
     name: str
     """The name of the data set in results."""
     batch_size: int
-    """Images per batch and process."""
+    """Inputs per batch and process."""
     seed: int
-    """The seed of the order of training images, and of random choices such as colours and flips."""
+    """The seed of the order of training inputs, and of random choices such as colours and flips."""
 
     @abstractmethod
-    def split(self, split: Literal["train", "val", "test"]) -> Images:
-        """The images of a split."""
+    def split(self, split: Literal["train", "val", "test"]) -> Inputs:
+        """The inputs of a split."""
 
 
 class HasLaw(ABC):
@@ -277,13 +297,13 @@ class HasLaw(ABC):
 
     @abstractmethod
     def members(self, x: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Exact samples `(n, B, C, H, W)` of the fibers of images `x` `(B, C, H, W)`; a target's samples do not depend
-        on the other targets of the batch."""
+        """Exact samples `(n, B, *input_shape)` of the fibers of inputs `x` `(B, *input_shape)`; a target's samples do
+        not depend on the other targets of the batch."""
 
     @abstractmethod
     def factors(self, images: Tensor, x: Tensor) -> Tensor:
-        """The factors that vary along a fiber, read from images `(..., B, C, H, W)`, samples of targets `x`
-        `(B, C, H, W)`: `(..., B, K)`."""
+        """The factors that vary along a fiber, read from inputs `(..., B, *input_shape)`, samples of targets `x`
+        `(B, *input_shape)`: `(..., B, K)`."""
 
     @abstractmethod
     def law_scores(self, samples: FiberSamples, exact: FiberSamples) -> dict[str, float]:
@@ -304,11 +324,11 @@ class HasCategories(ABC):
 
 
 class Remembers(ABC):
-    """A model that returns images from a stored set, selected by their representations."""
+    """A model that returns inputs from a stored set, selected by their representations."""
 
     @abstractmethod
-    def remember(self, images: Images | Tensor, representations: Tensor) -> Self:
-        """Stores N images, or access to them, with their representations `(N, *feature_shape)`."""
+    def remember(self, images: Inputs | Tensor, representations: Tensor) -> Self:
+        """Stores N inputs, or access to them, with their representations `(N, *feature_shape)`."""
 
 
 class HasLogProb(ABC):

@@ -54,11 +54,14 @@ def patches(images: Tensor, size: int) -> Tensor:
 
 def patch_score(x: Tensor, draws: Tensor, sizes: Sequence[int]) -> Tensor:
     """The energy score `(B,)` of drawn images `(m, B, C, H, W)` for images `x` `(B, C, H, W)`: that of their patches.
+    Inputs of another number of dimensions, `(B, *input_shape)`, are one patch.
 
     Args:
         sizes: of the patches, in pixels, over which the score is averaged; a size that an image does not have is the
             whole image.
     """
+    if x.ndim != 4:
+        return energy_score(x.flatten(1)[:, None], draws.flatten(2)[:, :, None])
     terms = []
     for size in sizes:
         if size > min(x.shape[-2:]):

@@ -1,4 +1,4 @@
-"""Contracts of trainable objects: losses on images, and FiberModels that are densities over a latent space."""
+"""Contracts of trainable objects: losses on inputs, and FiberModels that are densities over a latent space."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from fibermodels.component import Component, fingerprint
 from fibermodels.core import LatentSpace, Pushforward
+from fibermodels.spaces import HasInputSpace
 
 
-class Trainable(Component, ABC):
-    """An object that the training loop can train: it has a loss on images and their representations."""
+class Trainable(HasInputSpace, ABC):
+    """An object that the training loop can train: it has a loss on inputs and their representations."""
 
-    image_shape: tuple[int, int, int]
     feature_shape: tuple[int, ...] = ()
     """The shape of its condition; `()` if it has none."""
 
@@ -23,7 +23,7 @@ class Trainable(Component, ABC):
         """Weighted terms, each `(B,)`; the objective is the mean of their sum.
 
         Args:
-            x: images `(B, *image_shape)` in [0, 1].
+            x: inputs `(B, *input_shape)`.
             h: their representations `(B, *feature_shape)`; None if there is no subject yet.
         """
 
@@ -59,7 +59,7 @@ class Supervised(Trainable, ABC):
 
 
 class TrainableFiberModel(Pushforward, Trainable, ABC):
-    """A density over a frozen latent space that is learned from data. It maps noise to a latent, and this to an image.
+    """A density over a frozen latent space that is learned from data. It maps noise to a latent, and this to an input.
 
     Args:
         latents: the latent space; it is frozen here.
@@ -69,7 +69,7 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
     def __init__(self, latents: LatentSpace, feature_shape: Sequence[int] = ()) -> None:
         super().__init__()
         self.latents, self.feature_shape = latents.requires_grad_(False).eval(), tuple(feature_shape)
-        self.image_shape = latents.image_shape
+        self.input_space = latents.input_space
         self.noise_shape = latents.latent_shape
 
     def train(self, mode: bool = True) -> Self:
@@ -131,7 +131,7 @@ class TrainableFiberModel(Pushforward, Trainable, ABC):
         """Weighted terms, each `(B,)`, on latents `(B, *latent_shape)`."""
 
     def drawn_loss(self, z: Tensor, h: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """`latent_loss`, and the images of `h` that it drew, `(draws, B, *image_shape)`, which the fiber loss takes
+        """`latent_loss`, and the inputs of `h` that it drew, `(draws, B, *input_shape)`, which the fiber loss takes
         instead of new ones; None if it drew none."""
         return self.latent_loss(z, h), None
 

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "former", "distances", "files", "noise", "proper_scores", "trainable"}
+BASE = {"checks", "component", "config", "core", "former", "distances", "files", "noise", "proper_scores", "spaces"}
+BASE |= {"trainable"}
 COMMANDS = {"commands", "programs"}
 ALLOWED = {
     "former": set(),
@@ -27,8 +28,10 @@ ALLOWED = {
     "proper_scores": set(),
     "checks": set(),
     "component": {"checks", "config", "files"},
-    "core": {"checks", "component", "config", "noise"},
-    "trainable": {"component", "core"},
+    "spaces": {"checks", "component"},
+    "core": {"checks", "component", "config", "noise", "spaces"},
+    "trainable": {"component", "core", "spaces"},
+    "pictures": set(),
     "nn": {"checks", "component"},  # the networks that objectives train are described like all else
     "data": BASE | {"nn"},
     "subjects": BASE | {"nn"},
@@ -38,13 +41,15 @@ ALLOWED = {
     "suites": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics"},
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
-    "training": BASE | COMMANDS | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
+    "training": BASE
+    | COMMANDS
+    | {"pictures", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
     "api": BASE
     | COMMANDS
-    | {"nn", "data", "subjects", "latents", "diffusion", "models", "guidance", "training", "evaluation"},
+    | {"pictures", "nn", "data", "subjects", "latents", "diffusion", "models", "guidance", "training", "evaluation"},
     "evaluation": BASE
     | COMMANDS
-    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
+    | {"pictures", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
 }
 """What each room may import of ours, besides itself."""
 

@@ -12,7 +12,7 @@ from scripts import run
 
 from fibermodels.component import fingerprint
 from fibermodels.config import describe
-from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Pushforward, Reports
+from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Images, Pushforward, Reports
 from fibermodels.evaluation.drawing import Choice, Drawing, Partial
 from fibermodels.evaluation.expense import training_cost
 from fibermodels.evaluation.figures import plot, write_comparison
@@ -431,7 +431,7 @@ class TestInterrupted:
         assert samples.x_hat.shape[:2] == (2, 8)
 
 
-class Photographs(Data):
+class Photographs(Data, Images):
     """A data module of images with labels, of whose law nothing is known."""
 
     name = "photographs"
@@ -453,6 +453,9 @@ class Photographs(Data):
 
     def labels(self):
         return self._labels
+
+    def set_epoch(self, epoch):
+        """Nothing is random."""
 
 
 class Negatives(Photographs, HasLaw):

@@ -23,6 +23,7 @@ from fibermodels.core import together
 from fibermodels.data.given import as_bytes, as_data, gathered
 from fibermodels.data.in_memory import InMemory
 from fibermodels.models import EnergyScore, FlowMap
+from fibermodels.spaces import ImageSpace
 from fibermodels.subjects import Live
 from fibermodels.subjects.live import expected_input
 from fibermodels.subjects.stages import first_stages
@@ -112,12 +113,12 @@ class TestLive:
         [
             ({"layer": "secnd"}, "did you mean"),
             ({"mean": [0.5] * 3}, "mean, std: expected both or none"),
-            ({"image_shape": [1, 8, 8]}, "does not take images of"),
+            ({"space": ImageSpace((1, 8, 8))}, "does not take images of"),
         ],
     )
     def test_what_does_not_fit(self, options, message):
         with pytest.raises(ValueError, match=message):
-            as_subject(**{"network": net(), "layer": "second", "image_shape": [3, 8, 8]} | options)
+            as_subject(**{"network": net(), "layer": "second", "space": ImageSpace((3, 8, 8))} | options)
 
 
 class _Items(LightningDataModule):

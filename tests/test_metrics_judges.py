@@ -210,7 +210,7 @@ class Split:
     def __len__(self):
         return 30
 
-    def images(self, indices):
+    def inputs(self, indices):
         return images(30)[indices]
 
     def labels(self):

@@ -22,7 +22,7 @@ class Gallery:
     def __len__(self):
         return len(self.pictures)
 
-    def images(self, indices):
+    def inputs(self, indices):
         self.asked += indices.tolist()
         return self.pictures[indices]
 

@@ -102,7 +102,7 @@ def explore(
     """
     made = as_prior(prior)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    subject = as_subject(network, layer, list(made.latents.image_shape), mean, std, transform, input_size)
+    subject = as_subject(network, layer, made.latents.input_space, mean, std, transform, input_size)
     cost = FiberDistance("l2")
     model = Guided(made, subject, NDTM(gamma=gamma, kappa=0.0005), cost, Ancestral(steps=steps)).to(where)
     fitted = Fitted(model.eval(), subject.to(where))

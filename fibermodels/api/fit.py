@@ -1,4 +1,4 @@
-"""A fiber model of a network in memory, from images, in one call."""
+"""A fiber model of a network in memory, from images or other inputs, in one call."""
 
 import json
 import logging
@@ -13,16 +13,20 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from fibermodels.api.fitted import Fitted
-from fibermodels.api.recipe import Plan, logits, planned, training
+from fibermodels.api.recipe import Plan, Scale, logits, planned, training
 from fibermodels.checks import check_number
 from fibermodels.component import device_name
 from fibermodels.config import describe
 from fibermodels.core import Subject
 from fibermodels.data.given import as_data
 from fibermodels.files import claim, release, write_text
+from fibermodels.spaces import ImageSpace, InputSpace
 from fibermodels.subjects.live import Live, expected_input
 from fibermodels.training import Run
 from fibermodels.training.running import callbacks, saving
+
+SCALED = 10_000
+"""Training inputs whose mean and deviation are measured, at most."""
 
 QUIET = ("does not have many workers", "isinstance.treespec", "log_every_n_steps", "in eval mode at the start")
 """Parts of warnings about what is intended."""
@@ -41,7 +45,7 @@ def fit(
     std: list[float] | None = None,
     transform: Any = None,
     input_size: int | None = None,
-    fiber_weight: float = 2.0,
+    fiber_weight: float | None = None,
     learning_rate: float = 2e-3,
     batch_size: int = 64,
     flip: bool = False,
@@ -57,19 +61,21 @@ def fit(
     that of the command line: checkpoints, `metrics.csv`, `samples.png` and TensorBoard events.
 
     Args:
-        network: takes images `(B, C, H, W)`; it stays as it is. A `Subject` keeps its own layer and statistics.
-        images: a folder, images `(N, C, H, W)` in [0, 1] or bytes, a data set, a loader, or a data module. A tenth of
-            them is for validation, a tenth for tests.
+        network: takes images `(B, C, H, W)`, or inputs `(B, *input_shape)`; it stays as it is. A `Subject` keeps its
+            own layer and statistics.
+        images: a folder, images `(N, C, H, W)` in [0, 1] or bytes, points or rows of a table `(N, D)`, signals
+            `(N, C, L)`, a data set, a loader, or a data module (see `as_data`). A tenth of them is for validation, a
+            tenth for tests.
         layer: the name of a module, or `spatial`, `pooled` or `logits` (see `subjects.Live`).
         minutes: of training.
         name, runs: of the run, and the folder of all runs.
         size: pixels per side of the images (see `as_data`).
-        mean, std: statistics of the network's input per channel, for images in [0, 1]. None takes those of `transform`
-            or of a network of timm, else the images as they are.
+        mean, std: statistics of the network's input per channel, for images in [0, 1], or per entry of a vector. None
+            takes those of `transform` or of a network of timm, else the inputs as they are.
         transform: of torchvision, with the network's `Normalize`.
         input_size: pixels per side of the network's input; None does not resize, unless a network of timm takes one
             size only.
-        fiber_weight: lambda, of the fiber loss.
+        fiber_weight: lambda, of the fiber loss; None takes 2 for images and maps, and 0 for other inputs.
         learning_rate: its peak.
         batch_size: images of a step.
         flip: whether to mirror half of the training images.
@@ -92,12 +98,13 @@ def fit(
     if resume and not (last.exists() and plan_file.exists()):
         raise FileNotFoundError(f"resume: nothing to resume in '{folder}'")
     data = as_data(images, size, batch_size, seed, flip)
-    shape = list(data.split("train").images(slice(1)).shape[1:])
-    subject = as_subject(network, layer, shape, mean, std, transform, input_size)
+    train = data.split("train")
+    subject = as_subject(network, layer, train.space(), mean, std, transform, input_size)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     build = partial(
         training,
         subject,
+        scale=Scale.of(train.inputs(slice(SCALED))),
         fiber_weight=fiber_weight,
         learning_rate=learning_rate,
         seed=seed,
@@ -106,12 +113,11 @@ def fit(
     if resume:
         plan = Plan(**json.loads(plan_file.read_text()))
     else:
-        x = data.split("train").images(slice(batch_size))
-        plan = planned(build, x, len(data.split("train")), minutes, where)
+        plan = planned(build, train.inputs(slice(batch_size)), len(train), minutes, where)
     if progress:
         print(
-            f"{plan.epochs * plan.steps} steps of {batch_size} images, {plan.width} channels, {plan.precision}, "
-            f"{plan.seconds:.2f} s a step: about {minutes:g} minutes; the run is in '{folder}'"
+            f"{plan.epochs * plan.steps} steps of {batch_size} {train.space().word}, {plan.width} channels, "
+            f"{plan.precision}, {plan.seconds:.2f} s a step: about {minutes:g} minutes; the run is in '{folder}'"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -140,6 +146,7 @@ def _trainer(plan: Plan, folder: Path, device: torch.device, progress: bool) -> 
         max_epochs=plan.epochs,
         limit_train_batches=plan.steps,
         limit_val_batches=4,
+        check_val_every_n_epoch=plan.every,
         gradient_clip_val=1.0,
         num_sanity_val_steps=0,
         enable_model_summary=False,
@@ -153,16 +160,16 @@ def _trainer(plan: Plan, folder: Path, device: torch.device, progress: bool) -> 
 def as_subject(
     network: nn.Module,
     layer: str,
-    image_shape: list[int],
+    space: InputSpace,
     mean: list[float] | None = None,
     std: list[float] | None = None,
     transform: Any = None,
     input_size: int | None = None,
 ) -> Subject:
-    """The subject that `fit` studies; arguments as there.
+    """The subject that `fit` studies, of inputs of a `space`; other arguments as there.
 
     Raises:
-        ValueError: `mean` without `std`; images or a layer that do not fit the network.
+        ValueError: `mean` without `std`; inputs or a layer that do not fit the network.
     """
     if isinstance(network, Subject):
         return network
@@ -170,4 +177,6 @@ def as_subject(
         raise ValueError(f"mean, std: expected both or none, got {mean} and {std}")
     known = expected_input(network, transform)
     size = [input_size, input_size] if input_size else known.size
-    return Live(network, layer, image_shape, mean or known.mean, std or known.std, size)
+    image, other = (list(space.shape), None) if isinstance(space, ImageSpace) else (None, list(space.shape))
+    own = (mean or known.mean, std or known.std, size)
+    return Live(network, layer, image, *own, input_shape=other)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fibermodels.api.pictures import columns
 from fibermodels.core import FiberModel, Subject
+from fibermodels.data.arrays import ENDINGS, read_arrays
 from fibermodels.data.given import read
 from fibermodels.evaluation.drawing import Choice
 from fibermodels.evaluation.rows import Row
@@ -19,6 +20,7 @@ from fibermodels.evaluation.scoring import evaluate, subject_name
 from fibermodels.evaluation.tables import markdown_table
 from fibermodels.models import NearestNeighbour
 from fibermodels.noise import seeded
+from fibermodels.spaces import ImageSpace
 from fibermodels.training import Run, push_to_hub, save_pretrained
 
 if TYPE_CHECKING:
@@ -91,6 +93,24 @@ class Fitted:
         where = f", '{self.folder}'" if self.folder else ""
         return f"Fitted({type(self.model).__name__} of {subject_name(self.subject)}{where})"
 
+    def inputs(self, given: Any) -> Tensor:
+        """Inputs `(B, *input_shape)` of the subject's kind.
+
+        Args:
+            given: images as in `images`; or for a subject of other inputs a tensor or an array `(*input_shape)` or
+                `(B, *input_shape)`, or a file of such (see `data.arrays.read_arrays`).
+
+        Raises:
+            ValueError: another shape or range.
+        """
+        space = self.subject.input_space
+        if isinstance(space, ImageSpace):
+            return self.images(given)
+        x = read_arrays(given)[0] if isinstance(given, (str, Path)) else torch.as_tensor(given).float()
+        x = x if x.ndim > len(space.shape) else x[None]
+        space.check(x, "input")
+        return x
+
     def images(self, given: Any) -> Tensor:
         """Images `(B, C, H, W)` in [0, 1] of the subject's shape.
 
@@ -113,16 +133,16 @@ class Fitted:
 
     @torch.no_grad()
     def sample(self, image: Any = None, n: int = 8, *, h: Tensor | None = None, seed: int = 0) -> Tensor:
-        """Images that the subject maps to the representation of an image, or to a given one.
+        """Inputs that the subject maps to the representation of an input, or to a given one.
 
         Args:
-            image: as in `images`.
+            image: as in `inputs`.
             n: samples of each.
-            h: representations `(*feature_shape)` or `(B, *feature_shape)`, instead of images.
+            h: representations `(*feature_shape)` or `(B, *feature_shape)`, instead of inputs.
             seed: of the samples.
 
         Returns:
-            `(n, C, H, W)` for one image or representation, `(n, B, C, H, W)` for a batch.
+            `(n, *input_shape)` for one input or representation, `(n, B, *input_shape)` for a batch.
 
         Raises:
             ValueError: not one of `image` and `h`, or another shape.
@@ -131,8 +151,9 @@ class Fitted:
             raise ValueError(f"sample: expected one of image and h, got {'none' if image is None else 'both'}")
         x, shape = None, tuple(self.subject.feature_shape)
         if h is None:
-            x = self.images(image)
-            alone = not is_list(image) and getattr(image, "ndim", 3) == 3
+            x = self.inputs(image)
+            ndim, several = len(self.subject.input_shape), is_list(image) or is_file(image)
+            alone = not several and getattr(image, "ndim", ndim) == ndim
             h = self.subject(x)
         else:
             alone = tuple(h.shape) == shape
@@ -143,13 +164,13 @@ class Fitted:
         return samples[:, 0] if alone else samples
 
     def score(self, num_targets: int = 200, samples: int = 4, seed: int = 0, neighbour: bool = True) -> Scores:
-        """Scores of samples for test images, beside those of the nearest training images.
+        """Scores of samples for test inputs, beside those of the nearest training inputs.
 
         Args:
-            num_targets: of the test images, at most.
+            num_targets: of the test inputs, at most.
             samples: of each.
             seed: of the samples.
-            neighbour: whether the nearest training images are scored, too.
+            neighbour: whether the nearest training inputs are scored, too.
 
         Raises:
             ValueError: the data are not known.
@@ -168,19 +189,24 @@ class Fitted:
         return Scores(rows)
 
     def plot(self, image: Any = None, n: int = 8, seed: int = 0) -> Figure:
-        """A figure with each image above samples of its fiber.
+        """A figure with each image above samples of its fiber; of points, tables and signals, a plot for each.
 
         Args:
-            image: as in `images`; None takes eight test images.
+            image: as in `inputs`; None takes eight test inputs.
             n: samples of each.
             seed: of the samples.
         """
         if image is None and self.data is None:
-            raise ValueError("plot: expected images, because the data are not known")
-        x = self.data.split("test").images(slice(8)) if image is None else self.images(image)
+            raise ValueError("plot: expected inputs, because the data are not known")
+        x = self.data.split("test").inputs(slice(8)) if image is None else self.inputs(image)
         with torch.no_grad():
             drawn = self.model.sample(self.subject(x), n, seeded(seed), x)
         return columns(torch.cat((x[None], drawn)), ["image", *(f"sample {i + 1}" for i in range(n))])
+
+
+def is_file(given: Any) -> bool:
+    """Whether a file of numbers was given, which holds a batch."""
+    return isinstance(given, (str, Path)) and Path(given).suffix in ENDINGS
 
 
 def is_list(given: Any) -> bool:

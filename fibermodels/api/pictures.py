@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
+
+from fibermodels.pictures import Plot, coloured, has_places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,12 +25,16 @@ ACROSS = 9
 
 
 def columns(images: Tensor, rows: Sequence[str]) -> Figure:
-    """A figure with one row for each name.
+    """A figure with one row for each name; of inputs that are no images and no maps, a plot for each target.
 
     Args:
-        images: `(rows, B, C, H, W)` in [0, 1].
+        images: targets in the first row, their samples below, `(rows, B, *input_shape)`.
         rows: their names.
     """
+    if not has_places(images[0]):
+        return Plot(images[0], images[1:]).figure()
+    x, x_hat = coloured(images[0], images[1:])
+    images = torch.cat((x[None], x_hat))
     figure = _figure(images.shape[1], len(rows), 0.5)
     grid = figure.subplots(len(rows), images.shape[1], squeeze=False)
     for name, line, pictures in zip(rows, grid, images, strict=True):

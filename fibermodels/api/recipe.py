@@ -2,7 +2,8 @@
 
 A generator in one call (`EnergyScore` with `nn.Upsampler`, over pixels) is trained by the energy score of patches and
 of the first two stages of the subject's own network, and by the fiber loss of the layer and of the logits. See
-`docs/cifar10.md` for its figures.
+`docs/cifar10.md` for its figures. Inputs without places (points, tables, signals) have flow matching with `nn.MLP`,
+over the inputs as they are, standardised.
 """
 
 import math
@@ -14,11 +15,14 @@ import torch
 from torch import Tensor
 
 from fibermodels.core import Subject
+from fibermodels.diffusion import Midpoint
 from fibermodels.latents import Identity
-from fibermodels.models import EnergyScore, FiberLoss
-from fibermodels.nn import Upsampler
+from fibermodels.models import EnergyScore, FiberLoss, FlowMatching
+from fibermodels.nn import MLP, Upsampler
+from fibermodels.spaces import ImageSpace
 from fibermodels.subjects.live import Live
 from fibermodels.subjects.stages import first_stages, has_logits
+from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training import Training
 from fibermodels.training.objective import own_terms
 
@@ -29,7 +33,7 @@ ENOUGH = 400
 """Steps that a generator should have: a narrower one is taken where the minutes do not allow them."""
 
 EPOCHS = 8
-"""Previews and checkpoints of a training, at most."""
+"""Previews of a training, at most."""
 
 SHARE = 0.85
 """Of the minutes, for steps; the rest is for validation and pictures."""
@@ -50,6 +54,11 @@ class Plan:
     """Of a step, as measured."""
 
     @property
+    def every(self) -> int:
+        """Epochs from one validation to the next."""
+        return max(1, self.epochs // EPOCHS)
+
+    @property
     def ema_decay(self) -> float:
         """The averages remember about a twentieth of the training."""
         return max(0.9, min(0.998, 1 - 20 / (self.epochs * self.steps)))
@@ -59,25 +68,55 @@ class Plan:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Mean and deviation of inputs, for each entry of a vector or each channel of a signal or map."""
+
+    mean: list[float]
+    std: list[float]
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Scale":
+        """Those of inputs `(N, *input_shape)`; the deviation of what does not vary is 1."""
+        flat = x.transpose(0, 1).flatten(1)
+        std = flat.std(1, correction=0)
+        return cls(flat.mean(1).tolist(), torch.where(std > 0, std, 1).tolist())
+
+
+def learner_of(subject: Subject, width: int, scale: Scale) -> TrainableFiberModel:
+    """What is trained for inputs of this kind; arguments as in `training`."""
+    space, features = subject.input_space, list(subject.feature_shape)
+    if isinstance(space, ImageSpace):
+        return EnergyScore(Identity(space.shape, 0.5), features, Upsampler(width=width), features=stages(subject))
+    latents = Identity(input_shape=list(space.shape), mean=scale.mean, std=scale.std)
+    if len(space.shape) == 3 and space.shape[1] % 4 == space.shape[2] % 4 == 0:
+        return EnergyScore(latents, features, Upsampler(width=width), features=stages(subject))
+    return FlowMatching(latents, features, MLP(4 * width, 3), Midpoint(8))
+
+
 def training(
-    subject: Subject, width: int, fiber_weight: float, learning_rate: float, seed: int, classifier: Subject | None
+    subject: Subject,
+    width: int,
+    scale: Scale,
+    fiber_weight: float | None,
+    learning_rate: float,
+    seed: int,
+    classifier: Subject | None,
 ) -> Training:
     """The module that is trained.
 
     Args:
         subject: the network under study.
-        width: channels of the generator.
-        fiber_weight: lambda.
+        width: channels of the generator; an MLP is four times as wide.
+        scale: of the inputs, unless they are images.
+        fiber_weight: lambda; None takes 2 for generators, and 0 for flow matching, whose law it would bend.
         learning_rate: its peak.
         seed: of all random numbers.
         classifier: the logits of the subject's network, which the fiber loss asks for, too; None for no such layer.
     """
-    learner = EnergyScore(
-        Identity(subject.image_shape, 0.5),
-        list(subject.feature_shape),
-        Upsampler(width=width),
-        features=stages(subject),
-    )
+    learner = learner_of(subject, width, scale)
+    if fiber_weight is None:
+        fiber_weight = 2.0 if isinstance(learner, EnergyScore) else 0.0
     fiber = FiberLoss(fiber_weight, "cosine", later=[classifier] if classifier is not None else [])
     return Training(learner, subject, fiber, learning_rate=learning_rate, seed=seed, preview=32)
 
@@ -106,8 +145,8 @@ def planned(build: Any, x: Tensor, images: int, minutes: float, device: torch.de
 
     Args:
         build: the training of a width.
-        x: a batch of images.
-        images: number of training images.
+        x: a batch of inputs.
+        images: number of training inputs.
         minutes: of the training.
         device: where it runs.
     """
@@ -128,6 +167,8 @@ def planned(build: Any, x: Tensor, images: int, minutes: float, device: torch.de
     most = max(1, images // len(x))
     while math.ceil(total / epochs) > most:
         epochs += 1
+    if epochs > EPOCHS:  # of few inputs; the last one is validated
+        epochs = EPOCHS * math.ceil(epochs / EPOCHS)
     return Plan(epochs=epochs, steps=math.ceil(total / epochs), **found)
 
 
@@ -146,8 +187,10 @@ def step_seconds(module: Training, x: Tensor, precision: str, steps: int = 1) ->
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             found = own_terms(module.learner, module.subject, {"x": x})
             learner: Any = module.learner
-            fiber = module.fiber(learner, module.subject, found.h, x=x, drawn=found.drawn)
-            torch.stack([term.mean() for term in (*found.values.values(), fiber)]).sum().backward()
+            terms = [*found.values.values()]
+            if module.fiber.weight:
+                terms.append(module.fiber(learner, module.subject, found.h, x=x, drawn=found.drawn))
+            torch.stack([term.mean() for term in terms]).sum().backward()
         if x.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)

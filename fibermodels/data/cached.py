@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fibermodels.checks import check_finite, check_images, check_number
+from fibermodels.checks import check_finite, check_number
 from fibermodels.component import fingerprint, reading
 from fibermodels.config import describe
 from fibermodels.core import LatentSpace, Subject
@@ -112,10 +112,10 @@ class CachedLatents(LightningDataModule):
         check_number("cache", "cache_workers", workers, least=0)
         if half and not shard_rows:
             raise ValueError("cache: cache_half: expected cache_shard_rows with it, because one file stores 32 bits")
-        if tuple(subject.image_shape) != tuple(latents.image_shape):
+        if subject.input_space != latents.input_space:
             raise ValueError(
-                f"cache: subject: expected images {list(latents.image_shape)} as of the latent space, got "
-                f"{list(subject.image_shape)}"
+                f"cache: subject: expected {latents.input_space.word} {list(latents.input_shape)} as of the latent "
+                f"space, got {subject.input_space.word} {list(subject.input_shape)}"
             )
         self.shard_rows, self.half, self.workers = shard_rows, half, workers
         self.source, self.latents, self.subject, self.draws = source, latents, subject, draws
@@ -184,11 +184,11 @@ class CachedLatents(LightningDataModule):
             self._write_file()
 
     def _announce(self) -> None:
-        """Checks the images' shape, and prints what will be written and why."""
-        images = self.source.split("train")
-        check_images(images.__getitems__([0])["x"], self.latents.image_shape, "data: the training images")
+        """Checks an input, and prints what will be written and why."""
+        images, space = self.source.split("train"), self.latents.input_space
+        space.check(images.__getitems__([0])["x"], f"data: the training {space.word}")
         print(
-            f"encoding {len(images)} training images in {self.draws} draws, once, so that no step has to: "
+            f"encoding {len(images)} training {space.word} in {self.draws} draws, once, so that no step has to: "
             f"{self.size / 1e6:.3g} MB in '{self.file}' (--cache_draws 0: encode in every step)",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Data of what users have at hand: a folder, a tensor, a data set, a loader, or a data module."""
+"""Data of what users have at hand: a folder, a tensor, a file of numbers, a data set, a loader, or a data module."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sized
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fibermodels.core import Data
+from fibermodels.data.arrays import ENDINGS, Arrays
 from fibermodels.data.image_files import ImageReader, image_shape
 from fibermodels.data.image_folder import ImageFolder
 from fibermodels.data.image_set import ImageSet
@@ -30,8 +31,10 @@ def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: in
     """A data module with the splits train, val and test.
 
     Args:
-        images: a folder of images (see `ImageFolder`); images `(N, C, H, W)`, floating point in [0, 1] or bytes; a data
-            set or a loader of such images, of PIL's, or of tuples or dictionaries with them; or a data module.
+        images: a folder of images (see `ImageFolder`); images `(N, C, H, W)`, floating point in [0, 1] or bytes; points
+            or rows of a table `(N, D)`, or signals `(N, C, L)`, floating point; a file of these (see `Arrays`); a data
+            set or a loader of images, of PIL's, or of tuples or dictionaries with them; or a data module, such as
+            `InMemory` for maps of any range.
         size: pixels per side, to which files and images of PIL are scaled and cropped; None takes the size of a
             folder's images, at most 64, and leaves what is a tensor as it is.
         batch_size, seed, flip: as in `InMemory`.
@@ -44,13 +47,18 @@ def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: in
     if isinstance(images, Data) and isinstance(images, LightningDataModule):
         return images
     own: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "flip": flip}
+    if isinstance(images, (str, Path)) and Path(images).suffix in ENDINGS:
+        return Arrays(str(images), batch_size, seed)
     if isinstance(images, (str, Path)):
         side = size or own_size(ImageFolder(str(images), [3, LARGEST, LARGEST]).split("train"))
         data = ImageFolder(str(images), [3, side, side], **own)
         data.cache = 3.0 * side * side * len(data.listing("train").files) < CACHED
         return data
     if isinstance(images, (Tensor, np.ndarray)):
-        return InMemory(as_bytes(torch.as_tensor(images)), None, **own)
+        x = torch.as_tensor(images)
+        if x.is_floating_point() and x.ndim in (2, 3):
+            return InMemory(x, None, **own, name="inputs")
+        return InMemory(as_bytes(x), None, **own)
     if isinstance(images, LightningDataModule):
         images.setup("fit")
         images = images.train_dataloader()
@@ -79,7 +87,7 @@ def as_bytes(images: Tensor) -> Tensor:
     if not (least >= 0 and most <= 1):
         raise ValueError(
             f"images: expected values in [0, 1], got {least:.3g} to {most:.3g}; give images before their "
-            "normalisation, and the normalisation as mean and std"
+            "normalisation, and the normalisation as mean and std; maps that are no images are data.InMemory(maps)"
         )
     return (255 * images).round().to(torch.uint8)
 

@@ -1,38 +1,39 @@
-"""Images that are in memory: a tensor, or what a data set gives."""
+"""Inputs that are in memory: a tensor, or what a data set gives."""
 
 from collections.abc import Iterator
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from fibermodels.core import Data, Images
+from fibermodels.checks import check_finite
+from fibermodels.core import Images, Inputs
 from fibermodels.data.digits import Split
 from fibermodels.data.image_data import held_out
-from fibermodels.data.loading import EpochSampler, loader
+from fibermodels.data.split_data import SplitData
 from fibermodels.noise import seeded
 
 
-class InMemory(LightningDataModule, Data):  # type: ignore[misc]  # `name` is never None
-    """Images in memory, with training, validation and test images that the seed selects.
+class InMemory(SplitData):
+    """Inputs in memory, with training, validation and test inputs that the seed selects.
 
     Args:
-        images: `(N, C, H, W)`, bytes.
+        inputs: images `(N, C, H, W)` as bytes, or other inputs `(N, *input_shape)` in their own units, floating point:
+            points and rows of tables `(N, D)`, signals `(N, C, L)`, maps `(N, C, H, W)`.
         labels: `(N,)`; None if there are none.
-        batch_size: images per batch.
+        batch_size: inputs per batch.
         seed: of the splits, the order and the mirror images.
         flip: whether to mirror half of the training images, chosen anew in every epoch.
-        val_size: number or share of validation images, and of test images.
+        val_size: number or share of validation inputs, and of test inputs.
         name: of the data in results.
 
     Raises:
-        ValueError: too few images, labels of another number, or other images than bytes `(N, C, H, W)`.
+        ValueError: too few inputs, labels of another number, or neither bytes `(N, 1 or 3, H, W)` nor finite numbers.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        inputs: Tensor,
         labels: Tensor | None = None,
         batch_size: int = 64,
         seed: int = 0,
@@ -40,34 +41,70 @@ class InMemory(LightningDataModule, Data):  # type: ignore[misc]  # `name` is ne
         val_size: int | float = 0.1,
         name: str = "images",
     ) -> None:
-        super().__init__()
-        if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
+        super().__init__(name, batch_size, seed)
+        images = inputs.dtype == torch.uint8
+        if inputs.ndim < 2 or (inputs.ndim != 4 or inputs.shape[1] not in (1, 3) if images else flip):
             raise ValueError(
-                f"images: expected bytes (N, 1 or 3, H, W), got {images.dtype} {tuple(images.shape)}; InMemory takes "
-                "what `as_data` makes of other images"
+                f"inputs: expected images as bytes (N, 1 or 3, H, W), or floating point (N, ...) without flip, got "
+                f"{inputs.dtype} {tuple(inputs.shape)}"
             )
-        if labels is not None and len(labels) != len(images):
-            raise ValueError(f"labels: expected as many as the {len(images)} images, got {len(labels)}")
-        self.batch_size, self.seed, self.name = batch_size, seed, name
-        size = held_out(val_size, len(images), 2, name)
-        rows = torch.randperm(len(images), generator=seeded("images", seed, "train"))
+        if not images:
+            if not inputs.is_floating_point():
+                raise ValueError(f"inputs: expected bytes or floating point, got {inputs.dtype}")
+            inputs = inputs.float()
+            check_finite(inputs, "inputs")
+        if labels is not None and len(labels) != len(inputs):
+            raise ValueError(f"labels: expected as many as the {len(inputs)} inputs, got {len(labels)}")
+        size = held_out(val_size, len(inputs), 2, name)
+        rows = torch.randperm(len(inputs), generator=seeded("images", seed, "train"))
         parts = {"test": rows[:size], "val": rows[size : 2 * size], "train": rows[2 * size :]}
-        self._splits = {
-            part: ArraySet(images[own], None if labels is None else labels[own], seed, flip and part == "train")
-            for part, own in parts.items()
-        }
+        self._splits: dict[str, TensorSet | ArraySet] = {}
+        for part, own in parts.items():
+            y = None if labels is None else labels[own]
+            pixels = ArraySet(inputs[own], y, seed, flip and part == "train") if images else None
+            self._splits[part] = pixels or TensorSet(inputs[own], y)
 
-    def split(self, split: Split) -> "ArraySet":
-        """The images of a split."""
+    def split(self, split: Split) -> "TensorSet | ArraySet":
+        """The inputs of a split."""
         return self._splits[split]
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Shuffled batches `{"x": (B, C, H, W)}`, with `"y"` if there are labels."""
-        return loader(EpochSampler(self.split("train"), self.seed), self.batch_size)
 
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Validation images in fixed order."""
-        return loader(EpochSampler(self.split("val"), shuffle=False), self.batch_size)
+class TensorSet(Dataset[dict[str, Tensor]], Inputs):
+    """A split of inputs in memory, the same in every epoch.
+
+    Args:
+        x: `(N, *input_shape)`.
+        labels: `(N,)`; None if there are none.
+    """
+
+    def __init__(self, x: Tensor, labels: Tensor | None = None) -> None:
+        self.x, self._labels = x, labels
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing is random."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: value[0] for name, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        rows = torch.tensor(indices)
+        return {"x": self.x[rows]} if self._labels is None else {"x": self.x[rows], "y": self._labels[rows]}
+
+    def inputs(self, indices: Tensor | slice = slice(None)) -> Tensor:
+        """Inputs `(B, *input_shape)`."""
+        return self.x[indices]
+
+    def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """All inputs in order, in batches of `size`."""
+        for rows in torch.arange(len(self)).split(size):
+            yield self.__getitems__(rows.tolist())
+
+    def labels(self) -> Tensor | None:
+        """Labels of all inputs, in order; None if there are none."""
+        return self._labels
 
 
 class ArraySet(Dataset[dict[str, Tensor]], Images):

@@ -69,7 +69,7 @@ def loader(sampler: EpochSampler, batch_size: int, workers: int = 0) -> DataLoad
 
     Args:
         sampler: the order.
-        batch_size: images per batch and process.
+        batch_size: inputs per batch and process.
         workers: processes that read ahead; they start in every epoch. 0 reads in this process.
     """
     drop_last = sampler.draws_anew and len(sampler) >= batch_size

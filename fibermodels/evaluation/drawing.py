@@ -18,7 +18,6 @@ from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fibermodels.checks import check_images
 from fibermodels.component import fingerprint
 from fibermodels.config import describe
 from fibermodels.core import FiberModel, FiberSamples, Reports, Subject
@@ -35,7 +34,7 @@ class Choice:
     """
 
     num_targets: int
-    """The number of targets: the first images of the split."""
+    """The number of targets: the first inputs of the split."""
     samples_per_target: int
     seed: int = 0
     """The seed of the samples."""
@@ -57,7 +56,7 @@ class Batch:
     h: Tensor
     """Representations of the targets `(B, *feature_shape)`."""
     x_hat: Tensor
-    """Samples `(n, B, C, H, W)`."""
+    """Samples `(n, B, *input_shape)`."""
     h_hat: Tensor
     """Their representations `(n, B, *feature_shape)`."""
     seconds: float
@@ -121,7 +120,7 @@ def check_memory(subject: Subject, targets: int, n: int) -> None:
     Raises:
         ValueError: they do not.
     """
-    shapes = (subject.image_shape, subject.feature_shape)
+    shapes = (subject.input_shape, subject.feature_shape)
     size = 4.0 * targets * (n + 1) * sum(math.prod(shape) for shape in shapes)
     if size > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
         raise ValueError(
@@ -136,7 +135,7 @@ class Drawing:
     Args:
         model: any FiberModel; one that `Remembers` the training set must have it already.
         subject: the network whose fibers are sampled.
-        x: target images `(B, C, H, W)`.
+        x: targets `(B, *input_shape)`.
         samples_per_target: samples per target.
         seed: the seed of the samples; a target's samples do not depend on `batch_size`.
         batch_size: targets per batch.
@@ -144,7 +143,7 @@ class Drawing:
         partial: stores finished batches, and returns those of other processes or of an interrupted call.
 
     Raises:
-        ValueError: the targets are not images for the subject.
+        ValueError: the targets are no inputs of the subject.
     """
 
     def __init__(
@@ -158,7 +157,7 @@ class Drawing:
         device: str | torch.device = "cpu",
         partial: Partial | None = None,
     ) -> None:
-        check_images(x, subject.image_shape, "targets")
+        subject.input_space.check(x, "targets")
         self.model, self.subject = model.to(device), subject.to(device)
         self.x, self.n, self.seed, self.batch_size = x, samples_per_target, seed, batch_size
         self.device, self.partial = device, partial
@@ -204,12 +203,13 @@ class Drawing:
         return Batch(h.cpu(), x_hat.cpu(), h_hat.cpu(), seconds, report)
 
     def _check(self, images: Tensor, slot: int, start: int) -> None:
-        """Raises an error that names the first sample that is not an image."""
+        """Raises an error that names the first sample that the subject does not take."""
+        space, what = self.subject.input_space, f"samples of {self}, slot {slot}"
         try:
-            check_images(images, self.subject.image_shape, f"samples of {self}, slot {slot}")
+            space.check(images, what)
         except ValueError:
             for target, image in enumerate(images, start):
-                check_images(image[None], self.subject.image_shape, f"samples of {self}, slot {slot}, target {target}")
+                space.check(image[None], f"{what}, target {target}")
             raise
 
     def share(self, rank: int, processes: int) -> None:

@@ -20,6 +20,7 @@ from fibermodels.evaluation.panels import Looks, apart, canvas, draw_curves, loo
 from fibermodels.evaluation.rows import FLOOR, Row, consistency, distance, excess, fidelity, titles, worlds
 from fibermodels.evaluation.tables import summary, write_csv
 from fibermodels.files import replace_file, write_text
+from fibermodels.pictures import Plot, as_tensor, coloured, has_places
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +46,15 @@ COLUMNS, ROWS, LINE, ZOOM = 16, 8, 3, 2
 
 
 def sample_grid(samples: FiberSamples, path: str | Path, targets: int = COLUMNS, rows: int = ROWS) -> None:
-    """Writes a picture with one column per target: the target in the first row, and its samples below a white line."""
-    x, x_hat = samples.x[:targets], samples.x_hat[:rows, :targets]
+    """Writes a picture of targets and samples.
+
+    Images and maps have one column per target: the target in the first row, and its samples below a white line. Other
+    inputs are plotted (`pictures.Plot`).
+    """
+    if not has_places(samples.x):
+        save_image(as_tensor(Plot(samples.x, samples.x_hat).figure(targets)), path)
+        return
+    x, x_hat = coloured(samples.x[:targets], samples.x_hat[:rows, :targets])
     cells = torch.cat((x[None], x_hat)).flatten(0, 1)
     grid = make_grid(cells, nrow=len(x), padding=1, pad_value=1.0)
     line = x.shape[-2] + 1  # below the targets

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fibermodels.core import FiberSamples, Images, Subject
+from fibermodels.core import FiberSamples, Inputs, Subject
 from fibermodels.metrics.classifiers import check_classifier, classifier_scores
 from fibermodels.metrics.descriptions import judge_vectors
 from fibermodels.metrics.features import check_features, feature_scores
@@ -58,7 +58,7 @@ class Judges:
     def scores(
         self,
         samples: FiberSamples,
-        targets: Images,
+        targets: Inputs,
         device: str = "cpu",
         batch_size: int = 100,
         categories: Categories | None = None,
@@ -76,7 +76,7 @@ class Judges:
         own = labels[:count] if labels is not None else None
 
         def others(part: slice) -> Tensor:
-            return targets.images(slice(count + part.start, count + part.stop))
+            return targets.inputs(slice(count + part.start, count + part.stop))
 
         values: dict[str, float] = {}
         for title, network in self._classifiers():

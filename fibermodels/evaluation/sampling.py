@@ -1,8 +1,9 @@
-"""The command `sample`: samples of the fibers of any images, as pictures and a table."""
+"""The command `sample`: samples of the fibers of any images or other inputs, as pictures and a table."""
 
 import csv
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torchvision.utils import save_image
 from fibermodels import distances
 from fibermodels.commands import Parser, check_files, explained, print_table
 from fibermodels.core import Data, FiberSamples, Subject
+from fibermodels.data.arrays import read_arrays
 from fibermodels.data.image_data import ImageData
 from fibermodels.data.image_files import ENDINGS, ImageReader, find_images
 from fibermodels.evaluation import building
@@ -21,14 +23,16 @@ from fibermodels.evaluation.devices import accelerator, check_device
 from fibermodels.evaluation.drawing import Drawing, check_memory
 from fibermodels.evaluation.figures import sample_grid
 from fibermodels.evaluation.scoring import remember
-from fibermodels.files import check_new, claim, release, replace_file, write_csv
+from fibermodels.files import check_new, claim, release, replace_file, save_tensors, write_csv
 from fibermodels.programs import called
+from fibermodels.spaces import ImageSpace
 
 COLUMNS = {"image": "image", "sample": "sample", "fiber_rms": "fiber RMS", "cosine": "cosine", "seconds": "seconds"}
 """The columns of the table, and their titles on the screen."""
 
-PICTURED, PRINTED, BATCH = (16, 16), 40, 64
-"""The most targets and samples of each in the picture, rows on the screen, and samples that are drawn at a time."""
+PICTURED, PRINTED, BATCH, ENTRIES = (16, 16), 40, 64, 32
+"""The most targets and samples of each in the picture, rows on the screen, samples that are drawn at a time, and
+entries of a vector in the table."""
 
 Table = list[dict[str, str | int | float]]
 
@@ -39,7 +43,7 @@ def parser() -> Parser:
         prog=called("sample"),
         description="Draws samples of the fibers of any images: a picture of each sample, `samples.png` with the "
         "images in the first row and their samples below, and `samples.csv`. Images are scaled and cropped to the "
-        "shape that the subject takes.",
+        "shape that the subject takes. Of other inputs, `samples.safetensors` takes the place of the pictures of each.",
     )
     own.add_argument(
         "--checkpoint",
@@ -48,7 +52,13 @@ def parser() -> Parser:
         help="runs/NAME/checkpoints/best.ckpt, or the YAML file of a model that needs no training; "
         "--model.ARGUMENT VALUE changes an argument of the model",
     )
-    own.add_argument("--images", type=str, nargs="+", required=True, help="image files, or folders of them")
+    own.add_argument("--images", type=str, nargs="+", help="image files, or folders of them")
+    own.add_argument(
+        "--inputs",
+        type=str,
+        nargs="+",
+        help="for a subject of other inputs: .csv, .npy, .npz or .safetensors files of points, signals or maps",
+    )
     own.add_argument("--out", type=str, required=True, help="folder for the samples")
     own.add_argument("-n", "--samples", type=int, default=8, help="samples of each image")
     own.add_argument("--seed", type=int, default=0, help="seed of the samples")
@@ -73,12 +83,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out = Path(options.out)
         check_new(out / "samples.csv", options.overwrite)
         check_device(options.device)
-        files = image_files(options.images)
+        if bool(options.images) == bool(options.inputs):
+            raise ValueError(f"expected one of --images and --inputs, got {'both' if options.images else 'none'}")
+        files = image_files(options.images) if options.images else [Path(path) for path in options.inputs]
         described = Path(options.checkpoint).suffix in (".yaml", ".yml")
         checkpoint, file = (None, options.checkpoint) if described else (options.checkpoint, None)
         model, subject, data, _ = building.build(checkpoint, file, overrides)
-        check_memory(subject, len(files), options.samples)
-        x = read_images(files, subject, data)
+        images = isinstance(subject.input_space, ImageSpace)
+        if images != bool(options.images):
+            given, wanted = ("--images", "--inputs") if options.images else ("--inputs", "--images")
+            raise ValueError(f"{given}: expected {wanted}, because the subject takes {subject.input_space.word}")
+        if images:
+            check_memory(subject, len(files), options.samples)
+            x, names = read_images(files, subject, data), unique_stems(files)
+        else:
+            x, files = read_inputs(files, subject)
+            check_memory(subject, len(files), options.samples)
+            names = []
         remember(model, subject, data, options.device)
         size = max(1, BATCH // options.samples)
         drawing = Drawing(model, subject, x, options.samples, options.seed, size, options.device)
@@ -86,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = rows(files, samples, seconds / samples.x_hat.shape[:2].numel())
         lock = claim(out)
         try:
-            write(out, unique_stems(files), samples, table)
+            write(out, names, samples, table)
         finally:
             release(lock)
     _print(table)
@@ -124,8 +145,26 @@ def read_images(files: Sequence[Path], subject: Subject, data: Data) -> Tensor:
     return torch.stack([reader(file) for file in track(files, "reading images")]).float() / 255
 
 
+def read_inputs(files: Sequence[Path], subject: Subject) -> tuple[Tensor, list[Path]]:
+    """The inputs in files `(B, *input_shape)`, and what each is called: the file's name with the number of the input.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file with other content than the subject takes.
+    """
+    parts, names = [], []
+    for file in files:
+        x, _ = read_arrays(file)
+        subject.input_space.check(x, f"'{file}'")
+        parts.append(x)
+        names += [Path(f"{file}#{row}") for row in range(len(x))]
+    return torch.cat(parts), names
+
+
 def rows(files: Sequence[Path], samples: FiberSamples, seconds: float) -> Table:
-    """The table: each sample's distance from the fiber of its image, and the mean time of a sample."""
+    """The table: each sample's distance from the fiber of its input, and the mean time of a sample; the entries of
+    samples that are short vectors."""
+    entries = samples.x_hat if samples.x.ndim == 2 and samples.x.shape[1] <= ENTRIES else samples.x_hat[..., :0]
     rms = torch.stack([distances.rms(samples.h, slot) for slot in samples.h_hat])
     cosine = 1 - torch.stack([distances.cosine(samples.h, slot) for slot in samples.h_hat])
     return [
@@ -135,6 +174,7 @@ def rows(files: Sequence[Path], samples: FiberSamples, seconds: float) -> Table:
             "fiber_rms": round(float(rms[slot, target]), 6),
             "cosine": round(float(cosine[slot, target]), 6),
             "seconds": round(seconds, 6),
+            **{f"x{i}": round(float(value), 6) for i, value in enumerate(entries[slot, target].flatten())},
         }
         for target, file in enumerate(files)
         for slot in range(len(rms))
@@ -154,7 +194,8 @@ def unique_stems(files: Sequence[Path]) -> list[str]:
 
 
 def write(out: Path, names: Sequence[str], samples: FiberSamples, table: Table) -> None:
-    """Writes `NAME-1.png`, `NAME-2.png` and so on for each image, `samples.png`, and the table last.
+    """Writes `NAME-1.png`, `NAME-2.png` and so on for each image, or `samples.safetensors` if there are no names;
+    `samples.png`; and the table last.
 
     Pictures of an earlier table are removed when the new ones are there.
     """
@@ -164,10 +205,15 @@ def write(out: Path, names: Sequence[str], samples: FiberSamples, table: Table) 
         for slot, image in enumerate(samples.x_hat[:, target], 1):
             written.append(f"{name}-{slot}.png")
             replace_file(out / written[-1], partial(save_image, image))
+    if not names:
+        tensors = {field.name: getattr(samples, field.name) for field in fields(samples)}
+        save_tensors(tensors, out / "samples.safetensors")
     most_targets, most_samples = PICTURED
     replace_file(out / "samples.png", lambda file: sample_grid(samples, file, most_targets, most_samples))
-    lines = [{**row, "file": file} for row, file in zip(table, written, strict=True)]
-    write_csv(out / "samples.csv", [*COLUMNS, "file"], lines)
+    lines = [
+        {**row, "file": file} for row, file in zip(table, written or ["samples.safetensors"] * len(table), strict=True)
+    ]
+    write_csv(out / "samples.csv", list(lines[0]), lines)
     for name in earlier - set(written):
         (out / name).unlink(missing_ok=True)
 

@@ -75,7 +75,8 @@ def evaluate(
         about: further entries of the metrics (`name`, `fiber_weight`).
 
     Raises:
-        ValueError: there are more targets than images, more processes than batches, or samples that are not images.
+        ValueError: there are more targets than images, more processes than batches, or samples that the subject
+            does not take.
     """
     kept = unfinished if model.network_calls >= LONG or processes > 1 else None
     drawing = plan(model, subject, data, choice, device, kept)
@@ -156,7 +157,7 @@ def plan(
     targets = data.split(choice.split)
     if choice.num_targets > len(targets):
         raise ValueError(
-            f"num_targets: expected at most the {len(targets)} images of the {choice.split} split, got "
+            f"num_targets: expected at most the {len(targets)} {targets.space().word} of the {choice.split} split, got "
             f"{choice.num_targets}"
         )
     check_memory(subject, choice.num_targets, choice.samples_per_target)
@@ -166,7 +167,7 @@ def plan(
     own = (data.name, choice.split, choice.num_targets, choice.samples_per_target, choice.seed, size)
     built = json.dumps(describe(subject))  # two layers of one network have the same weights
     partial = Partial(kept, model, fingerprint(subject), built, *own) if kept else None
-    x = targets.images(slice(choice.num_targets))
+    x = targets.inputs(slice(choice.num_targets))
     return Drawing(model, subject, x, choice.samples_per_target, choice.seed, size, device, partial)
 
 

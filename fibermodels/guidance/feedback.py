@@ -30,16 +30,17 @@ from fibermodels.checks import check_choice, check_finite, check_number, check_n
 from fibermodels.core import Pushforward, Subject
 from fibermodels.guidance.gauss_newton import rms
 from fibermodels.guidance.objective import check_fits, each
+from fibermodels.spaces import HasInputSpace
 from fibermodels.trainable import TrainableFiberModel
 
 Over = Literal["model", "decoder"]
 
 
-class ConditionFeedback(Pushforward):
+class ConditionFeedback(Pushforward, HasInputSpace):
     """A conditional model whose told condition is corrected.
 
     Args:
-        model: any model that pushes noise and a condition to an image.
+        model: any model that pushes noise and a condition to an input.
         subject: the network whose fibers are sampled.
         steps: corrections, each one call of model and subject.
         step_size: `s` of the first correction, in (0, 2]; a correction that fails is tried again with half of it.
@@ -73,7 +74,7 @@ class ConditionFeedback(Pushforward):
         self.model, self.subject = model, subject
         self.over: Over = over
         self.steps, self.step_size, self.memory, self.tolerance = steps, step_size, memory, tolerance
-        self.image_shape, self.noise_shape = subject.image_shape, model.noise_shape
+        self.input_space, self.noise_shape = subject.input_space, model.noise_shape
         self.network_calls = model.network_calls * (steps + 1 if over == "model" else 1)
 
     def push(self, noise: Tensor, h: Tensor) -> Tensor:

@@ -14,19 +14,19 @@ from fibermodels.diffusion import DDIM, Estimate, Prior, Sampler, unguided
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.objective import Guidance, Objective, check_fits
 from fibermodels.noise import pushed_noise, target_noise
+from fibermodels.spaces import HasInputSpace
 
 Aim = Callable[[Objective, Tensor], Tensor]
 """From the objective and the times `(B,)` of a call of the denoiser, the targets `(B, *feature_shape)` of that call."""
 
 Steering = Callable[[Tensor, Tensor], Tensor]
-"""From noise `(n, B, *noise_shape)` and strengths `(B,)`, samples `(n, B, C, H, W)`."""
+"""From noise `(n, B, *noise_shape)` and strengths `(B,)`, samples `(n, B, *input_shape)`."""
 
 
-class Steered(FiberModel, ABC):
+class Steered(FiberModel, HasInputSpace, ABC):
     """A model that steers a prior to the fiber, each target at a strength of its own."""
 
     subject: Subject
-    image_shape: tuple[int, int, int]
     strength: float
     """The strength at which `sample` steers."""
     noise_shape: tuple[int, ...]
@@ -53,7 +53,7 @@ class Guided(Steered):
         strength: what the guidance's own force is multiplied by; 0 leaves the prior alone.
 
     Raises:
-        ValueError: a prior whose images do not fit the subject, or that the guidance cannot guide; a negative strength;
+        ValueError: a prior whose inputs do not fit the subject, or that the guidance cannot guide; a negative strength;
             when sampling, results that are not finite.
     """
 
@@ -67,12 +67,12 @@ class Guided(Steered):
         strength: float = 1.0,
     ) -> None:
         super().__init__()
-        check_fits(self, subject, prior.latents.image_shape, "the prior")
+        check_fits(self, subject, prior.latents.input_shape, "the prior")
         check_number("Guided", "strength", strength, least=0)
         guidance.check(prior)
         self.prior, self.subject, self.guidance, self.cost = prior, subject, guidance, cost or FiberDistance()
         self.sampler, self.strength = sampler or DDIM(), strength
-        self.image_shape = prior.latents.image_shape
+        self.input_space = prior.latents.input_space
         self.noise_shape = self.sampler.noise_shape(prior.latents.latent_shape)
         self.network_calls = sum(guidance.calls(t) for t in self.sampler.visited(prior.schedule))
 
@@ -80,7 +80,7 @@ class Guided(Steered):
         return lambda noise, strength: pushed_noise(self.steer, noise, h, strength)
 
     def steer(self, noise: Tensor, h: Tensor, strength: Tensor | None = None, aim: Aim | None = None) -> Tensor:
-        """Images `(B, C, H, W)`, without gradients. The prior is bound to its condition once.
+        """Inputs `(B, *input_shape)`, without gradients. The prior is bound to its condition once.
 
         Args:
             noise: standard normal noise `(B, *noise_shape)`.
@@ -101,7 +101,7 @@ class Guided(Steered):
         return images
 
 
-class Unguided(Pushforward):
+class Unguided(Pushforward, HasInputSpace):
     """A prior and a sampler: what every guidance is at strength 0. A conditional prior is bound to the target.
 
     Args:
@@ -114,7 +114,7 @@ class Unguided(Pushforward):
     def __init__(self, prior: Prior, sampler: Sampler | None = None, checkpointing: bool = False) -> None:
         super().__init__()
         self.prior, self.sampler, self.checkpointing = prior, sampler or DDIM(), checkpointing
-        self.image_shape = prior.latents.image_shape
+        self.input_space = prior.latents.input_space
         self.noise_shape = self.sampler.noise_shape(prior.latents.latent_shape)
         self.network_calls = self.sampler.calls
 
@@ -122,7 +122,7 @@ class Unguided(Pushforward):
         return self.estimates(noise, h, 1)[0]
 
     def estimates(self, noise: Tensor, h: Tensor, count: int) -> Tensor:
-        """Images `(count, B, C, H, W)` of the clean latents that the last `count` steps expect, differentiable."""
+        """Inputs `(count, B, *input_shape)` of the clean latents that the last `count` steps expect, differentiable."""
         if not 1 <= count <= self.sampler.steps:
             raise ValueError(f"Unguided: count must be from 1 to the {self.sampler.steps} steps, got {count}")
         denoise, decode = self.prior.denoiser(h), self.prior.decode

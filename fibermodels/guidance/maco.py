@@ -24,9 +24,10 @@ from fibermodels.core import FiberModel, Subject
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.descent import OptimizerName, check_descent, descend
 from fibermodels.noise import pushed
+from fibermodels.spaces import HasInputSpace
 
 
-class MACO(FiberModel):
+class MACO(FiberModel, HasInputSpace):
     """Images with a given magnitude of their spectrum, before the sigmoid, and phases that lower a cost.
 
     Every sample starts from uniform random phases.
@@ -56,7 +57,7 @@ class MACO(FiberModel):
         self.subject, self.cost = subject, cost or FiberDistance()
         self.steps, self.learning_rate, self.decay = steps, learning_rate, decay
         self.optimizer: OptimizerName = optimizer
-        self.image_shape = tuple(subject.image_shape)
+        self.image_shape = subject.image_shape
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         channels, height, width = self.image_shape

@@ -51,10 +51,10 @@ class Objective:
 
 
 def check_fits(owner: object, subject: Subject, shape: tuple[int, ...], maker: str) -> None:
-    """Refuses images of a shape that the subject does not take, in the name of who makes them."""
-    wanted = tuple(subject.image_shape)
+    """Refuses inputs of a shape that the subject does not take, in the name of who makes them."""
+    wanted, word = subject.input_shape, subject.input_space.word
     if tuple(shape) != wanted:
-        raise ValueError(f"{type(owner).__name__}: the subject takes images {wanted}, {maker} makes {tuple(shape)}")
+        raise ValueError(f"{type(owner).__name__}: the subject takes {word} {wanted}, {maker} makes {tuple(shape)}")
 
 
 def each(row: Tensor, like: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ from fibermodels.checks import check_finite, check_number
 from fibermodels.core import FiberModel, LatentSpace, Subject
 from fibermodels.guidance.objective import check_fits, gradient
 from fibermodels.noise import ROWS, pushed, seeded, target_generators
+from fibermodels.spaces import HasInputSpace
 from fibermodels.trainable import TrainableFiberModel
 
 
-class Refined(FiberModel, ABC):
+class Refined(FiberModel, HasInputSpace, ABC):
     """A FiberModel whose samples are refined, each one by itself.
 
     Args:
@@ -31,7 +32,7 @@ class Refined(FiberModel, ABC):
         steps: how many; 0 returns the model's own samples.
 
     Raises:
-        ValueError: images that do not fit the subject; no latent space, and a model that has none; when sampling,
+        ValueError: inputs that do not fit the subject; no latent space, and a model that has none; when sampling,
             results that are not finite.
     """
 
@@ -43,8 +44,8 @@ class Refined(FiberModel, ABC):
         self.steps = steps
         self.model, self.subject = model, subject
         self.latents = None if latents is None else latents.requires_grad_(False).eval()
-        self.image_shape = self.space.image_shape
-        check_fits(self, subject, self.image_shape, "the latent space")
+        self.input_space = self.space.input_space
+        check_fits(self, subject, self.input_shape, "the latent space")
         self.network_calls = model.network_calls
 
     @property
@@ -61,7 +62,7 @@ class Refined(FiberModel, ABC):
 
     @abstractmethod
     def refine(self, z: Tensor, h: Tensor, noise: Tensor) -> Tensor:
-        """Images `(B, C, H, W)` from latents `(B, D)`, row by row; called without gradients.
+        """Inputs `(B, *input_shape)` from latents `(B, D)`, row by row; called without gradients.
 
         Args:
             z: where to start.

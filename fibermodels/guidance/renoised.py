@@ -11,14 +11,13 @@ Reference: arXiv 2603.21782, section 3.2, with the fresh noise of its published 
 
 from torch import Tensor
 
-from fibermodels.checks import check_images
 from fibermodels.guidance.guided import Guided, Steered, Steering
 from fibermodels.guidance.objective import Objective
 from fibermodels.noise import pushed_noise
 
 
 class Renoised(Steered):
-    """A guided prior that aims at the renoised query: it needs the query images `x`, and one call of the denoiser more
+    """A guided prior that aims at the renoised query: it needs the queries `x`, and one call of the denoiser more
     for each call of the sampler.
 
     Args:
@@ -28,7 +27,7 @@ class Renoised(Steered):
     def __init__(self, model: Guided) -> None:
         super().__init__()
         self.model, self.subject, self.strength = model, model.subject, model.strength
-        self.image_shape = model.image_shape
+        self.input_space = model.input_space
         shape, calls = tuple(model.prior.latents.latent_shape), model.sampler.calls
         self.own = model.sampler.steps if model.sampler.stochastic else 1
         """How much of a sample's noise the sampler takes; the rest is for the queries."""
@@ -37,7 +36,7 @@ class Renoised(Steered):
 
     def steering(self, h: Tensor, x: Tensor | None) -> Steering:
         x = self.queries(x)
-        check_images(x, tuple(self.image_shape), "Renoised: x")
+        self.input_space.check(x, "Renoised: x")
         query = self.model.prior.encode(x, h)
         return lambda noise, strength: pushed_noise(self.steer, noise, h, strength, query)
 

@@ -12,6 +12,7 @@ from fibermodels.checks import check_number, check_numbers
 from fibermodels.core import FiberModel, Reports
 from fibermodels.guidance.guided import Steered
 from fibermodels.noise import target_noise
+from fibermodels.spaces import HasInputSpace
 
 LOWEST, HIGHEST = 2.0**-6, 2.0**6
 """Strengths between which to look."""
@@ -20,7 +21,7 @@ SHORT = 1.2
 """A target counts as missed where the fiber RMS is off by more than this factor."""
 
 
-class StrengthSearch(FiberModel, Reports):
+class StrengthSearch(FiberModel, HasInputSpace, Reports):
     """A steered prior at the strength that reaches a given fiber RMS, for each target by itself.
 
     The strength is measured on samples of its own. `report` says what was chosen, how many calls of the network the
@@ -39,7 +40,7 @@ class StrengthSearch(FiberModel, Reports):
         check_number("StrengthSearch", "target_rms", target_rms, above=0)
         check_numbers("StrengthSearch", {"samples": samples, "rounds": rounds}, least=1)
         self.model, self.target_rms, self.samples, self.rounds = model, target_rms, samples, rounds
-        self.image_shape, self.network_calls = model.image_shape, model.network_calls
+        self.input_space, self.network_calls = model.input_space, model.network_calls
         self._report: dict[str, float] = {}
 
     def report(self) -> dict[str, float]:

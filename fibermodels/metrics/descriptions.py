@@ -1,8 +1,9 @@
-"""Numbers that describe images and their samples, for tests of calibration.
+"""Numbers that describe inputs and their samples, for tests of calibration.
 
-Every function returns `members` `(1 + n, B, ...)`: row 0 for the images, the others for their samples. What is fitted
-(means, spreads, principal components) is fitted on images and samples alike, so a right model's images and samples stay
-exchangeable, and the tests stay exact without further data.
+Every function returns `members` `(1 + n, B, ...)`: row 0 for the targets, the others for their samples. Signals
+`(C, L)` are described as images of one row. What is fitted (means, spreads, principal components) is fitted on targets
+and samples alike, so a right model's targets and samples stay exchangeable, and the tests stay exact without further
+data.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from fibermodels.checks import check_images
 from fibermodels.core import FiberSamples, Subject
 
 COMPONENTS = 4
 """Principal components of one description that become scalars."""
+
+CHANNELS = 8
+"""The largest number of channels, or of entries of a vector, that are scalars each; of more, their components are."""
 
 DIMENSIONS = 256
 """The largest dimension of a judge's vectors; larger ones are projected at random, with a fixed seed."""
@@ -24,6 +27,11 @@ DIMENSIONS = 256
 def of_members(describe: Callable[[Tensor], Tensor], samples: FiberSamples) -> Tensor:
     """The description of images and of each slot of samples, stacked."""
     return torch.stack([describe(images) for images in (samples.x, *samples.x_hat)])
+
+
+def as_images(x: Tensor) -> Tensor:
+    """Inputs as images `(B, C, H, W)`: signals get one row."""
+    return x[:, :, None] if x.ndim == 3 else x
 
 
 def edge_energy(images: Tensor) -> Tensor:
@@ -47,15 +55,20 @@ def pixel_vectors(samples: FiberSamples) -> Tensor:
     """Images averaged to 4 x 4 pixels, the contrast of each channel, and the root of the edge energy: `(1 + n, B, D)`.
 
     The three parts are standardised and have equal weight. They are the default features of TARP and the joint test.
+    Vectors are standardised and described by nothing else.
     """
-    parts = (lambda images: averaged(images, 4), contrast, lambda images: edge_energy(images)[:, None].sqrt())
-    return torch.cat([standardised(of_members(part, samples)) for part in parts], -1)
+    if samples.x.ndim == 2:
+        return standardised(of_members(lambda x: x, samples))
+    parts = (lambda x: averaged(x, 4), contrast, lambda x: edge_energy(x)[:, None].sqrt())
+    members = of_members(as_images, samples)
+    described = [torch.stack([part(x) for x in members]) for part in parts]
+    return torch.cat([standardised(own) for own in described], -1)
 
 
 @torch.no_grad()
 def judge_vectors(network: Subject, samples: FiberSamples, device: str | torch.device, batch_size: int) -> Tensor:
     """A judge's outputs for images and samples, standardised: `(1 + n, B, D)`; maps are averaged over locations."""
-    check_images(samples.x[:1], network.image_shape, f"{type(network).__name__}, as a judge")
+    network.input_space.check(samples.x[:1], f"{type(network).__name__}, as a judge")
     network.to(device)
 
     def describe(images: Tensor) -> Tensor:
@@ -91,16 +104,28 @@ def components(members: Tensor, count: int = COMPONENTS) -> Tensor:
 
 
 def pixel_scalars(samples: FiberSamples) -> dict[str, Tensor]:
-    """Scalars `(1 + n, B)` by name, without any judge: the mean and the contrast of each channel, edge energy, distance
-    to the mean image, and the principal components of images averaged to 8 x 8 pixels."""
-    everyone = torch.stack([images.mean(0) for images in (samples.x, *samples.x_hat)]).mean(0)
-    means = of_members(lambda images: images.flatten(2).mean(2), samples)
-    contrasts = of_members(contrast, samples)
-    scalars = {f"mean of channel {i + 1}": own for i, own in enumerate(means.unbind(-1))}
-    scalars |= {f"contrast of channel {i + 1}": own for i, own in enumerate(contrasts.unbind(-1))}
-    scalars["edge energy"] = of_members(edge_energy, samples)
-    scalars["distance to the mean image"] = of_members(lambda x: (x - everyone).flatten(1).norm(dim=1), samples)
-    return scalars | named_components("pixels", of_members(lambda images: averaged(images, 8), samples))
+    """Scalars `(1 + n, B)` by name, without any judge. Of images: the mean and the contrast of each channel, edge
+    energy, distance to the mean image, and the principal components of images averaged to 8 x 8 pixels. Of vectors:
+    each entry, the distance to the mean, and the principal components."""
+    everyone = torch.stack([x.mean(0) for x in (samples.x, *samples.x_hat)]).mean(0)
+    away = of_members(lambda x: (x - everyone).flatten(1).norm(dim=1), samples)
+    if samples.x.ndim == 2:
+        own = of_members(lambda x: x, samples)
+        scalars = _each("entry {}", own, "entries") | {"distance to the mean": away}
+        return scalars | (named_components("entries", own) if own.shape[-1] <= CHANNELS else {})
+    means = of_members(lambda x: x.flatten(2).mean(2), samples)
+    scalars = _each("mean of channel {}", means, "channel means")
+    scalars |= _each("contrast of channel {}", of_members(contrast, samples), "channel contrasts")
+    scalars["edge energy"] = of_members(lambda x: edge_energy(as_images(x)), samples)
+    scalars["distance to the mean image"] = away
+    return scalars | named_components("pixels", of_members(lambda x: averaged(as_images(x), 8), samples))
+
+
+def _each(name: str, members: Tensor, together: str) -> dict[str, Tensor]:
+    """Vectors `(1 + n, B, D)` entry by entry; their principal components if they have many."""
+    if members.shape[-1] > CHANNELS:
+        return named_components(together, members)
+    return {name.format(i + 1): own for i, own in enumerate(members.unbind(-1))}
 
 
 def named_components(name: str, members: Tensor) -> dict[str, Tensor]:

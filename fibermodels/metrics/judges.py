@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_images
 from fibermodels.core import FiberSamples, Subject
 
 
@@ -14,7 +13,7 @@ def outputs(network: Subject, images: Tensor, device: str | torch.device = "cpu"
     Raises:
         ValueError: the network takes other images.
     """
-    check_images(images[:1], network.image_shape, f"{type(network).__name__}, as a judge")
+    network.input_space.check(images[:1], f"{type(network).__name__}, as a judge")
     network.to(device)
     return torch.cat([network(part.to(device)) for part in images.split(batch_size)])
 

@@ -50,7 +50,7 @@ class Corrector(Scored):
     ) -> None:
         super().__init__(model.latents, subject.feature_shape, draws, patch_sizes, feature_weight)
         self.model, self.subject = model.requires_grad_(False).eval(), subject
-        for what in ("image_shape", "feature_shape"):
+        for what in ("input_shape", "feature_shape"):
             theirs, ours = tuple(getattr(subject, what)), tuple(getattr(model, what))
             if theirs != ours:
                 raise ValueError(f"Corrector: model: expected the subject's {what} {theirs}, got {ours}")

@@ -1,4 +1,4 @@
-"""The fiber loss, once for every model that pushes noise to an image.
+"""The fiber loss, once for every model that pushes noise to an input.
 
     lambda * (d(phi(x_hat), h) + sum over later layers l of d(l(x_hat), l(x))),   x_hat = push(e, h), e ~ N(0, I)
 
@@ -83,7 +83,7 @@ class FiberLoss(Component):
             progress: share of the training that is done, in [0, 1]; 1 applies the full weight.
             processes: that share the batch; each pushes its share of `rows`, at least one.
             x: the images of `h`, where there are later layers.
-            drawn: images `(draws, B, *image_shape)` that the model's own loss has pushed; distances are averaged over
+            drawn: inputs `(draws, B, *input_shape)` that the model's own loss has pushed; distances are averaged over
                 draws. None pushes fresh noise.
 
         Raises:

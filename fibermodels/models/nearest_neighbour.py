@@ -1,12 +1,12 @@
-"""The training images nearest in representation: what a data set alone can show."""
+"""The training inputs nearest in representation: what a data set alone can show."""
 
 from typing import Self, final
 
 import torch
 from torch import Tensor
 
-from fibermodels.checks import check_finite, check_images, check_number
-from fibermodels.core import FiberModel, Images, Remembers
+from fibermodels.checks import check_finite, check_number
+from fibermodels.core import FiberModel, Inputs, Remembers
 
 ROWS, VALUES, MARGIN = 512, 2**26, 16
 """How many targets are compared at once, how many stored numbers are read at once, and how many extra candidates are
@@ -15,9 +15,9 @@ compared exactly."""
 
 @final
 class NearestNeighbour(FiberModel, Remembers):
-    """The `n` training images nearest in representation.
+    """The `n` training inputs nearest in representation.
 
-    It stores the `N D` numbers of the representations of N images, and reads the images that it shows.
+    It stores the `N D` numbers of the representations of N inputs, and reads those that it shows.
 
     Args:
         exclude_below: images whose representation differs from the target's by less than this mean square are left
@@ -32,18 +32,18 @@ class NearestNeighbour(FiberModel, Remembers):
         super().__init__()
         check_number("NearestNeighbour", "exclude_below", exclude_below, least=0)
         self.exclude_below = exclude_below
-        self.gallery: Tensor | Images = torch.empty(0)
+        self.gallery: Tensor | Inputs = torch.empty(0)
         self.representations = torch.empty(0)
 
-    def remember(self, images: Images | Tensor, representations: Tensor) -> Self:
-        """Keeps the representations `(N, *feature_shape)` of N images: `(N, C, H, W)`, or a split that returns the
-        same images whenever it is asked.
+    def remember(self, images: Inputs | Tensor, representations: Tensor) -> Self:
+        """Keeps the representations `(N, *feature_shape)` of N inputs: `(N, *input_shape)`, or a split that returns the
+        same ones whenever it is asked.
 
         Raises:
-            ValueError: no images, other numbers of them, or values out of range.
+            ValueError: no inputs, other numbers of them, or values that are not finite.
         """
         if isinstance(images, Tensor):
-            check_images(images, tuple(images.shape[1:]), "NearestNeighbour.remember")
+            check_finite(images, "NearestNeighbour.remember")
         if len(images) != len(representations) or not len(images):
             raise ValueError(
                 f"NearestNeighbour: expected as many images as representations and at least one, "
@@ -58,11 +58,11 @@ class NearestNeighbour(FiberModel, Remembers):
         return self.pictures(index.T)
 
     def pictures(self, index: Tensor) -> Tensor:
-        """The remembered images of indices of any shape, `(*shape, C, H, W)`, on the device of the indices; each is
-        fetched once."""
+        """The remembered inputs of indices of any shape, `(*shape, *input_shape)`, on the device of the indices; each
+        is fetched once."""
         wanted, place = index.unique(return_inverse=True)
         wanted = wanted.cpu()
-        images = self.gallery[wanted] if isinstance(self.gallery, Tensor) else self.gallery.images(wanted)
+        images = self.gallery[wanted] if isinstance(self.gallery, Tensor) else self.gallery.inputs(wanted)
         return images.to(index.device)[place]
 
     def nearest(self, h: Tensor, k: int = 1, exclude_below: float = 0.0) -> tuple[Tensor, Tensor]:

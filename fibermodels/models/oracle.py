@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.core import FiberModel, HasLaw, LatentSpace, Pushforward
+from fibermodels.spaces import HasInputSpace
 
 
 @final
@@ -47,7 +48,7 @@ class Reconstruction(FiberModel):
 
 
 @final
-class DecodedNoise(Pushforward):
+class DecodedNoise(Pushforward, HasInputSpace):
     """Standard normal noise, decoded: a model over this latent space without a density.
 
     Args:
@@ -59,7 +60,7 @@ class DecodedNoise(Pushforward):
     def __init__(self, latents: LatentSpace) -> None:
         super().__init__()
         self.latents = latents
-        self.image_shape, self.noise_shape = latents.image_shape, latents.latent_shape
+        self.input_space, self.noise_shape = latents.input_space, latents.latent_shape
 
     def push(self, noise: Tensor, h: Tensor) -> Tensor:
         return self.latents.decode(noise, h)

@@ -6,7 +6,8 @@ with two or more draws for every pair `(x, h)`. The expectation over the data is
 `s(x)` given `h`, and only there. There is no adversary, no likelihood, no solver, and the gradient is unbiased: with
 `m` draws, the second term averages over their `m (m - 1)` ordered pairs.
 
-The statistics are patches of several sizes, as vectors of pixels, and the channels of feature networks at every place.
+The statistics are patches of several sizes, as vectors of pixels (an input without a grid is one patch), and the
+channels of feature networks at every place.
 
 References: Gneiting & Raftery, JASA 102, 2007 (section 4.3, the energy score); Pacchiardi et al., JMLR 25, 2024, and
 Shen & Meinshausen, engression, 2024 (generators trained by it); De Bortoli et al., arXiv 2502.02483.
@@ -60,13 +61,13 @@ class Scored(TrainableFiberModel, ABC):
         """Sets the networks whose outputs are scored too; after the weights, which do not contain them.
 
         Raises:
-            ValueError: a network for other images.
+            ValueError: a network for other inputs.
         """
         for each in features or ():
-            if tuple(each.image_shape) != tuple(self.image_shape):
+            if each.input_shape != self.input_shape:
                 raise ValueError(
-                    f"{type(self).__name__}: features: expected networks for images {tuple(self.image_shape)}, "
-                    f"got {tuple(each.image_shape)}"
+                    f"{type(self).__name__}: features: expected networks for {self.input_space.word} "
+                    f"{self.input_shape}, got {each.input_shape}"
                 )
         self.features = nn.ModuleList(features or ())
 

@@ -4,6 +4,7 @@ from fibermodels.subjects.classifier import Classifier
 from fibermodels.subjects.cut import Cut
 from fibermodels.subjects.finetuned import FinetunedClassifier
 from fibermodels.subjects.live import Live
+from fibermodels.subjects.spatial_mean import SpatialMean
 from fibermodels.subjects.timm import Timm
 from fibermodels.subjects.torchvision import Torchvision
 from fibermodels.subjects.transformers import Transformers
@@ -13,6 +14,7 @@ __all__ = [
     "Cut",
     "FinetunedClassifier",
     "Live",
+    "SpatialMean",
     "Timm",
     "Torchvision",
     "Transformers",

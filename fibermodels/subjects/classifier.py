@@ -63,7 +63,7 @@ class Classifier(Subject):
         super().__init__()
         self.head = head(check_encoder(encoder, classes), len(classes), blocks, width)
         self.encoder, self.classes, self.exclusive = encoder, list(classes), exclusive
-        self.image_shape, self.feature_shape = encoder.image_shape, (len(classes),)
+        self.input_space, self.feature_shape = encoder.input_space, (len(classes),)
         self.register_buffer("temperature", torch.ones(len(classes)))
         self.register_buffer("threshold", torch.full((len(classes),), 0.5))
         self.load_weights(weights)

@@ -8,12 +8,12 @@ from torch import nn
 from fibermodels.config import import_class
 from fibermodels.subjects.layers import at_layer
 from fibermodels.subjects.networked import Networked
-from fibermodels.subjects.preprocess import Interpolation, Preprocess
+from fibermodels.subjects.preprocess import Interpolation, preprocessing
 from fibermodels.subjects.weights import fit_state, read_state
 
 
 class Cut(Networked):
-    """Any `nn.Module` that takes images, read at one of its modules.
+    """Any `nn.Module` that takes images, or other inputs, read at one of its modules.
 
     YAML files and checkpoints name the class by its import path. Its package must be allowed:
     `FIBERMODELS_IMPORTS=my_package python train.py ...`.
@@ -22,8 +22,9 @@ class Cut(Networked):
         network: import path of the network's class, such as `my_package.nets.ResNet20`.
         layer: a module's name, or `spatial` (the last output that is a map), `pooled` (the input of the last linear
             layer) or `logits` (the network's output).
-        image_shape: `[C, H, W]` of the images.
-        mean, std: statistics of the network's input per channel, for images in [0, 1].
+        image_shape: `[C, H, W]` of images in [0, 1].
+        mean, std: statistics of the network's input, for each channel of images in [0, 1], of signals and of maps, or
+            for each entry of a vector; None takes the inputs as they are.
         network_args: arguments of the class, in plain types.
         weights: a safetensors or torch file of the network's state, in the working directory or below the data root;
             None starts at random.
@@ -32,6 +33,7 @@ class Cut(Networked):
         prefix_tokens: number of tokens before those of the image (if the layer returns tokens); they are dropped.
         channels_last: whether the layer returns maps as `(B, h, w, C)`.
         units: channels of the map, or entries of the vector, in this order; None takes all.
+        input_shape: `[D]`, `[C, L]` or `[C, H, W]` of inputs of any range, instead of `image_shape`.
 
     Raises:
         FileNotFoundError: the file of weights does not exist.
@@ -42,9 +44,9 @@ class Cut(Networked):
         self,
         network: str,
         layer: str,
-        image_shape: list[int],
-        mean: list[float],
-        std: list[float],
+        image_shape: list[int] | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
         network_args: dict[str, Any] | None = None,
         weights: str | None = None,
         input_size: list[int] | None = None,
@@ -52,14 +54,12 @@ class Cut(Networked):
         prefix_tokens: int = 0,
         channels_last: bool = False,
         units: list[int] | None = None,
+        input_shape: list[int] | None = None,
     ) -> None:
         made = _made(network, network_args or {})
         if weights is not None:
             fit_state(made, read_state(weights), weights)
-        if input_size is not None and len(input_size) != 2:
-            raise ValueError(f"input_size: expected [height, width], got {input_size}")
-        size = None if input_size is None else (input_size[0], input_size[1])
-        preprocess = Preprocess(image_shape, mean, std, size=size, interpolation=interpolation)
+        preprocess = preprocessing("Cut", image_shape, input_shape, mean, std, input_size, interpolation)
         example = torch.zeros(1, *preprocess.input_shape)
         reading = at_layer(made.eval(), layer, example, f"{network}(...)", prefix_tokens, channels_last)
         super().__init__(made, preprocess, reading, units)

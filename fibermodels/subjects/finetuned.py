@@ -77,7 +77,7 @@ class FinetunedClassifier(Supervised):
             raise ValueError(f"rotate, flip: expected degrees in [0, 180] and a probability, got {rotate} and {flip}")
         self.encoder = encoder.requires_grad_(train_encoder)
         self.head = head(features, len(classes), blocks, width)
-        self.image_shape, self.classes, self.exclusive = encoder.image_shape, list(classes), exclusive
+        self.input_space, self.classes, self.exclusive = encoder.input_space, list(classes), exclusive
         self.batch_norm, self.blocks, self.width = batch_norm, blocks, width
         self.gamma_pos, self.gamma_neg, self.margin = gamma_pos, gamma_neg, margin
         self.rotate, self.flip, self.shift = rotate, flip, shift

@@ -1,7 +1,8 @@
 """Reading a network at one of its modules, by name, or at one of three standard places.
 
-A forward hook takes the layer's output and ends the forward pass. Maps and tokens are returned as maps `(B, C, h, w)`,
-and outputs without a grid as vectors `(B, D)`.
+A forward hook takes the layer's output and ends the forward pass. Of a network of images or maps, maps and tokens are
+returned as maps `(B, C, h, w)`, and outputs without a grid as vectors `(B, D)`. Of other networks, outputs of three
+dimensions are returned as they are, as signals `(B, C, L)`.
 """
 
 import difflib
@@ -56,12 +57,22 @@ def token_grid(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
     return height, tokens // height
 
 
-def as_representation(output: Any, size: tuple[int, int], prefix_tokens: int, channels_last: bool, what: str) -> Tensor:
-    """A layer's output as `(B, D)` or `(B, C, h, w)`.
+Size = tuple[int, int] | None
+"""Height and width of a network's input; None for vectors and signals."""
+
+
+def size_of(inputs: Tensor) -> Size:
+    """The size of a network's inputs `(B, *input_shape)`."""
+    return (inputs.shape[-2], inputs.shape[-1]) if inputs.ndim == 4 else None
+
+
+def as_representation(output: Any, size: Size, prefix_tokens: int, channels_last: bool, what: str) -> Tensor:
+    """A layer's output as `(B, D)`, `(B, C, L)` or `(B, C, h, w)`.
 
     Args:
         output: a tensor, or a tuple that begins with one: `(B, D)`, tokens `(B, N, C)` or a map.
-        size: height and width of the network's input; the grid of tokens has the same aspect ratio.
+        size: height and width of the network's input; the grid of tokens has the same aspect ratio. None for inputs
+            without a grid.
         prefix_tokens: tokens before those of the grid (class token, registers), which are dropped.
         channels_last: whether a map is `(B, h, w, C)`.
         what: the layer's name for errors.
@@ -74,12 +85,12 @@ def as_representation(output: Any, size: tuple[int, int], prefix_tokens: int, ch
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(f"{what}: expected an output (B, D), tokens (B, N, C) or a map, got {shape}")
-    if output.ndim == 2:
+    if output.ndim == 2 or (output.ndim == 3 and size is None):
         return output
     if output.ndim == 4:
         maps = output.permute(0, 3, 1, 2) if channels_last else output
         return maps.flatten(1) if maps.shape[-2:] == (1, 1) else maps
-    number = output.shape[1]
+    number, size = output.shape[1], size or (1, 1)
     grid = token_grid(number - prefix_tokens, size)
     if grid is None:
         fits = [p for p in range(min(17, number)) if token_grid(number - p, size)]
@@ -137,7 +148,7 @@ def read_layers(network: nn.Module, inputs: Tensor, layers: Sequence[Layer]) -> 
     finally:
         for handle in handles:
             handle.remove()
-    size = (inputs.shape[-2], inputs.shape[-1])
+    size = size_of(inputs)
     return [
         as_representation(own[-1], size, layer.prefix_tokens, layer.channels_last, f"layer '{layer.name}'")
         for layer, own in zip(layers, seen, strict=True)
@@ -177,7 +188,7 @@ def at_layer(
     Args:
         network: the network, in evaluation mode.
         layer: one of `PLACES` or a module's name.
-        example: an input, `(1, C, H, W)`.
+        example: an input, `(1, *input_shape)`.
         source: as in `find_layer`.
         prefix_tokens, channels_last: as in `as_representation`.
 
@@ -198,18 +209,23 @@ def at_layer(
             )
         return Layer(linear[-1], calls.count(linear[-1]), given=True)
     if layer == "spatial":
-        size = (example.shape[-2], example.shape[-1])
+        size = size_of(example)
         maps = [name for name, shape in steps if _is_map(shape, size, prefix_tokens)]
         if not maps:
-            raise ValueError(f"layer: no module of {type(network).__name__} returns a map, so it has no 'spatial'")
+            raise ValueError(
+                f"layer: no module of {type(network).__name__} returns a map, so it has no 'spatial'; give 'logits', "
+                "'pooled' or a module's name"
+            )
         layer = maps[-1]
     elif layer not in calls:
         raise ValueError(f"layer: '{layer}' does not run in a forward pass of {type(network).__name__}")
     return Layer(layer, calls.count(layer), prefix_tokens=prefix_tokens, channels_last=channels_last)
 
 
-def _is_map(shape: tuple[int, ...], size: tuple[int, int], prefix_tokens: int) -> bool:
-    if len(shape) == 3:
+def _is_map(shape: tuple[int, ...], size: Size, prefix_tokens: int) -> bool:
+    if len(shape) == 3 and size is None:
+        return shape[2] > 1
+    if len(shape) == 3 and size is not None:
         tokens = shape[1] - prefix_tokens
         return tokens > 1 and token_grid(tokens, size) is not None
     return len(shape) == 4 and shape[-2:] != (1, 1)

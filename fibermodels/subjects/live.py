@@ -9,30 +9,31 @@ from torch import nn
 from fibermodels.config import GivenAgain
 from fibermodels.subjects.layers import at_layer
 from fibermodels.subjects.networked import Networked
-from fibermodels.subjects.preprocess import Interpolation, Preprocess
+from fibermodels.subjects.preprocess import Interpolation, preprocessing
 
 
 class Live(Networked, GivenAgain):
-    """`phi(x) = layer(network(preprocess(x)))` of an `nn.Module` that takes images.
+    """`phi(x) = layer(network(preprocess(x)))` of an `nn.Module` that takes images, or other inputs.
 
     The network itself stays as it is: the subject has a frozen copy, or the network, if it is frozen already. Files
     hold its weights and not its code: `fibermodels.load(path, subject=network)` gets the network again.
 
     Args:
-        network: takes `(B, C, H, W)`.
+        network: takes images `(B, C, H, W)`, or inputs `(B, *input_shape)`.
         layer: a module's name, or `spatial` (the last output that is a map), `pooled` (the input of the last linear
             layer) or `logits` (the network's output).
-        image_shape: `[C, H, W]` of the images.
-        mean, std: statistics of the network's input per channel, for images in [0, 1]; None takes the images as they
-            are.
+        image_shape: `[C, H, W]` of images in [0, 1].
+        mean, std: statistics of the network's input, for each channel of images in [0, 1], of signals and of maps, or
+            for each entry of a vector; None takes the inputs as they are.
         input_size: `[height, width]` of the network's input; None does not resize.
         interpolation: `bicubic` or `bilinear`, for the resize.
         prefix_tokens: number of tokens before those of the image (if the layer returns tokens); they are dropped.
         channels_last: whether the layer returns maps as `(B, h, w, C)`.
         units: channels of the map, or entries of the vector, in this order; None takes all.
+        input_shape: `[D]`, `[C, L]` or `[C, H, W]` of inputs of any range, instead of `image_shape`.
 
     Raises:
-        ValueError: the layer does not exist, or the network does not take such images.
+        ValueError: the layer does not exist, or the network does not take such inputs.
     """
 
     again = "network"
@@ -41,7 +42,7 @@ class Live(Networked, GivenAgain):
         self,
         network: nn.Module | None,
         layer: str,
-        image_shape: list[int],
+        image_shape: list[int] | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
         input_size: list[int] | None = None,
@@ -49,16 +50,14 @@ class Live(Networked, GivenAgain):
         prefix_tokens: int = 0,
         channels_last: bool = False,
         units: list[int] | None = None,
+        input_shape: list[int] | None = None,
     ) -> None:
         if not isinstance(network, nn.Module):
             raise ValueError(
                 f"Live: network: expected an nn.Module, got {type(network).__name__}; files hold the weights of a "
                 "network in memory and not its code: fibermodels.load(path, subject=network)"
             )
-        channels = image_shape[0] if image_shape else 0
-        own_mean, own_std = mean or [0.0] * channels, std or [1.0] * channels
-        size = None if input_size is None else (input_size[0], input_size[1])
-        preprocess = Preprocess(image_shape, own_mean, own_std, size=size, interpolation=interpolation)
+        preprocess = preprocessing("Live", image_shape, input_shape, mean, std, input_size, interpolation)
         made, example = frozen(network), torch.zeros(1, *preprocess.input_shape)
         name = type(network).__name__
         try:
@@ -66,7 +65,8 @@ class Live(Networked, GivenAgain):
             super().__init__(made, preprocess, reading, units)
         except RuntimeError as error:  # of torch, for inputs that do not fit
             first = str(error).splitlines()[0]
-            raise ValueError(f"{name} does not take images of {list(example.shape[1:])}: {first}") from error
+            word = preprocess.input_space.word
+            raise ValueError(f"{name} does not take {word} of {list(example.shape[1:])}: {first}") from error
 
 
 def frozen(network: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fibermodels.component import fingerprint
 from fibermodels.core import Subject
 from fibermodels.subjects.layers import Layer, Reading, read_layers
-from fibermodels.subjects.preprocess import Preprocess
+from fibermodels.subjects.preprocess import Normalise, Preprocess
 
 
 class Networked(Subject, ABC):
@@ -19,7 +19,7 @@ class Networked(Subject, ABC):
 
     Args:
         network: the network with its weights.
-        preprocess: maps images of the data to the network's input.
+        preprocess: maps inputs of the data to the network's input.
         reading: maps the network and its input to a representation.
         units: channels of the map, or entries of the vector, in this order; None takes all.
 
@@ -27,14 +27,16 @@ class Networked(Subject, ABC):
         ValueError: `units` is empty or has numbers out of range.
     """
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, reading: Reading, units: list[int] | None) -> None:
+    def __init__(
+        self, network: nn.Module, preprocess: Preprocess | Normalise, reading: Reading, units: list[int] | None
+    ) -> None:
         super().__init__()
-        self.image_shape = preprocess.image_shape
+        self.input_space = preprocess.input_space
         self.network, self.preprocess, self.reading = network, preprocess, reading
         self.units: list[int] | None = None
         self.freeze()
         with torch.no_grad():
-            shape = self(torch.zeros(1, *self.image_shape)).shape[1:]
+            shape = self(torch.zeros(1, *self.input_shape)).shape[1:]
         if units is not None:
             bad = [unit for unit in units if not 0 <= unit < shape[0]]
             if bad or not units:
@@ -63,7 +65,7 @@ class Networked(Subject, ABC):
         """What determines a pass of the network: its kind, its weights and its input."""
         own = self.preprocess
         statistics = (own.mean.flatten().tolist(), own.std.flatten().tolist())
-        return (type(self.network), fingerprint(self.network), statistics, own.size, own.crop, own.interpolation)
+        return (type(self.network), fingerprint(self.network), statistics, *own.kind)
 
     def _chosen(self, h: Tensor) -> Tensor:
         return h if self.units is None else h[:, self.units]

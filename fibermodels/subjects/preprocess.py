@@ -1,12 +1,16 @@
-"""Resize, centre crop and normalisation, as in the evaluation transforms of torchvision and timm.
+"""Resize, centre crop and normalisation of images, as in the evaluation transforms of torchvision and timm, and the
+normalisation of other inputs.
 
-They work on tensors and are differentiable in the images.
+They work on tensors and are differentiable in the inputs.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from fibermodels.spaces import ImageSpace, InputSpace, per_channel, space_of
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -30,6 +34,42 @@ def centre_cropped(images: Tensor, size: tuple[int, int]) -> Tensor:
     (height, width), (h, w) = images.shape[-2:], size
     top, left = round((height - h) / 2), round((width - w) / 2)
     return images[..., top : top + h, left : left + w]
+
+
+class Normalise(nn.Module):
+    """Maps inputs `(B, *shape)` of any range to `(x - mean) / std`.
+
+    Args:
+        shape: of one input.
+        mean, std: a number for each entry of a vector, or for each channel of a signal or a map.
+
+    Raises:
+        ValueError: other numbers than one for each, or a `std` that is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.input_space = InputSpace(tuple(shape))
+        self.input_shape = self.input_space.shape
+        """Of the network's input."""
+        if len(mean) != shape[0] or len(std) != shape[0] or min(std) <= 0:
+            raise ValueError(
+                f"mean, std: expected {shape[0]} numbers each and every std positive, for inputs {list(shape)}, got "
+                f"{list(mean)} and {list(std)}"
+            )
+        self.register_buffer("mean", per_channel(mean, shape), persistent=False)
+        self.register_buffer("std", per_channel(std, shape), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What it does besides the normalisation, to compare two of them."""
+        return ()
 
 
 class Preprocess(nn.Module):
@@ -81,7 +121,7 @@ class Preprocess(nn.Module):
         self.crop = crop or self.size
         if self.crop[0] > self.size[0] or self.crop[1] > self.size[1]:
             raise ValueError(f"crop: expected at most the resized image's {list(self.size)}, got {list(self.crop)}")
-        self.image_shape, self.interpolation = (channels, height, width), interpolation
+        self.input_space, self.interpolation = ImageSpace((channels, height, width)), interpolation
         self.input_shape = (len(mean), *self.crop)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
@@ -89,3 +129,41 @@ class Preprocess(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         cropped = centre_cropped(resized(images, self.size, self.interpolation), self.crop)
         return (cropped - self.mean) / self.std
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What it does besides the normalisation, to compare two of them."""
+        return self.size, self.crop, self.interpolation
+
+
+def preprocessing(
+    owner: str,
+    image_shape: list[int] | None,
+    input_shape: list[int] | None,
+    mean: list[float] | None,
+    std: list[float] | None,
+    input_size: list[int] | None = None,
+    interpolation: Interpolation = "bicubic",
+) -> Preprocess | Normalise:
+    """What a network's input is made by: `Preprocess` for images, `Normalise` for other inputs.
+
+    Args:
+        owner: the class whose arguments these are.
+        image_shape, input_shape: one of them.
+        mean, std: None for inputs as they are.
+        input_size: `[height, width]`, to which images are resized.
+        interpolation: for the resize.
+
+    Raises:
+        ValueError: arguments that do not belong together.
+    """
+    shape = space_of(owner, image_shape, input_shape).shape
+    own_mean, own_std = mean or [0.0] * shape[0], std or [1.0] * shape[0]
+    if input_size is not None and len(input_size) != 2:
+        raise ValueError(f"input_size: expected [height, width], got {input_size}")
+    if image_shape is not None:
+        size = None if input_size is None else (input_size[0], input_size[1])
+        return Preprocess(image_shape, own_mean, own_std, size=size, interpolation=interpolation)
+    if input_size is not None:
+        raise ValueError(f"{owner}: input_size: expected none with input_shape, because only images are resized")
+    return Normalise(shape, own_mean, own_std)

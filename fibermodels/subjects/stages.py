@@ -19,6 +19,8 @@ def first_stages(subject: Networked, layer: str, count: int = 2) -> tuple[str, .
         layer: where the subject reads it.
         count: of the stages at most.
     """
+    if len(subject.preprocess.input_shape) != 3:
+        return ()
     _, height, width = subject.preprocess.input_shape
     stages: dict[tuple[int, ...], str] = {}
     for name, shape in steps(subject):

@@ -9,14 +9,13 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from fibermodels.config import Recorded
-from fibermodels.core import Data, FiberSamples, HasLaw, Images
+from fibermodels.core import FiberSamples, HasLaw, Images
 from fibermodels.data.digits import Split
-from fibermodels.data.loading import EpochSampler, loader
+from fibermodels.data.split_data import SplitData
 from fibermodels.metrics import pairwise_distance
 from fibermodels.noise import seeded, target_noise
 from fibermodels.suites import law_metrics
@@ -25,7 +24,7 @@ EXACT = 64
 """Exact factors of each target with which the factors of its samples are compared."""
 
 
-class Suite(LightningDataModule, Data, HasLaw, metaclass=Recorded):
+class Suite(SplitData, HasLaw, metaclass=Recorded):
     """Train, validation and test images of a known law.
 
     The derived classes document the arguments.
@@ -35,11 +34,7 @@ class Suite(LightningDataModule, Data, HasLaw, metaclass=Recorded):
     """Dimensions of the noise that `draw` maps to the factors of one image."""
 
     def __init__(self, name: str, batch_size: int, seed: int) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size: expected at least 1, got {batch_size}")
-        self.batch_size, self.seed = batch_size, seed
-        self.name: str = name  # in results
+        super().__init__(name, batch_size, seed)
         self._splits: dict[Split, Rendered] = {}
 
     @abstractmethod
@@ -98,14 +93,6 @@ class Suite(LightningDataModule, Data, HasLaw, metaclass=Recorded):
             "mode_error": law_metrics.mode_error(modes, self.modes(truth, content)),
             "pixel_error": law_metrics.pixel_error(samples.x_hat, nearest),
         }
-
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Shuffled batches `{"x": (B, C, H, W)}`, with new factors in each epoch."""
-        return loader(EpochSampler(self.split("train"), self.seed), self.batch_size)
-
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Validation images in fixed order, with fixed factors."""
-        return loader(EpochSampler(self.split("val"), shuffle=False), self.batch_size)
 
 
 class Rendered(Dataset[dict[str, Tensor]], Images):

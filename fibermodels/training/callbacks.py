@@ -15,9 +15,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from fibermodels.files import replace_file, write_csv
+from fibermodels.pictures import Plot, as_tensor, coloured, has_places
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """The signals that a cluster sends before it stops a job; SLURM sends SIGUSR1 with `--signal=USR1@120`."""
@@ -71,7 +73,9 @@ class MetricsCSV(Callback):
 
 
 class SampleGrid(Callback):
-    """Writes a picture of validation targets, each above its sample, to a file and to TensorBoard after each epoch.
+    """Writes a picture of validation targets and a sample of each to a file and to TensorBoard after each epoch.
+
+    Images and maps are above their samples; other inputs are plotted (`pictures.Plot`).
 
     Args:
         path: the file.
@@ -86,13 +90,18 @@ class SampleGrid(Callback):
         previewed = getattr(module, "previewed", None)
         if previewed is None or trainer.sanity_checking:
             return
-        shown = previewed[:, : 4 * self.columns].cpu()
-        rows = [pair for part in shown.split(self.columns, 1) for pair in part]
-        grid = make_grid(torch.cat(rows), nrow=min(self.columns, shown.shape[1]), padding=1)
+        grid = self._drawn(*previewed.cpu())
         replace_file(self.path, partial(save_image, grid))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("targets_and_samples", grid, trainer.current_epoch)
+
+    def _drawn(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        if not has_places(x):
+            return as_tensor(Plot(x, x_hat[None]).figure(self.columns))
+        shown = torch.stack(coloured(x, x_hat))[:, : 4 * self.columns]
+        rows = [pair for part in shown.split(self.columns, 1) for pair in part]
+        return make_grid(torch.cat(rows), nrow=min(self.columns, shown.shape[1]), padding=1)
 
 
 class Preemption(Callback):

@@ -153,7 +153,7 @@ class TrainCLI(LightningCLI):
         Raises:
             ValueError: they differ.
         """
-        declared, taken = getattr(self.datamodule, "arguments", {}).get("image_shape"), self.model.learner.image_shape
+        declared, taken = getattr(self.datamodule, "arguments", {}).get("image_shape"), self.model.learner.input_shape
         if declared is not None and tuple(declared) != tuple(taken):
             raise ValueError(
                 f"data.image_shape: expected {list(taken)}, the images of the learner (and of the subject), "

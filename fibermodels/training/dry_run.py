@@ -203,7 +203,7 @@ def first_batch(module: Training, data: LightningDataModule, cached: bool) -> di
     try:
         batch = dict(source.split("train").__getitems__(list(range(ROWS))))
     except FileNotFoundError:
-        batch = {"x": torch.rand(ROWS, *module.learner.image_shape)}
+        batch = {"x": torch.rand(ROWS, *module.learner.input_shape)}
     batch = {name: value.to(module.device) for name, value in batch.items()}
     if cached and isinstance(module.learner, TrainableFiberModel) and module.subject is not None:
         with torch.no_grad():

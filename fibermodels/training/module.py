@@ -33,7 +33,7 @@ class Training(LightningModule, metaclass=Recorded):
     Args:
         learner: what is trained.
         subject: the frozen network under study; None if the learner is itself the subject or needs none.
-        fiber: the fiber loss, for a learner that can push noise to images.
+        fiber: the fiber loss, for a learner that can push noise to inputs.
         train_only: prefixes of the names of the parameters that are trained, for example those of the condition
             encoder if the inverter was trained for another subject. The others stay as they are. None trains all.
         learning_rate: the peak of the learning rate.
@@ -72,15 +72,17 @@ class Training(LightningModule, metaclass=Recorded):
             raise ValueError(f"a {name} needs the subject whose fibers it samples")
         if subject is not None and isinstance(learner, Supervised):
             raise ValueError(f"subject: a {name} trains on labels and takes none")
-        if subject is not None and tuple(subject.image_shape) != tuple(learner.image_shape):
-            raise ValueError(f"the subject takes images {subject.image_shape}, the learner {learner.image_shape}")
+        if subject is not None and subject.input_space != learner.input_space:
+            theirs, own = subject.input_space, learner.input_space
+            other = f"{own.word} {own.shape}" if own.word != theirs.word else f"{own.shape}"
+            raise ValueError(f"the subject takes {theirs.word} {theirs.shape}, the learner {other}")
         if subject is not None and tuple(learner.feature_shape) not in ((), tuple(subject.feature_shape)):
             raise ValueError(
                 f"{name}: feature_shape: expected {list(subject.feature_shape)}, the shape of the subject's "
                 f"representations, or [], got {list(learner.feature_shape)}"
             )
         if fiber.weight and not isinstance(learner, Pushforward):
-            raise ValueError(f"fiber.weight {fiber.weight}: a {name} pushes no noise to images")
+            raise ValueError(f"fiber.weight {fiber.weight}: a {name} pushes no noise to inputs")
         if train_only is not None:
             freeze_others(learner, train_only)
         self.learner, self.subject, self.fiber = learner, subject, fiber
@@ -228,13 +230,13 @@ class Training(LightningModule, metaclass=Recorded):
         """The terms' means and their sum, the loss; what the loss was told; and latents.
 
         Raises:
-            ValueError: images, representations or latents are not finite (if `checked`).
+            ValueError: inputs, representations or latents are not finite (if `checked`).
         """
         found = own_terms(self.learner, self.subject, batch)
         terms, h, z = dict(found.values), found.h, found.z
         if checked:
             told = None if isinstance(self.learner, Supervised) else h  # labels may be unknown
-            for name, value in (("images x", batch.get("x")), ("representations h", told), ("latents z", z)):
+            for name, value in (("inputs x", batch.get("x")), ("representations h", told), ("latents z", z)):
                 if value is not None:
                     check_finite(value, f"{name} in batch {index} of epoch {self.current_epoch}")
         if self.fiber.weight and isinstance(self.learner, Pushforward) and self.subject is not None and h is not None:

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonargparse import Namespace
 from torch import nn
@@ -20,6 +20,7 @@ from fibermodels.files import check_new, save_tensors, write_text
 from fibermodels.programs import called
 from fibermodels.subjects import Cut, Timm
 from fibermodels.subjects.networked import Networked
+from fibermodels.subjects.preprocess import Preprocess
 from fibermodels.subjects.stages import first_stages, has_logits, steps
 from fibermodels.training.recipe import Facts, text
 
@@ -196,7 +197,7 @@ def _of_timm(options: Namespace, model: str, shape: list[int]) -> tuple[dict[str
     """
     if options.network_args:
         raise ValueError("network_args: expected only for a class, got them for a network of timm")
-    found = Timm(model, "pooled", shape, crop_pct=1.0).preprocess
+    found = cast(Preprocess, Timm(model, "pooled", shape, crop_pct=1.0).preprocess)
     side = found.crop[0]
     mean, std = (options[key] or [round(float(v), 6) for v in getattr(found, key).flatten()] for key in ("mean", "std"))
     arguments = {

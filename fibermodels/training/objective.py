@@ -19,7 +19,7 @@ class Terms(NamedTuple):
         values: the terms.
         h: what the loss was told, representations or labels.
         z: latents, if the model has a latent space.
-        drawn: the images that the loss drew, `(draws, B, *image_shape)`, if it drew any.
+        drawn: the inputs that the loss drew, `(draws, B, *input_shape)`, if it drew any.
     """
 
     values: dict[str, Tensor]
@@ -49,11 +49,11 @@ def own_terms(learner: Trainable, subject: Subject | None, batch: dict[str, Tens
     """The learner's own loss terms on a batch, each `(B,)`.
 
     Raises:
-        ValueError: the images have another shape than the learner takes, or labels are missing.
+        ValueError: the inputs have another shape than the learner takes, or labels are missing.
     """
-    if "x" in batch and tuple(batch["x"].shape[1:]) != tuple(learner.image_shape):
-        given, taken = list(batch["x"].shape[1:]), list(learner.image_shape)
-        raise ValueError(f"data: expected images {taken}, which the learner takes, got {given}")
+    if "x" in batch and tuple(batch["x"].shape[1:]) != learner.input_shape:
+        given, taken = list(batch["x"].shape[1:]), list(learner.input_shape)
+        raise ValueError(f"data: expected {learner.input_space.word} {taken}, which the learner takes, got {given}")
     if isinstance(learner, Supervised):
         h: Tensor | None = labels_of(batch, learner)
     elif "h" in batch or subject is None:
@@ -115,11 +115,11 @@ class EpochMeans:
 def preview(
     model: FiberModel, subject: Subject, x: Tensor, h: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """One sample for each target image `x` `(B, C, H, W)`, and how well it fits its representation `h`.
+    """One sample for each target `x` `(B, *input_shape)`, and how well it fits its representation `h`.
 
     Returns:
-        The samples `(B, C, H, W)`; their RMS to their own target and to another one, each `(B,)`. A model that does
-        not use its condition has the same RMS to both.
+        The samples `(B, *input_shape)`; their RMS to their own target and to another one, each `(B,)`. A model that
+        does not use its condition has the same RMS to both.
     """
     x_hat = model.sample(h, 1, generator, x)[0]
     h_hat = subject(x_hat)

@@ -119,8 +119,8 @@ def _use(card: dict[str, Any], title: str, where: str) -> str:
 import fibermodels
 
 run = fibermodels.load({json.dumps(place)}{given})
-x = run.data.split("test").images(slice(8))
-samples = run.sample(x, n=4)  # (4, 8, C, H, W) in [0, 1]
+x = run.data.split("test").inputs(slice(8))
+samples = run.sample(x, n=4)  # (4, 8, *input_shape)
 ```
 
 ```bash

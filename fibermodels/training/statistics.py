@@ -67,5 +67,5 @@ def measure(learner: Trainable, subject: Subject, data: Any, device: torch.devic
             module.load_state_dict(first.state_dict())
         if say:
             count = min(IMAGES, len(data.split("train")))
-            print(f"measured mean and deviation of h on {count} training images", file=sys.stderr)
+            print(f"measured mean and deviation of h on {count} training {subject.input_space.word}", file=sys.stderr)
     return len(modules)

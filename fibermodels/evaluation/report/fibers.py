@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import torch
 from torch import Tensor
 
 from fibermodels.core import FiberSamples
-from fibermodels.evaluation.report.pictures import Picture, picture, size
+from fibermodels.evaluation.report.pictures import Picture, of_pixels, picture, size
 from fibermodels.evaluation.tables import number
 from fibermodels.metrics.fidelity import pair_rms
+from fibermodels.pictures import Plot, coloured, has_places
 
 MOST_SAMPLES, FEWEST_SAMPLES = 8, 4
 """Samples that are shown of a target; the smaller number for large images."""
@@ -21,16 +23,22 @@ class Fibers:
     """Targets and samples that a report can show."""
 
     x: Tensor
-    """Targets `(B, C, H, W)`."""
+    """Targets, as pictures `(B, C, H, W)` in [0, 1]; inputs that are plotted as they are."""
     x_hat: Tensor
-    """Samples `(n, B, C, H, W)`."""
+    """Their samples `(n, B, ...)`."""
     rms: Tensor | None = None
     """The fiber RMS of each sample `(n, B)`; None if the representations are not there."""
+
+    @cached_property
+    def plot(self) -> Plot | None:
+        """What plots inputs that have no places; None for pictures."""
+        return None if has_places(self.x) else Plot(self.x, self.x_hat)
 
 
 def of_samples(samples: FiberSamples) -> Fibers:
     """All targets and samples of a result."""
-    return Fibers(samples.x, samples.x_hat, pair_rms(samples))
+    x, x_hat = coloured(samples.x, samples.x_hat) if has_places(samples.x) else (samples.x, samples.x_hat)
+    return Fibers(x, x_hat, pair_rms(samples))
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,13 @@ def shown(fibers: Fibers, targets: Iterable[int], most: int) -> list[Shown]:
     found: list[Shown] = []
     left, samples = most, MOST_SAMPLES
     for target in targets:
+        if fibers.plot:
+            panel = of_pixels(fibers.plot.one(target), f"target {target} and its samples")
+            left -= size([panel])
+            if left < 0 and found:
+                break
+            found.append(Shown(f"target {target}", _mean(fibers, target), panel, []))
+            continue
         first = picture(fibers.x[target], f"target {target}")
         if not found and (MOST_SAMPLES + 1) * size([first]) > most / 4:
             samples = FEWEST_SAMPLES
@@ -115,8 +130,9 @@ def spread(x_hat: Tensor) -> Tensor:
 
 
 def invariance(fibers: Fibers, targets: Sequence[int], most: int) -> Invariance | None:
-    """Invariance maps of targets, as many as take at most `most` characters; None with fewer than two samples."""
-    if len(fibers.x_hat) < 2:
+    """Invariance maps of targets, as many as take at most `most` characters; None with fewer than two samples, and for
+    inputs that are plotted."""
+    if len(fibers.x_hat) < 2 or fibers.plot:
         return None
     import matplotlib
 

@@ -44,6 +44,12 @@ def picture(image: Tensor, label: str) -> Picture:
     return of_image(Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy()), label)
 
 
+def of_pixels(pixels: Tensor, label: str) -> Picture:
+    """A picture `(3, H, W)` in [0, 1] as it is, in few colours."""
+    levels = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    return of_image(Image.fromarray(levels.numpy()).quantize(64), label)
+
+
 def of_image(image: Image.Image, label: str) -> Picture:
     """A picture of an image of Pillow."""
     content = io.BytesIO()

@@ -53,6 +53,7 @@ def result_page(folder: Path, row: Row, samples: FiberSamples | None) -> str:
         tiles=list(_tiles(row)),
         cell=pictures.side(*_shown_size(found)) if found else pictures.SMALLEST,
         shown=fibers.shown(found, first, SAMPLES_SHARE) if found else [],
+        plotted=bool(found and found.plot),
         picture=None if found else _file(folder / "samples.png", "targets in the first row, samples below"),
         kept=samples is not None,
         worst=fibers.shown(found, worst, EXTREMES_SHARE) if found and worst else [],
@@ -77,6 +78,8 @@ def _of_picture(path: Path, row: Row) -> Fibers | None:
 
 def _shown_size(found: Fibers) -> tuple[int, int]:
     """Width and height of a shown target in pixels."""
+    if found.plot:
+        return pictures.LARGEST, pictures.LARGEST
     height, width = found.x.shape[-2:]
     scale = min(1.0, pictures.LARGEST / max(height, width))
     return math.ceil(scale * width), math.ceil(scale * height)
