@@ -6,7 +6,7 @@ WEIGHTS := data/weights/colour_mnist
 NUM_TARGETS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow check benchmark benchmark-colour-mnist benchmark-guidance benchmark-suites benchmark-cifar general latent-study \
+.PHONY: help quickstart test test-slow check docs benchmark benchmark-colour-mnist benchmark-guidance benchmark-suites benchmark-cifar general latent-study \
 	subject colour-autoencoder vae priors clean
 
 help:  ## print this list
@@ -41,6 +41,13 @@ check: $(VENV)/installed-dev  ## check style, format, types and imports
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest -q tests/test_architecture.py
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/installed-docs  ## build the documentation site in build/site
+	$(PY) -m mkdocs build --strict
 
 $(VENV)/installed-bench: $(VENV)/installed
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

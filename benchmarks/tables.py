@@ -8,7 +8,6 @@ A name is a question of `QUESTIONS`, whose table is made from the metrics of its
 import json
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import cifar10
@@ -18,38 +17,12 @@ import colour_mnist
 import guidance
 import suites
 from jsonargparse import auto_cli
+from question import ROOT, Question
 from runner import scored
 
-from fibermodels.evaluation.results import read_results
-from fibermodels.evaluation.tables import MOST_ROWS, markdown, markdown_table, renamed
+from fibermodels.evaluation.tables import markdown
 
-ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end of table -->", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A table of some results of a benchmark.
-
-    Args:
-        results: the benchmark's folder.
-        rows: the results' names, at most a dozen.
-        metrics: the columns besides model and lambda; by default those of `fibermodels.evaluation.tables.columns`.
-        across_subjects: whether the results may have several subjects.
-    """
-
-    results: Path
-    rows: tuple[str, ...]
-    metrics: tuple[str, ...] = ()
-    across_subjects: bool = False
-
-    def table(self) -> str:
-        """The table in Markdown, of the results that exist."""
-        if len(self.rows) > MOST_ROWS:
-            raise ValueError(f"expected at most {MOST_ROWS} rows, got {len(self.rows)}: {self.rows}")
-        folders = [ROOT / self.results / name for name in self.rows]
-        rows = read_results([each for each in folders if scored(each)], self.across_subjects)
-        return markdown_table(renamed(rows), self.metrics, cifar10_rows.WORDS)
 
 
 def at(weights: tuple[int, ...], *families: str) -> tuple[str, ...]:
@@ -100,6 +73,23 @@ QUESTIONS = {
             *("ndtm-gamma10", "noise_optimisation", "latent_descent", "projection", "langevin"),
         ),
         ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
+    ),
+    "which_on_images": Question(
+        CIFAR,
+        (
+            *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
+            *(f"energy_score-lambda{weight}-{LAST_MAP}-continued" for weight in (1, 2)),
+            *(f"flow_map-lambda1-{LAST_MAP}-continued", f"dps-{LAST_MAP}-scale3"),
+        ),
+        ("cosine", "top1_match", "unseen_match_mean", "fid_resnet56", *COST),
+    ),
+    "which_on_a_law": Question(
+        Path("results") / "dependent_colours",
+        (
+            *("oracle", "nearest_neighbour", "general", "general-steps8", "flow_matching", "normalizing_flow"),
+            *("flow_map", "projection", "ndtm"),
+        ),
+        ("fiber_rms", "factor_ks", "joint_distance", *COST),
     ),
     "summary": Question(
         COLOUR,

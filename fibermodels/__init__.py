@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fibermodels.core import FiberModel, FiberSamples, Subject
 
 __version__ = "0.1.0"
+"""Of the project, as its wheel has it."""
 __all__ = [
     "FiberModel",
     "FiberSamples",

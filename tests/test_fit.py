@@ -317,6 +317,7 @@ class TestExplore:
         assert repr(near).count("\n") == 0
         assert len(near.plot().axes) == 3
         assert near._repr_png_().startswith(b"\x89PNG")
+        assert near.plot()._repr_png_().startswith(b"\x89PNG")  # a notebook shows what `plot` returns
 
     def test_the_command(self, photo, tmp_path, capsys):
         given = ["--network", "examples.cifar_resnet.CifarResNet", "--layer", "layer1", "--image", str(photo)]

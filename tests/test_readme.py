@@ -118,6 +118,26 @@ def test_the_few_calls_run(page, tmp_path, monkeypatch):
     assert (tmp_path / "mine" / "model.safetensors").is_file()
 
 
+def test_the_law_of_the_page_is_exact():
+    """Members lie on the fiber, factors are read back as they were drawn, and the oracle is at the floor."""
+    import torch
+
+    from fibermodels.noise import seeded
+
+    names: dict = {}
+    exec(compile(python_block("docs/own_law.md", "class Spots"), "own_law.md", "exec"), names)
+    law, subject, score = names["law"], names["subject"], names["exact"].score(100, neighbour=False)
+    x = law.split("test").images(slice(20))
+    members = law.members(x, 3, seeded(0))
+    torch.testing.assert_close(subject(members.flatten(0, 1)), subject(x).repeat(3, 1))
+    assert (members[0] - members[1]).abs().amax((1, 2, 3)).min() > 0.01
+    content = law.content(x)
+    drawn = law.draw(torch.randn(20, 2, generator=seeded(1)), content)
+    torch.testing.assert_close(law.factors(law.render(content, drawn), x), drawn)
+    assert score["fiber_rms"] < 1e-6
+    assert abs(score["factor_ks"] - score["factor_ks_floor"]) < 0.05
+
+
 def test_the_example_runs(tmp_path, monkeypatch):
     """The README's Python block, on a checkpoint trained for two batches."""
     import torch

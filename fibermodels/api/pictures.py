@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -78,8 +79,19 @@ def png(figure: Figure) -> bytes:
 
 def _figure(across: int, down: int, left: float, above: float = 0.0) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(INCHES * across + left, (INCHES + above) * down), layout="constrained")
+    figure = _shown()(figsize=(INCHES * across + left, (INCHES + above) * down), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+@cache
+def _shown() -> type[Figure]:
+    """The class of figures that a notebook shows, also if nothing has imported pyplot."""
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            return png(self)
+
+    return Shown

@@ -23,6 +23,7 @@ from torch import Tensor
 from fibermodels.checks import check_choice
 
 ScheduleName = Literal["cosine", "linear", "straight"]
+"""The name of a schedule in `SCHEDULES`."""
 
 
 class Schedule:
