@@ -1,4 +1,4 @@
-"""The command `completion`: a script with which a shell completes commands, options and values.
+"""The command `completion`: a script with which bash completes commands, options and values.
 
 The script is made of what the commands say of themselves: the page of all options of each of them.
 """
@@ -36,29 +36,29 @@ complete -o default -F _fibermodels fibermodels
 """
 """For bash, which completes files where no word is known. The words of the project have no spaces and no quotes."""
 
-ZSH = "autoload -U +X compinit bashcompinit && compinit && bashcompinit\n"
-"""What makes zsh read such a script."""
+CONFIGS = {"train": "--config", "evaluate": "--model", "sample": "--checkpoint"}
+"""Commands with an option that takes a config of the project."""
 
-CONFIGS = ("--config",)
-"""Options that take a config of the project."""
+WORDS = {"list": [*KINDS, *FILES], "completion": ["bash"]}
+"""Commands that take words instead of options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command. Errors of the user give one message and exit status 2."""
     own = Parser(prog="fibermodels completion", description="Prints a script for the completion of a shell.")
-    own.add_argument("shell", type=Literal["bash", "zsh"], help="the shell")
-    chosen = own.parse_args(arguments).shell
-    print((ZSH if chosen == "zsh" else "") + script(), end="")
+    own.add_argument("shell", type=Literal["bash"], help="the shell")
+    own.parse_args(arguments)
+    print(script(), end="")
 
 
 def script() -> str:
-    """The script, for bash."""
+    """The script."""
     options, values = dict[str, list[str]](), list[str]()
     configs = [name for name, _ in sorted(entries("configs"))]
     for name in cli.COMMANDS:
         known = dict(found(help_of(name)))
-        options[name] = [*known, *({"list": [*KINDS, *FILES], "completion": ["bash", "zsh"]}.get(name, []))]
-        known |= {option: configs for option in CONFIGS if option in known}
+        options[name] = [*WORDS.get(name, []), *known]
+        known |= {CONFIGS[name]: configs} if name in CONFIGS else {}
         values += [f"        {f'{name} {option}'!r}) known={' '.join(of)!r} ;;" for option, of in known.items() if of]
     return SCRIPT.format(
         commands=" ".join([*cli.COMMANDS, "--help", "--version"]),
