@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": Command("put several results into one table and figure", "fibermodels.evaluation.comparing:main"),
     "export": Command("publish the weights of a trained model", "fibermodels.training.publish:main"),
     "list": Command("list models, configs, published weights and more", "fibermodels.catalogue:main"),
+    "completion": Command("print a script with which a shell completes words", "fibermodels.completion:main"),
 }
 """The subcommands, in the order in which a user needs them."""
 

@@ -4,6 +4,7 @@ import csv
 import filecmp
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -254,6 +255,32 @@ def test_compare_is_that_of_evaluate(tmp_path):
     again = run("fibermodels", "compare", *results, "--out", tmp_path / "one")
     assert again.returncode == 2
     assert "comparison.csv' exists" in again.stderr
+
+
+def test_a_comparison_of_all_that_is_in_a_folder_can_be_repeated(tmp_path):
+    """`compare DIR/* --out DIR`: its own files are left out, and nothing else is."""
+    for name in ("oracle", "general"):
+        (tmp_path / name).mkdir()
+        shutil.copy(ROOT / "results" / "blobs" / name / "metrics.json", tmp_path / name)
+    tables = []
+    for _ in range(2):
+        done = run("fibermodels", "compare", *sorted(tmp_path.glob("*")), "--out", tmp_path, "--overwrite", "true")
+        assert done.returncode == 0, done.stderr
+        tables.append((tmp_path / "comparison.csv").read_text())
+    assert tables[0] == tables[1]
+    (tmp_path / "notes.txt").write_text("mine")
+    written = ("comparison.csv", "report.html")
+    for paths, words in (
+        (["oracle", "genral"], "no result in"),
+        (["oracle", "notes.txt"], "which is a file: expected a folder"),
+        (["oracle", "oracle/metrics.json"], "which is a file: expected a folder"),
+        (written, "got only the files of a comparison"),
+    ):
+        for command in (("compare",), ("evaluate", "--compare")):
+            done = run("fibermodels", *command, *(tmp_path / path for path in paths), "--out", tmp_path / "new")
+            assert done.returncode == 2
+            assert words in done.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def listed(kind):

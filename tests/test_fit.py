@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import time
 
 import numpy as np
 import pytest
@@ -17,16 +18,17 @@ from fibermodels.api.explore import as_prior
 from fibermodels.api.exploring import main
 from fibermodels.api.fit import as_subject, fit
 from fibermodels.api.fitted import Fitted
-from fibermodels.api.recipe import Plan, planned
 from fibermodels.config import build, describe, given_again
 from fibermodels.core import together
 from fibermodels.data.given import as_bytes, as_data, gathered
 from fibermodels.data.in_memory import InMemory
 from fibermodels.models import EnergyScore, FlowMap
 from fibermodels.spaces import ImageSpace
-from fibermodels.subjects import Live
+from fibermodels.subjects import Live, Timm
 from fibermodels.subjects.live import expected_input
 from fibermodels.subjects.stages import first_stages
+from fibermodels.training.planning import Plan, planned
+from fibermodels.training.recipe import training
 
 
 class Net(nn.Module):
@@ -104,6 +106,16 @@ class TestLive:
         steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.1, 0.2, 0.3], [1, 2, 3])])
         assert expected_input(network, steps) == ([0.1, 0.2, 0.3], [1, 2, 3], None)
         assert expected_input(net()) == (None, None, None)
+        assert expected_input(net(), transforms.Normalize(0.5, 0.2)) == ([0.5] * 3, [0.2] * 3, None)
+
+    def test_another_layer_of_the_same_network_has_its_weights(self):
+        """Those of a network that starts at random, too, in each way to name it."""
+        x, given = colours(2, 32), {"image_shape": [3, 32, 32], "mean": [0.5] * 3, "std": [0.2] * 3}
+        timm = Timm("test_resnet", "layer1", [3, 32, 32], input_size=32, crop_pct=1.0)
+        for subject in (Live(net(), "first", **given), timm):
+            later = subject.at("logits")
+            torch.testing.assert_close(later(x), subject.network(subject.preprocess(x)))
+        assert [each.arguments["layer"] for each in training(timm).fiber.later] == ["logits"]
 
     def test_its_first_stages_are_the_last_modules_of_each_size(self):
         assert first_stages(Live(net(), "logits", [3, 8, 8]), "logits") == ("first", "second")
@@ -113,7 +125,7 @@ class TestLive:
         [
             ({"layer": "secnd"}, "did you mean"),
             ({"mean": [0.5] * 3}, "mean, std: expected both or none"),
-            ({"space": ImageSpace((1, 8, 8))}, "does not take images of"),
+            ({"space": ImageSpace((2, 8, 8))}, "does not take images of"),
         ],
     )
     def test_what_does_not_fit(self, options, message):
@@ -160,6 +172,14 @@ class TestImages:
         data = as_data(folder(tmp_path), size=8)
         assert data.split("train").images(slice(2)).shape == (2, 3, 8, 8)
         assert data.cache
+
+    @pytest.mark.parametrize(("mode", "given", "shape"), [("L", None, 1), ("RGB", None, 3), ("RGB", 1, 1)])
+    def test_grey_images_stay_grey_and_others_become_grey(self, tmp_path, mode, given, shape):
+        for i in range(12):
+            Image.new(mode, (12, 8), 20 * i if mode == "L" else (20 * i,) * 3).save(tmp_path / f"{i}.png")
+        x = as_data(tmp_path, channels=given).split("train").images(slice(None))
+        assert x.shape[1:] == (shape, 8, 12)
+        assert all(any(abs(float(v) - 20 * i / 255) < 1e-6 for i in range(12)) for v in x.flatten(1)[:, 0])
 
     def test_labels_are_kept(self):
         pixels, labels = gathered(TensorDataset(colours(6), torch.tensor([3, 1, 4, 1, 5, 9])))
@@ -243,11 +263,11 @@ class TestFit:
             fit(net(), colours(), **options | {"name": "other"}, resume=True)
 
     def test_the_widest_generator_with_enough_steps_is_taken(self, monkeypatch):
-        monkeypatch.setattr("fibermodels.api.recipe.step_seconds", lambda module, *_: module.width / 128)
+        monkeypatch.setattr("fibermodels.training.planning.step_seconds", lambda module, *_: module.width / 128)
         build = lambda width: type("Module", (nn.Module,), {"width": width})()  # noqa: E731
         x = colours(10)
         for minutes, width in ((60, 128), (6, 96), (4, 64), (1, 48)):
-            plan = planned(build, x, 400, minutes, torch.device("cpu"))
+            plan = planned(build, x, 400, minutes, torch.device("cpu"), time.perf_counter())
             assert plan.width == width
             assert plan.steps <= 40
             assert abs(plan.epochs * plan.steps * width / 128 / (60 * minutes) - 0.85) < 0.1

@@ -27,6 +27,8 @@ TRAIN = [
 EVALUATE = ["--model", "configs/digits/oracle.yaml", "--num_targets", "24", "--samples_per_target", "4"]
 SHARED_MEMORY = Path("/dev/shm")
 
+pytestmark = pytest.mark.timeout(1800)  # ten commands and more each, and the machine may have other work
+
 
 @pytest.fixture(params=["here", "elsewhere"])
 def temporary(request, tmp_path, monkeypatch):
@@ -178,7 +180,7 @@ def reading(path):
         return ""
 
 
-def wait(condition, seconds=120):
+def wait(condition, seconds=600):
     """Waits until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -12,7 +12,6 @@ from torch import nn
 
 from fibermodels.api.fit import fit
 from fibermodels.api.load import load
-from fibermodels.api.recipe import Scale, training
 from fibermodels.checks import check_shape
 from fibermodels.config import build, describe
 from fibermodels.core import FiberSamples, HasLaw, Subject
@@ -68,6 +67,7 @@ from fibermodels.pictures import coloured
 from fibermodels.spaces import HasInputSpace, ImageSpace, InputSpace, space_of
 from fibermodels.subjects import Cut, Live, SpatialMean
 from fibermodels.trainable import TrainableFiberModel
+from fibermodels.training.recipe import Scale, training
 
 SHAPES = {"points": (2,), "maps": (FEATURES, 4, 4)}
 ONLY_IMAGES = {ControlNetInverter, Augmented, RandomViews, MACO}
@@ -440,7 +440,7 @@ def test_fit_of_points(tmp_path):
 
 def test_maps_get_the_recipe_of_images():
     phi = SpatialMean([3, 8, 8])
-    module = training(phi, 48, Scale.of(5 + 2 * torch.randn(50, 3, 8, 8)), None, 1e-3, 0, None)
+    module = training(phi, 48, learning_rate=1e-3, scale=Scale.of(5 + 2 * torch.randn(50, 3, 8, 8)))
     assert isinstance(module.learner, EnergyScore)
     assert module.fiber.weight == 2
     assert module.learner.latents.mean.flatten().tolist() == pytest.approx([5.0] * 3, abs=0.2)

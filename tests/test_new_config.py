@@ -1,14 +1,22 @@
 """`fibermodels init`: one file for a user's own network and images, which the training takes as it is."""
 
+import importlib
 import os
 import re
 import shlex
+import time
+from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
 import yaml
 from scripts import run
 from torchvision.utils import save_image
+
+from fibermodels.api.fit import fit
+from fibermodels.config import describe
+from fibermodels.training.planning import whole
 
 NETWORK = """
 import torch
@@ -102,12 +110,8 @@ def test_what_the_file_says(home, tmp_path):
     )
     assert [each["init_args"]["layer"] for each in content["model"]["fiber"]["init_args"]["later"]] == ["logits"]
     data = content["data"]["init_args"]
-    assert (data["root"], data["image_shape"], data["batch_size"]) == (
-        "pictures",
-        [3, 16, 16],
-        20,
-    )  # of 24, 2 and 2 are held out
-    assert content["trainer"]["max_epochs"] == 2800 * 32 // 20  # of 24 images, 2 and 2 are held out
+    assert (data["root"], data["image_shape"]) == ("pictures", [3, 16, 16])
+    assert content["trainer"]["max_epochs"] == 2800  # of one step each
     assert "12 x 4 x 4" in done.stdout
     assert "note: weights: as the class starts, at random" in done.stdout
     assert "note: mean" not in done.stdout
@@ -126,12 +130,60 @@ def test_the_stages_are_those_before_the_layer(home, tmp_path, layer, features, 
     assert ("later" in model["fiber"]["init_args"]) == later
 
 
+def recipe(model):
+    """A description of a training, with a layer's name for each subject, and without what `train` infers."""
+    if isinstance(model, list):
+        return [recipe(each) for each in model]
+    if not isinstance(model, dict):
+        return model
+    if str(model.get("class_path")).startswith("fibermodels.subjects."):
+        own = model["init_args"]
+        return own["layer"], own["image_shape"], own["mean"], own["std"]
+    return {key: recipe(value) for key, value in model.items() if key not in ("subject", "feature_shape", "seed")}
+
+
+def test_the_file_states_the_recipe_of_fit(home, tmp_path, monkeypatch):
+    """What `train` would build from it is what `fit` has built, argument by argument."""
+    out, statistics = tmp_path / "a.yaml", {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1]}
+    given = [word for key, value in statistics.items() for word in (f"--{key}", str(value))]
+    done = init(home, "--network", "mine.Net", "--layer", "stage3", "--images", "pictures", "--out", out, *given)
+    assert done.returncode == 0, done.stderr
+    printed = run("fibermodels", "train", "--config", out, "--print_config", cwd=home, FIBERMODELS_IMPORTS="mine")
+    assert printed.returncode == 0, printed.stderr
+    config = yaml.safe_load(printed.stdout)
+    plan = whole(20, torch.device("cpu"))
+    monkeypatch.setattr("fibermodels.api.fit.planned", lambda *_: replace(plan, epochs=1, steps=1, seconds=1.0))
+    monkeypatch.setattr("fibermodels.api.fit._trainer", lambda *_: mock.MagicMock(global_step=0))  # builds only
+    monkeypatch.syspath_prepend(home)
+    network = importlib.import_module("mine").Net()
+    fitted = fit(network, home / "pictures", "stage3", runs=tmp_path, progress=False, **statistics)
+    assert recipe(config["model"]) == recipe(describe(fitted.run.training)["init_args"])
+    assert recipe(config["subject"]) == recipe(describe(fitted.subject))
+    assert config["data"]["init_args"] == fitted.data.arguments | {"root": "pictures"}
+    assert (config["ema_decay"], config["trainer"]["max_epochs"]) == (plan.ema_decay, plan.epochs)
+
+
+def test_minutes_limit_the_training(home, tmp_path):
+    """A step is measured, and no more steps are planned than the minutes hold."""
+    out, start = tmp_path / "a.yaml", time.perf_counter()
+    given = ("--layer", "stage1", "--images", "pictures", "--minutes", 0.01, "--out", out)
+    assert init(home, "--network", "mine.Net", *given).returncode == 0
+    assert time.perf_counter() - start < 20
+    content = yaml.safe_load(out.read_text())
+    trainer = content["trainer"]
+    assert trainer["max_epochs"] * trainer["limit_train_batches"] == 20  # the fewest
+    assert content["model"]["learner"]["init_args"]["network"]["init_args"]["width"] == 48
+    done = init(home, "--network", "mine.Net", "--images", "pictures", "--minutes", 0, "--out", tmp_path / "b.yaml")
+    assert done.returncode == 2
+    assert "minutes" in done.stderr
+
+
 def test_images_of_another_size_are_scaled(home, tmp_path):
     usual, large = tmp_path / "a.yaml", tmp_path / "b.yaml"
     done = init(home, "--network", "mine.Net", "--images", "large", "--out", usual)
     assert done.returncode == 0, done.stderr
-    assert "note: the images are 30 x 100, and are scaled and cropped to 64 x 64" in done.stdout
-    assert yaml.safe_load(usual.read_text())["data"]["init_args"]["image_shape"] == [3, 64, 64]
+    assert "note: the images are 30 x 100, and are scaled and cropped to 28 x 28" in done.stdout
+    assert yaml.safe_load(usual.read_text())["data"]["init_args"]["image_shape"] == [3, 28, 28]
     assert "AutoencoderKL" not in usual.read_text()
     assert init(home, "--network", "mine.Net", "--images", "large", "--size", 96, "--out", large).returncode == 0
     assert "AutoencoderKL" in large.read_text()
@@ -214,12 +266,12 @@ def test_a_network_of_timm_brings_its_preprocessing(home, tmp_path):
     given = subject["init_args"]
     assert given["mean"] == pytest.approx(config.mean)
     assert given["std"] == pytest.approx(config.std)
-    assert given["input_size"] == config.input_size[1]
+    assert given["input_size"] == 16  # the images as they are
 
 
 @pytest.mark.slow
 def test_a_network_of_timm_trains(home, tmp_path):
-    """ResNet-18 at its own 224 pixels, pooled."""
+    """ResNet-18, pooled, at the size of the images."""
     out = tmp_path / "a.yaml"
     done = init(home, "--network", "timm:resnet18", "--layer", "pooled", "--images", "pictures", "--out", out)
     assert done.returncode == 0, done.stderr
@@ -232,7 +284,7 @@ def test_all_layers_have_the_same_random_weights(home, tmp_path):
     """A representation at the layer determines the output, so both must be those of one network."""
     import sys
 
-    from fibermodels.config import CONFIG_FOLDERS, build
+    from fibermodels.config import build
 
     out = tmp_path / "a.yaml"
     assert init(home, "--network", "mine.Net", "--images", "pictures", "--out", out).returncode == 0
@@ -241,7 +293,7 @@ def test_all_layers_have_the_same_random_weights(home, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(home), *sys.path])
         patch.setenv("FIBERMODELS_IMPORTS", "mine")
-        patch.setattr("fibermodels.config.CONFIG_FOLDERS", [*CONFIG_FOLDERS, tmp_path])
+        patch.setattr("fibermodels.config.CONFIG_FOLDERS", [tmp_path])
         subject = build(content["subject"])
         later = build(content["model"]["fiber"]["init_args"]["later"][0])
     torch.testing.assert_close(subject.network.head(subject(x).mean((2, 3))), later(x))

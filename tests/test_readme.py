@@ -98,7 +98,7 @@ def test_the_few_calls_run(page, tmp_path, monkeypatch):
     from torch import nn
     from torchvision.utils import save_image
 
-    from fibermodels.api.recipe import Plan
+    from fibermodels.training.planning import Plan
 
     (tmp_path / "photos").mkdir()
     for i, image in enumerate(torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))):

@@ -1,7 +1,7 @@
 """A fiber model of a network in memory, from images or other inputs, in one call."""
 
 import json
-import logging
+import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from fibermodels.api.fitted import Fitted
-from fibermodels.api.recipe import Plan, Scale, logits, planned, training
 from fibermodels.checks import check_number
 from fibermodels.component import device_name
 from fibermodels.config import describe
@@ -21,15 +20,14 @@ from fibermodels.core import Subject
 from fibermodels.data.given import as_data
 from fibermodels.files import claim, release, write_text
 from fibermodels.spaces import ImageSpace, InputSpace
-from fibermodels.subjects.live import Live, expected_input
+from fibermodels.subjects.live import Live, expected_input, input_channels
 from fibermodels.training import Run
-from fibermodels.training.running import callbacks, saving
+from fibermodels.training.planning import Plan, planned
+from fibermodels.training.recipe import BATCH, LEARNING_RATE, Scale, training
+from fibermodels.training.running import TRAINER, callbacks, quiet, saving
 
 SCALED = 10_000
 """Training inputs whose mean and deviation are measured, at most."""
-
-QUIET = ("does not have many workers", "isinstance.treespec", "log_every_n_steps", "in eval mode at the start")
-"""Parts of warnings about what is intended."""
 
 
 def fit(
@@ -46,8 +44,8 @@ def fit(
     transform: Any = None,
     input_size: int | None = None,
     fiber_weight: float | None = None,
-    learning_rate: float = 2e-3,
-    batch_size: int = 64,
+    learning_rate: float = LEARNING_RATE,
+    batch_size: int = BATCH,
     flip: bool = False,
     seed: int = 0,
     device: str | None = None,
@@ -57,8 +55,8 @@ def fit(
 ) -> Fitted:
     """Trains a fiber model: which other inputs does the network not tell apart from a given one?
 
-    The recipe is that of `api.recipe`; its size follows from the images and the minutes. The run is in `RUNS/NAME`, as
-    that of the command line: checkpoints, `metrics.csv`, `samples.png` and TensorBoard events.
+    The recipe is that of `training.recipe`; its size follows from the images and the minutes. The run is in
+    `RUNS/NAME`, as that of the command line: checkpoints, `metrics.csv`, `samples.png` and TensorBoard events.
 
     Args:
         network: takes images `(B, C, H, W)`, or inputs `(B, *input_shape)`; it stays as it is. A `Subject` keeps its
@@ -90,6 +88,7 @@ def fit(
         FileNotFoundError: no images, or nothing to resume.
         ValueError: a number out of its range; images or a layer that do not fit the network.
     """
+    since = time.perf_counter()
     check_number("fit", "minutes", minutes, above=0)
     folder, plan_file = Path(runs) / name, Path(runs) / name / "plan.json"
     last = folder / "checkpoints" / "last.ckpt"
@@ -97,23 +96,27 @@ def fit(
         raise FileExistsError(f"'{folder}' holds an earlier run: give resume=True, overwrite=True or another name")
     if resume and not (last.exists() and plan_file.exists()):
         raise FileNotFoundError(f"resume: nothing to resume in '{folder}'")
-    data = as_data(images, size, batch_size, seed, flip)
+    known, grey = network.input_space if isinstance(network, Subject) else None, False
+    if isinstance(known, ImageSpace):
+        size, grey = size or known.shape[-1], known.shape[0] == 1
+    elif known is None:
+        grey = input_channels(network) == 1
+    data = as_data(images, size, batch_size, seed, flip, 1 if grey else None)
     train = data.split("train")
     subject = as_subject(network, layer, train.space(), mean, std, transform, input_size)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     build = partial(
         training,
         subject,
-        scale=Scale.of(train.inputs(slice(SCALED))),
         fiber_weight=fiber_weight,
         learning_rate=learning_rate,
         seed=seed,
-        classifier=logits(subject),
+        scale=Scale.of(train.inputs(slice(SCALED))),
     )
     if resume:
         plan = Plan(**json.loads(plan_file.read_text()))
     else:
-        plan = planned(build, train.inputs(slice(batch_size)), len(train), minutes, where)
+        plan = planned(build, train.inputs(slice(batch_size)), len(train), minutes, where, since)
     if progress:
         print(
             f"{plan.epochs * plan.steps} steps of {batch_size} {train.space().word}, {plan.width} channels, "
@@ -125,10 +128,10 @@ def fit(
     lock = claim(folder)
     try:
         write_text(plan_file, json.dumps(plan.values(), indent=2) + "\n")
-        trainer = _trainer(plan, folder, where, progress)
-        trainer.strategy.checkpoint_io = saving(folder, overwrite and not resume)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in QUIET))
+            quiet()
+            trainer = _trainer(plan, folder, where, progress)
+            trainer.strategy.checkpoint_io = saving(folder, overwrite and not resume)
             trainer.fit(module, datamodule=data, ckpt_path=str(last) if resume else None)
     finally:
         release(lock)
@@ -138,22 +141,14 @@ def fit(
 
 
 def _trainer(plan: Plan, folder: Path, device: torch.device, progress: bool) -> Trainer:
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     return Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=1 if device.index is None else [device.index],
-        precision=plan.precision,  # type: ignore[arg-type]
-        max_epochs=plan.epochs,
-        limit_train_batches=plan.steps,
-        limit_val_batches=4,
-        check_val_every_n_epoch=plan.every,
-        gradient_clip_val=1.0,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
         enable_progress_bar=progress,
         default_root_dir=str(folder),
         logger=TensorBoardLogger(str(folder.parent), name=folder.name, version=""),
         callbacks=callbacks(folder, plan.ema_decay, minutes=2.0, lines=progress, resume="resume=True"),
+        **TRAINER | plan.trainer(),
     )
 
 

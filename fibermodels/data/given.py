@@ -1,5 +1,6 @@
 """Data of what users have at hand: a folder, a tensor, a file of numbers, a data set, a loader, or a data module."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
@@ -17,7 +18,6 @@ from fibermodels.core import Data
 from fibermodels.data.arrays import ENDINGS, Arrays
 from fibermodels.data.image_files import ImageReader, image_shape
 from fibermodels.data.image_folder import ImageFolder
-from fibermodels.data.image_set import ImageSet
 from fibermodels.data.in_memory import InMemory
 
 KEYS = ("x", "image", "images", "pixel_values", "img")
@@ -27,7 +27,14 @@ CACHED, LARGEST, PROBED = 2e9, 64, 100
 """Bytes of a folder's images that are kept in memory, pixels per side, and images whose size is read: at most."""
 
 
-def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: int = 0, flip: bool = False) -> Any:
+def as_data(
+    images: Any,
+    size: int | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    flip: bool = False,
+    channels: int | None = None,
+) -> Any:
     """A data module with the splits train, val and test.
 
     Args:
@@ -36,8 +43,9 @@ def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: in
             set or a loader of images, of PIL's, or of tuples or dictionaries with them; or a data module, such as
             `InMemory` for maps of any range.
         size: pixels per side, to which files and images of PIL are scaled and cropped; None takes the size of a
-            folder's images, at most 64, and leaves what is a tensor as it is.
+            folder's images (see `shape_for`), and leaves what is a tensor as it is.
         batch_size, seed, flip: as in `InMemory`.
+        channels: of the images of a folder, 1 or 3; None takes 1 if all of them are grey.
 
     Raises:
         FileNotFoundError: no such folder, or no image in it.
@@ -50,10 +58,9 @@ def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: in
     if isinstance(images, (str, Path)) and Path(images).suffix in ENDINGS:
         return Arrays(str(images), batch_size, seed)
     if isinstance(images, (str, Path)):
-        side = size or own_size(ImageFolder(str(images), [3, LARGEST, LARGEST]).split("train"))
-        data = ImageFolder(str(images), [3, side, side], **own)
-        data.cache = 3.0 * side * side * len(data.listing("train").files) < CACHED
-        return data
+        shape = shape_for(shapes(images), size, channels)
+        count = len(ImageFolder(str(images), shape, **own).listing("train").files)
+        return ImageFolder(str(images), shape, cache=count * math.prod(shape) < CACHED, **own)
     if isinstance(images, (Tensor, np.ndarray)):
         x = torch.as_tensor(images)
         if x.is_floating_point() and x.ndim in (2, 3):
@@ -66,11 +73,37 @@ def as_data(images: Any, size: int | None = None, batch_size: int = 64, seed: in
     return InMemory(pixels, labels, name=type(getattr(images, "dataset", images)).__name__.lower(), **own)
 
 
-def own_size(images: ImageSet) -> int:
-    """Pixels per side of most images of a folder, a multiple of 4 and at most `LARGEST`."""
-    sides = [min(image_shape(images.file(i))[1:]) for i in range(min(PROBED, len(images)))]
-    common = Counter(min(side, LARGEST) for side in sides).most_common(1)[0][0]
-    return max(4, common - common % 4)
+def shapes(folder: str | Path) -> list[tuple[int, int, int]]:
+    """Channels, height and width of some images of a folder, as they are on disk.
+
+    Raises:
+        FileNotFoundError: no such folder, or no image in it.
+        UnreadableImage: one of them is no image.
+    """
+    found = ImageFolder(str(folder), [3, LARGEST, LARGEST]).split("train")
+    return [image_shape(found.file(i)) for i in range(min(PROBED, len(found)))]
+
+
+def shape_for(found: list[tuple[int, int, int]], size: int | None = None, channels: int | None = None) -> list[int]:
+    """The shape to which the images of a folder are scaled and cropped.
+
+    Images of one size of at most `LARGEST` pixels per side stay as they are, if their sides are multiples of 4. Others
+    become squares: of the shorter side that is most frequent, at most `LARGEST`, and a multiple of 4.
+
+    Args:
+        found: the result of `shapes`.
+        size: pixels per side instead.
+        channels: 1 or 3; None takes 1 if all are grey.
+    """
+    colours = channels or max(channels for channels, _, _ in found)
+    sizes = {(height, width) for _, height, width in found}
+    height, width = next(iter(sizes))
+    if size is not None:
+        return [colours, size, size]
+    if len(sizes) == 1 and max(height, width) <= LARGEST and not (height % 4 or width % 4):
+        return [colours, height, width]
+    side = Counter(min(height, width, LARGEST) for _, height, width in found).most_common(1)[0][0]
+    return [colours, *2 * [max(4, side - side % 4)]]
 
 
 def as_bytes(images: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def compare(folders: Sequence[str], out: Path, across_subjects: bool = False) ->
     """Writes table, figure and report of several results, and prints the table and the paths.
 
     Args:
-        folders: the results.
+        folders: the results; the files of an earlier comparison may be among them (see `results.result_folders`).
         out: the folder to write to.
         across_subjects: whether results of several subjects are allowed.
 
@@ -42,10 +42,10 @@ def compare(folders: Sequence[str], out: Path, across_subjects: bool = False) ->
     """
     from fibermodels.evaluation.figures import write_comparison
     from fibermodels.evaluation.report.comparison import write_comparison_report
-    from fibermodels.evaluation.results import located_results
+    from fibermodels.evaluation.results import located_results, result_folders
     from fibermodels.evaluation.tables import unequal_targets
 
-    found = located_results(folders, across_subjects)
+    found = located_results(result_folders(folders), across_subjects)
     rows = [row for _, row in found]
     write_comparison(rows, out)
     report = write_comparison_report(found, out)

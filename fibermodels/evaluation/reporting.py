@@ -16,11 +16,11 @@ def rewrite(folders: Sequence[str], out: str | None, overwrite: bool) -> None:
         ValueError: `out` was given.
     """
     from fibermodels.evaluation.report.result import write_result_report
-    from fibermodels.evaluation.results import load_samples, read_metrics
+    from fibermodels.evaluation.results import load_samples, read_metrics, result_folders
 
     if out is not None:
         raise ValueError(f"out: expected none with --report, which writes into the folder of each result, got '{out}'")
-    rows = {folder: read_metrics(folder) for folder in map(Path, folders)}
+    rows = {folder: read_metrics(folder) for folder in map(Path, result_folders(folders))}
     for folder in rows:
         if (folder / REPORT).exists() and not overwrite:
             raise FileExistsError(f"'{folder / REPORT}' exists: give --overwrite true")

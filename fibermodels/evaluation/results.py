@@ -52,14 +52,34 @@ def load_samples(folder: str | Path) -> FiberSamples:
     return FiberSamples(**content)
 
 
+COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "metamers.png", "report.html")
+"""The files that a comparison writes."""
+
+
+def result_folders(paths: Sequence[str]) -> list[str]:
+    """The paths without the files of an earlier comparison, so `--compare DIR/* --out DIR` can be repeated.
+
+    All other paths stay: a mistyped folder, or a file that no comparison writes, is refused by who reads it.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    kept = [path for path in paths if not (Path(path).name in COMPARISON and Path(path).is_file())]
+    if not kept:
+        raise ValueError(f"expected folders of results, got only the files of a comparison: {list(paths)}")
+    return kept
+
+
 def read_metrics(folder: str | Path) -> Row:
     """The metrics of a result folder.
 
     Raises:
-        FileNotFoundError: the folder has no `metrics.json`.
+        FileNotFoundError: the folder has no `metrics.json`, or is a file.
         ValueError: the metrics cannot be read.
     """
     file = Path(folder) / "metrics.json"
+    if Path(folder).is_file():
+        raise FileNotFoundError(f"no result in '{folder}', which is a file: expected a folder with a metrics.json")
     if not file.is_file():
         raise FileNotFoundError(f"no result in '{folder}': expected a metrics.json there")
     try:

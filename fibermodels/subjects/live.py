@@ -1,7 +1,7 @@
 """A network that exists in memory, such as one in a notebook, read at any of its layers."""
 
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import nn
@@ -57,6 +57,9 @@ class Live(Networked, GivenAgain):
                 f"Live: network: expected an nn.Module, got {type(network).__name__}; files hold the weights of a "
                 "network in memory and not its code: fibermodels.load(path, subject=network)"
             )
+        grey = image_shape is not None and image_shape[0] == 1 and mean is None
+        if grey and (channels := input_channels(network) or 1) > 1:  # a grey image is repeated for all of its channels
+            mean, std = [0.0] * channels, [1.0] * channels
         preprocess = preprocessing("Live", image_shape, input_shape, mean, std, input_size, interpolation)
         made, example = frozen(network), torch.zeros(1, *preprocess.input_shape)
         name = type(network).__name__
@@ -68,12 +71,21 @@ class Live(Networked, GivenAgain):
             word = preprocess.input_space.word
             raise ValueError(f"{name} does not take {word} of {list(example.shape[1:])}: {first}") from error
 
+    def at(self, layer: str) -> Self:
+        return type(self)(**self.arguments | {"network": self.network, "layer": layer, "units": None})
+
 
 def frozen(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode without gradients; a network that is so already is not copied."""
     if not network.training and not any(p.requires_grad for p in network.parameters()):
         return network
     return deepcopy(network).requires_grad_(False).eval()
+
+
+def input_channels(network: nn.Module) -> int | None:
+    """Channels of the images that a network takes, by its first convolution; None if it has none."""
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    return None if first is None else first.in_channels
 
 
 class Expected(NamedTuple):
@@ -97,7 +109,11 @@ def expected_input(network: nn.Module, transform: Any = None) -> Expected:
 
         steps = getattr(transform, "transforms", [transform])
         found = next((step for step in steps if isinstance(step, (Normalize, v2.Normalize))), None)
-        return Expected() if found is None else Expected([float(v) for v in found.mean], [float(v) for v in found.std])
+        if found is None:
+            return Expected()
+        mean, std = (torch.as_tensor(value, dtype=torch.float64).reshape(-1) for value in (found.mean, found.std))
+        each = input_channels(network) or len(mean)  # one number is for all channels
+        return Expected(*(value.expand(max(each, len(value))).tolist() for value in (mean, std)))
     about = getattr(network, "pretrained_cfg", None)
     if not isinstance(about, dict) or "mean" not in about:
         return Expected()

@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Sequence
 from functools import cached_property
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,16 @@ class Networked(Subject, ABC):
 
     def forward(self, images: Tensor) -> Tensor:
         return self._chosen(self.reading(self.network, self.preprocess(images)))
+
+    def at(self, layer: str) -> Self:
+        """Another layer of the same network with the same weights, all its channels.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        other = type(self)(**self.arguments | {"layer": layer, "units": None})
+        other.network.load_state_dict(self.network.state_dict())
+        return other
 
     def shares(self, other: Subject) -> bool:
         same = isinstance(other, Networked) and isinstance(other.reading, Layer) and isinstance(self.reading, Layer)

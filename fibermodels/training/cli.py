@@ -1,9 +1,7 @@
 """The command `train`: LightningCLI with a folder for every run."""
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +27,7 @@ from fibermodels.training.module import Training
 from fibermodels.training.objective import NonFiniteLoss
 from fibermodels.training.options import OPTIONS, check_options
 from fibermodels.training.resuming import check_resumed
-from fibermodels.training.running import callbacks, saving
+from fibermodels.training.running import TRAINER, callbacks, quiet, saving
 from fibermodels.training.saving import SavedConfig, newest
 from fibermodels.training.sharding import FullyShardedStrategy
 
@@ -240,16 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: None takes those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    expected = (  # warnings about intended behaviour
-        "does not have many workers",
-        "isinstance.treespec",
-        "log_every_n_steps",
-        "in eval mode at the start of training",
-        "exists and is not empty",
-        "args parameter is intended to run from within Python",
-    )
-    warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in expected))
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    quiet()
     with explained(NonFiniteLoss, MisconfigurationException, ModuleNotFoundError):
         check_files(words)
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(allowed_imports()))
@@ -267,12 +256,7 @@ def _train(arguments: list[str]) -> None:
         LightningDataModule,
         subclass_mode_data=True,
         seed_everything_default=0,
-        trainer_defaults={
-            "max_epochs": 10,
-            "gradient_clip_val": 1.0,
-            "num_sanity_val_steps": 0,
-            "enable_model_summary": False,
-        },
+        trainer_defaults={"max_epochs": 10, **TRAINER},
         save_config_callback=SavedConfig,
         save_config_kwargs={"overwrite": True},
         parser_class=TrainParser,

@@ -1,34 +1,35 @@
 """The command `init`: one config for your own network and images, which `train` runs as it is."""
 
-import math
 import os
 import shlex
 import sys
-from collections import Counter
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from jsonargparse import Namespace
 from torch import nn
 
+from fibermodels.checks import check_number
 from fibermodels.commands import Parser, explained
 from fibermodels.config import import_class
-from fibermodels.data import ImageFolder
-from fibermodels.data.image_files import image_shape
+from fibermodels.data.given import as_data, shape_for, shapes
 from fibermodels.files import check_new, save_tensors, write_text
 from fibermodels.programs import called
 from fibermodels.subjects import Cut, Timm
+from fibermodels.subjects.live import expected_input, input_channels
 from fibermodels.subjects.networked import Networked
 from fibermodels.subjects.preprocess import Preprocess
-from fibermodels.subjects.stages import first_stages, has_logits, steps
-from fibermodels.training.recipe import Facts, text
+from fibermodels.subjects.stages import steps
+from fibermodels.training.planning import planned, whole
+from fibermodels.training.recipe import BATCH, training
+from fibermodels.training.written import text
 
 TIMM = "timm:"
 """The prefix of a network's name in timm."""
-
-USUAL, PROBED, MEMORY = 64, 200, 2e9
-"""The size of large images, images whose size is read, layers that the score compares, and bytes of cached images."""
 
 LISTED = 120
 """The most layers that are listed."""
@@ -62,6 +63,13 @@ def parser() -> Parser:
     own.add_argument(
         "--network_args", type=dict[str, Any], default={}, help="arguments of the class, --network_args.NAME VALUE each"
     )
+    own.add_argument(
+        "--minutes",
+        type=float | None,
+        default=None,
+        help="of the training on this machine: steps are measured, and the generator has the width that they allow; "
+        "default: the whole recipe, whatever time it takes",
+    )
     own.add_argument("--overwrite", type=bool, default=False, help="replace an earlier file")
     return own
 
@@ -80,6 +88,8 @@ def write(options: Namespace) -> None:
         FileNotFoundError, FileExistsError: there are no images; the file exists.
         ValueError: the network or its layer is unknown, or an option does not fit.
     """
+    since = time.perf_counter()
+    check_number("init", "minutes", options.minutes, above=0)
     timm = options.network.startswith(TIMM)
     name = options.network.removeprefix(TIMM)
     out = Path(options.out or f"{name.rpartition('.')[2] if not timm else name}-{options.layer}.yaml")
@@ -89,37 +99,42 @@ def write(options: Namespace) -> None:
     for file in (out, random):
         check_new(file, options.overwrite)
     package = "" if timm else trusted(name)
-    data, size, remarks = images(options)
-    arguments, notes = _of_timm(options, name, size) if timm else _of_class(options, name, size)
+    found = shapes(options.images)
+    shape = shape_for(found, options.size)
+    if shape[1] % 4 or shape[1] < 8:
+        raise ValueError(f"size: expected a multiple of 4 of at least 8, got {shape[1]}")
+    arguments, notes = _of_timm(options, name, shape) if timm else _of_class(options, name, shape)
     subject = _built(Timm if timm else Cut, arguments)
-    stages, logits = first_stages(subject, options.layer), has_logits(subject, options.layer)
-    if options.weights is None:  # each layer is built by itself, and all must have the same weights
-        arguments["weights"] = random.name
-    training = len(data.split("train"))
+    data = as_data(options.images, options.size, BATCH, channels=subject.image_shape[0])
+    images = len(data.listing("train").files)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = whole(images, device)
+    if options.minutes is not None:
+        x = torch.rand(min(BATCH, images), *subject.image_shape)
+        plan = planned(partial(training, subject), x, images, options.minutes, device, since)
     allowed = f"FIBERMODELS_IMPORTS={package} " if package else ""
-    facts = Facts(
-        name=out.stem,
-        command=f"{allowed}fibermodels train --config {shlex.quote(str(out))}",
-        class_path=f"fibermodels.subjects.{type(subject).__name__}",
-        arguments=arguments,
-        notes=notes,
-        feature_shape=subject.feature_shape,
-        stages=stages,
-        logits=logits,
-        root=options.images,
-        count=training,
-        cache=training * math.prod(subject.image_shape) < MEMORY,
-    )
+    command = f"{allowed}fibermodels train --config {shlex.quote(str(out))}"
+    weights = options.weights if options.weights is not None else random.name  # all layers must have the same
     if options.weights is None:
         save_tensors({key: value.clone() for key, value in subject.network.state_dict().items()}, random)
-    write_text(out, text(facts))
-    shape = " x ".join(map(str, subject.feature_shape))
+    write_text(out, text(command, out.stem, training(subject, plan.width), data, plan, weights, notes))
     print(
-        f"{training} training images of {size[1]} x {size[2]} pixels; layer '{options.layer}' of {name} returns {shape}"
+        f"{images} training images of {shape[1]} x {shape[2]} pixels; layer '{options.layer}' of {name} returns "
+        f"{' x '.join(map(str, subject.feature_shape))}"
     )
-    for remark in [*remarks, *(f"{key}: {note}" for key, note in notes.items())]:
+    for remark in [*_scaled(found, shape), *(f"{key}: {note}" for key, note in notes.items())]:
         print(f"note: {remark}")
-    print(f"{out}\nto train: {facts.command}")
+    print(f"{plan.epochs * plan.steps} steps of {BATCH} images, {plan.width} channels, {plan.precision}")
+    print(f"{out}\nto train: {command}")
+
+
+def _scaled(found: list[tuple[int, int, int]], shape: list[int]) -> list[str]:
+    """A remark on images that are not taken as they are."""
+    sizes = {(height, width) for _, height, width in found}
+    if sizes == {(shape[1], shape[2])}:
+        return []
+    own = "{} x {}".format(*sizes.pop()) if len(sizes) == 1 else "of several sizes"
+    return [f"the images are {own}, and are scaled and cropped to {shape[1]} x {shape[2]}; --size changes this"]
 
 
 def trusted(network: str) -> str:
@@ -138,33 +153,6 @@ def trusted(network: str) -> str:
     return package
 
 
-def images(options: Namespace) -> tuple[ImageFolder, list[int], list[str]]:
-    """The data, the shape `[C, H, W]` of its images, and remarks on it.
-
-    Raises:
-        FileNotFoundError, ValueError: no such folder, no images, or images that cannot be split.
-    """
-    probe = ImageFolder(options.images, [3, USUAL, USUAL]).split("train")
-    sizes, colours = Counter[tuple[int, int]](), set[int]()
-    for index in range(min(PROBED, len(probe))):
-        channels, height, width = image_shape(probe.file(index))
-        sizes[height, width] += 1
-        colours.add(channels)
-    own, remarks = next(iter(sizes)), list[str]()
-    if options.size is not None:
-        height = width = options.size
-    elif len(sizes) == 1 and max(own) <= USUAL and not (own[0] % 4 or own[1] % 4):
-        height, width = own
-    else:
-        height = width = USUAL
-        found = f"{own[0]} x {own[1]}" if len(sizes) == 1 else "of several sizes"
-        remarks.append(f"the images are {found}, and are scaled and cropped to {height} x {width}; --size changes this")
-    if height % 4 or height < 8:
-        raise ValueError(f"size: expected a multiple of 4 of at least 8, got {height}")
-    shape = [max(colours), height, width]
-    return ImageFolder(options.images, shape), shape, remarks
-
-
 def _of_class(options: Namespace, network: str, shape: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
     """The arguments of `Cut`, and remarks on them."""
     cls = import_class(network, lambda found: isinstance(found, type) and issubclass(found, nn.Module), "an nn.Module")
@@ -172,8 +160,7 @@ def _of_class(options: Namespace, network: str, shape: list[int]) -> tuple[dict[
         made = cls(**options.network_args)
     except TypeError as error:
         raise ValueError(f"network_args: cannot build {network}: {error}; give --network_args.NAME VALUE") from error
-    first = next((module for module in made.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = shape[0] if first is None else first.in_channels
+    channels = input_channels(made) or shape[0]
     arguments: dict[str, Any] = {"network": network}
     if options.network_args:
         arguments["network_args"] = dict(options.network_args)
@@ -197,18 +184,18 @@ def _of_timm(options: Namespace, model: str, shape: list[int]) -> tuple[dict[str
     """
     if options.network_args:
         raise ValueError("network_args: expected only for a class, got them for a network of timm")
-    found = cast(Preprocess, Timm(model, "pooled", shape, crop_pct=1.0).preprocess)
-    side = found.crop[0]
+    preview = Timm(model, "pooled", shape, crop_pct=1.0)
+    found, fixed = cast(Preprocess, preview.preprocess), expected_input(preview.network).size
+    side = fixed[0] if fixed else max(shape[1:])
     mean, std = (options[key] or [round(float(v), 6) for v in getattr(found, key).flatten()] for key in ("mean", "std"))
     arguments = {
         "model": model, "layer": options.layer, "image_shape": shape, "mean": mean, "std": std,
         "input_size": side, "crop_pct": 1.0, "weights": options.weights,
     }  # fmt: skip
     notes = {"crop_pct": "the network sees the whole image"}
-    if side > max(shape[1:]):
-        notes["input_size"] = (
-            f"timm's; at {max(shape[1:])}, a convolutional network is faster and sees the images as they are"
-        )
+    notes["input_size"] = (
+        "the only one that it takes" if fixed else f"that of the images; timm's is {found.crop[0]}, and slower"
+    )
     if options.weights is None:
         notes["weights"] = "random ones; `pretrained` takes timm's"
     return arguments, notes

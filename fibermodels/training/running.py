@@ -1,8 +1,11 @@
 """What every training gets, whoever starts it: averages, checkpoints, metrics, pictures, and an orderly end."""
 
+import logging
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
@@ -12,6 +15,25 @@ from fibermodels.training.saving import Saving
 
 OWN_FILES = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "events.out.tfevents*", "metrics.csv", "samples.png")
 """What a run writes into its folder, besides its config."""
+
+TRAINER: dict[str, Any] = {"gradient_clip_val": 1.0, "num_sanity_val_steps": 0, "enable_model_summary": False}
+"""Options of the trainer, unless the user gives others."""
+
+INTENDED = (
+    "does not have many workers",
+    "isinstance.treespec",
+    "log_every_n_steps",
+    "in eval mode at the start of training",
+    "exists and is not empty",
+    "args parameter is intended to run from within Python",
+)
+"""Parts of warnings about what is intended."""
+
+
+def quiet() -> None:
+    """Leaves out warnings about what is intended, and Lightning's remarks on its devices."""
+    warnings.filterwarnings("ignore", "|".join(f".*{text}.*" for text in INTENDED))
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 def callbacks(
