@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "former", "distances", "files", "noise", "proper_scores", "trainable"}
+BASE = {
+    *("checks", "component", "config", "core", "former", "distances", "files", "noise", "pictures", "proper_scores"),
+    "trainable",
+}
 COMMANDS = {"commands", "programs"}
 ALLOWED = {
     "former": set(),
@@ -24,6 +27,7 @@ ALLOWED = {
     "distances": set(),
     "files": set(),
     "noise": set(),
+    "pictures": set(),
     "proper_scores": set(),
     "checks": set(),
     "component": {"checks", "config", "files"},
@@ -38,13 +42,15 @@ ALLOWED = {
     "suites": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics"},
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
+    "applications": BASE | {"guidance"},
     "training": BASE | COMMANDS | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
     "api": BASE
     | COMMANDS
-    | {"nn", "data", "subjects", "latents", "diffusion", "models", "guidance", "training", "evaluation"},
+    | {"nn", "data", "subjects", "latents", "diffusion", "models", "guidance"}
+    | {"applications", "training", "evaluation"},
     "evaluation": BASE
     | COMMANDS
-    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
+    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "applications", "training"},
 }
 """What each room may import of ours, besides itself."""
 

@@ -1,4 +1,4 @@
-"""A fiber model at hand: it samples, scores, draws pictures and is saved."""
+"""A fiber model at hand: it samples, scores, draws pictures, answers questions and is saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fibermodels.api.pictures import columns
+from fibermodels.api.applied import Applied
 from fibermodels.core import FiberModel, Subject
 from fibermodels.data.given import read
 from fibermodels.evaluation.drawing import Choice
@@ -19,6 +19,7 @@ from fibermodels.evaluation.scoring import evaluate, subject_name
 from fibermodels.evaluation.tables import markdown_table
 from fibermodels.models import NearestNeighbour
 from fibermodels.noise import seeded
+from fibermodels.pictures import columns
 from fibermodels.training import Run, push_to_hub, save_pretrained
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(repr=False)
-class Fitted:
+class Fitted(Applied):
     """A fiber model with its subject and data.
 
     Args:

@@ -1,0 +1,30 @@
+"""The applications as methods of a fiber model at hand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from fibermodels import applications
+from fibermodels.core import FiberModel, Subject
+
+
+class Applied(ABC):
+    """Each method takes images as `Fitted.images` does, and the options of the function of its name in
+    `fibermodels.applications`."""
+
+    model: FiberModel
+    subject: Subject
+
+    @abstractmethod
+    def images(self, given: Any) -> Tensor:
+        """Images `(B, C, H, W)` in [0, 1] of the subject's shape."""
+
+    def _apply(self, name: str, images: Any, options: dict[str, Any]) -> Any:
+        return applications.APPLICATIONS[name](self.model, self.subject, self.images(images), **options)
+
+    def invariance_map(self, images: Any, **options: Any) -> applications.InvarianceMap:
+        """What the network ignores around each image."""
+        return self._apply("invariance_map", images, options)
