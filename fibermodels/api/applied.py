@@ -28,3 +28,7 @@ class Applied(ABC):
     def invariance_map(self, images: Any, **options: Any) -> applications.InvarianceMap:
         """What the network ignores around each image."""
         return self._apply("invariance_map", images, options)
+
+    def audit(self, images: Any, **options: Any) -> applications.Audit:
+        """Whether the network decides by a spurious cue."""
+        return self._apply("audit", images, options)
