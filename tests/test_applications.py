@@ -1,6 +1,7 @@
 """Applications against exact answers: linear networks and suites of known fibers, with exact samplers as models."""
 
 import inspect
+import itertools
 import json
 
 import pytest
@@ -10,11 +11,12 @@ from torch import Tensor
 
 import fibermodels
 from fibermodels.api.fitted import Fitted
-from fibermodels.applications import APPLICATIONS, Finding, audit, invariance_map
+from fibermodels.applications import APPLICATIONS, Finding, audit, compare, compose, interpolate, invariance_map, select
+from fibermodels.applications.selecting import farthest, medoids, nearest
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.models import Oracle
 from fibermodels.noise import seeded
-from fibermodels.suites import ColourDigits, DecolorisedEncoder
+from fibermodels.suites import BlobMoments, Blobs, ColourDigits, DecolorisedEncoder
 from fibermodels.suites.colour import backgrounds
 
 SIDE, SPREAD = 6, 0.05
@@ -73,6 +75,13 @@ def digits():
     return data, Oracle(data), DecolorisedEncoder(width=32, blocks=1), data.split("test").images(slice(6))
 
 
+OPTIONS = {"audit": ("--shuffles", 100)}
+"""Of the commands in the test."""
+
+NO_ORACLE = ("compose",)
+"""Applications that the exact model of the digits cannot serve, whose representation is no map."""
+
+
 class TestEach:
     """What all applications share: the method, the command with its files, and the picture."""
 
@@ -80,22 +89,9 @@ class TestEach:
     def folder(self, tmp_path_factory):
         return tmp_path_factory.mktemp("found")
 
-    @pytest.mark.parametrize(
-        ("name", "options"),
-        [("invariance_map", ["--n", 4]), ("audit", ["--n", 2, "--shuffles", 100, "--targets", 12])],
-        ids=lambda v: v,
-    )
-    def test_command_and_report(self, name, options, folder):
-        given = (
-            "--checkpoint",
-            "configs/digits/oracle.yaml",
-            "--targets",
-            3,
-            "--device",
-            "cpu",
-            "--out",
-            folder / name,
-        )
+    @pytest.mark.parametrize("name", [name for name in APPLICATIONS if name not in NO_ORACLE])
+    def test_command_and_report(self, name, folder):
+        given, options = (*ORACLE, "--targets", 12, "--n", 4, "--out", folder / name), OPTIONS.get(name, ())
         done = run("fibermodels", "explore", name, *given, *options)
         assert not done.returncode, done.stderr
         values = json.loads((folder / name / "metrics.json").read_text())
@@ -261,3 +257,126 @@ class TestAudit:
         _, oracle, subject, x = digits
         with pytest.raises(ValueError, match="audit: labels: expected one for each of 6 images"):
             audit(oracle, subject, x, torch.zeros(5))
+
+
+class TestSelect:
+    def test_medoids_are_the_best_choice(self):
+        """Against all choices of 3 of 12 points; two clusters of a line get a point each."""
+        for seed in range(5):
+            points = torch.randn(12, 2, generator=seeded("points", seed))
+            distances = torch.cdist(points, points)
+            best = min(float(distances[:, list(own)].amin(1).sum()) for own in itertools.combinations(range(12), 3))
+            assert float(distances[:, medoids(distances, 3)].amin(1).sum()) <= 1.1 * best
+        line = torch.tensor([0.0, 1, 2, 100, 101, 103])[:, None]
+        assert sorted(medoids(torch.cdist(line, line), 2).tolist()) == [1, 4]
+        assert farthest(torch.cdist(line, line), 3).tolist() == [2, 5, 3]
+
+    def test_chosen_members_cover_more_than_random_ones(self, digits):
+        _, oracle, subject, x = digits
+        found = select(oracle, subject, x[:3], k=4, n=100)
+        assert (found.distance < 0.96 * found.random).all()
+        torch.testing.assert_close(found.shares.sum(0), torch.ones(3))
+        assert (found.shares.diff(dim=0) <= 0).all()
+        judged = select(oracle, subject, x[:1], k=2, n=20, judge=DecolorisedEncoder(width=32, blocks=1))
+        assert judged.merits[0].value < 1e-4, "the judge is blind to what differs"
+
+    def test_coverage_is_the_distance_to_the_nearest(self):
+        distances = torch.tensor([[[1.0, 5.0, 3.0], [4.0, 2.0, 0.5]]])
+        assert nearest(distances, torch.tensor([[0, 1]])) == 1.5
+        assert nearest(distances, torch.tensor([[0, 2]])) == 0.75
+
+
+class TestCompare:
+    def test_a_network_and_itself_are_at_the_null(self, digits):
+        _, oracle, subject, x = digits
+        found = compare(oracle, subject, x, n=8)
+        for merit in found.merits[:2]:
+            assert merit.value == merit.null == 0.5
+
+    def test_the_one_that_sees_more_tells_apart(self):
+        """A sees the left half; B sees all that A sees, and mixtures of all pixels."""
+        a = linear()
+        more = torch.randn(6, SIDE**2, generator=seeded("more")) / SIDE
+        b = Linear(torch.cat((a.matrix, more)))
+        found = compare(LinearFiber(a), a, pictures(4), LinearFiber(b), b, n=8)
+        by_b, by_a = found.merits[:2]
+        assert by_b.value > 0.99 > 0.6 > by_b.null
+        assert 0.4 < by_a.value < 0.6
+        distance = found.merits[2]
+        exact = float(
+            ((more @ (torch.eye(SIDE**2) - torch.linalg.pinv(a.matrix) @ a.matrix)).square().sum() / 18).sqrt()
+        )
+        torch.testing.assert_close(
+            float(found.by_second.other.square().mean().sqrt()) / SPREAD, exact, rtol=0.5, atol=0
+        )
+        assert distance.value > 100 * distance.null
+
+
+class Maps(Linear):
+    """The pixels of each quarter, weighted: maps `(4, 2, 2)`."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.eye(SIDE**2))
+        self.feature_shape = (4, 2, 2)
+        self.register_buffer("weight", torch.rand(4, SIDE // 2, SIDE // 2, generator=seeded("maps")))
+
+    def forward(self, images: Tensor) -> Tensor:
+        parts = images.reshape(-1, 1, 2, SIDE // 2, 2, SIDE // 2).transpose(3, 4)  # (B, 1, 2, 2, 3, 3)
+        return (parts * self.weight[:, None, None]).sum((4, 5))
+
+
+class TestMixing:
+    def test_a_linear_network_reaches_each_condition_between(self):
+        subject = linear()
+        x = pictures(6)
+        found = interpolate(LinearFiber(subject), subject, x, steps=3)
+        torch.testing.assert_close(found.cosine, torch.ones(3, 1, 3))
+        middle = subject(found.samples[1, 0])
+        torch.testing.assert_close(middle, (subject(x[:3]) + subject(x[3:])) / 2, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.cosine_pixels, torch.ones(3, 3))  # pixels of a linear network mix, too
+        ends = LinearFiber(subject).sample(subject(x[:3]), 1, seeded("samples", 0))
+        torch.testing.assert_close(found.samples[0], ends)  # the noise of other samples
+
+    def test_a_network_that_bends_is_not_reached_by_pixels(self):
+        """Blobs: the moments of a mean image are not the mean of moments; the exact sampler of moments reaches them."""
+        data, subject = Blobs(size=20), BlobMoments()
+        x = data.split("train").images(slice(8))
+        found = interpolate(MomentSampler(data), subject, x, steps=5)
+        assert found.merits[0].value > found.merits[0].null + 0.02
+
+    def test_composed_maps_are_half_of_each(self):
+        subject = Maps()
+        flat = Linear(torch.autograd.functional.jacobian(subject, pictures(1)).reshape(16, SIDE**2))
+        model = LinearFiber(flat)
+        push = model.push
+        model.push = lambda noise, h: push(noise, h.flatten(1))
+        x = pictures(4)
+        for half, part in (("left", (..., slice(0, 1))), ("bottom", (..., slice(1, 2), slice(None)))):
+            found = compose(model, subject, x, half)
+            reached, a, b = subject(found.samples[0, 0]), subject(x[:2]), subject(x[2:])
+            torch.testing.assert_close(reached[part], a[part], rtol=1e-4, atol=1e-5)
+            rest = (..., slice(1, 2)) if half == "left" else (..., slice(0, 1), slice(None))
+            torch.testing.assert_close(reached[rest], b[rest], rtol=1e-4, atol=1e-5)
+
+    def test_errors(self, digits):
+        _, oracle, subject, x = digits
+        with pytest.raises(ValueError, match="interpolate: images: expected an even number"):
+            interpolate(oracle, subject, x[:3])
+        with pytest.raises(ValueError, match=r"compose: subject: expected maps"):
+            compose(oracle, subject, x)
+
+
+class MomentSampler(FiberModel):
+    """Exact: blobs with the moments that a condition starts with."""
+
+    network_calls = 0
+
+    def __init__(self, data: Blobs) -> None:
+        super().__init__()
+        self.data = data
+
+    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
+        subject = BlobMoments()
+        content = h[:, :4] * subject.std + subject.mean
+        noise = torch.randn(n, len(h), 6, generator=generator)
+        return torch.stack([self.data.render(content, self.data.draw(own, content)) for own in noise])

@@ -32,3 +32,21 @@ class Applied(ABC):
     def audit(self, images: Any, **options: Any) -> applications.Audit:
         """Whether the network decides by a spurious cue."""
         return self._apply("audit", images, options)
+
+    def select(self, images: Any, **options: Any) -> applications.Selection:
+        """Which members of each fiber are worth looking at."""
+        return self._apply("select", images, options)
+
+    def compare(self, images: Any, other: Applied | None = None, **options: Any) -> applications.Comparison:
+        """What this network and another one cannot tell apart; None compares it with itself."""
+        if other is not None:
+            options |= {"other_model": other.model, "other_subject": other.subject}
+        return self._apply("compare", images, options)
+
+    def interpolate(self, images: Any, **options: Any) -> applications.Mixture:
+        """Samples of conditions between those of two images."""
+        return self._apply("interpolate", images, options)
+
+    def compose(self, images: Any, **options: Any) -> applications.Mixture:
+        """Samples of maps that are composed of those of two images."""
+        return self._apply("compose", images, options)

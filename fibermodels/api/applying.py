@@ -27,10 +27,14 @@ FROM_DATA = ("factors", "labels")
 """Arguments that the data of the model give."""
 
 
+SECOND = ("other_model", "other_subject")
+"""Arguments that a second checkpoint gives."""
+
+
 def networks(name: str) -> dict[str, bool]:
     """The arguments of an application that are further networks, and whether each is several by name."""
     hints = get_type_hints(APPLICATIONS[name])
-    own = {key: str(hint) for key, hint in hints.items() if key not in (*GIVEN, "return")}
+    own = {key: str(hint) for key, hint in hints.items() if key not in (*GIVEN, *SECOND, "return")}
     return {key: "Mapping" in hint for key, hint in own.items() if "Subject" in hint or hint == str(Subject)}
 
 
@@ -55,7 +59,9 @@ def parser(name: str) -> Parser:
         kind: Any = dict[str, str] if several else str | None
         text = "YAML file of a network" + (f": --{key}.NAME FILE.yaml" if several else "")
         own.add_argument(f"--{key}", type=kind, default={} if several else None, help=text)
-    own.add_function_arguments(function, skip={*GIVEN, *FROM_DATA, *further})
+    if set(SECOND) & set(inspect.signature(function).parameters):
+        own.add_argument("--other", type=str | None, default=None, help="the second model, as --checkpoint")
+    own.add_function_arguments(function, skip={*GIVEN, *FROM_DATA, *SECOND, *further})
     return own
 
 
@@ -74,10 +80,11 @@ def main(name: str, words: Sequence[str]) -> None:
         check_device(device)
         if targets < 1:
             raise ValueError(f"targets: expected at least 1, got {targets}")
-        described = Path(path).suffix in (".yaml", ".yml")
-        model, subject, data, about = building.build(
-            None if described else path, path if described else None, overrides
-        )
+        model, subject, data, about = built(path, overrides)
+        if second := options.pop("other", None):
+            other_model, other_subject, other_data, _ = built(second, [])
+            remember(other_model, other_subject, other_data, device)
+            options |= {"other_model": other_model.to(device), "other_subject": other_subject.to(device)}
         for key, several in networks(name).items():
             found = options.pop(key)
             paths = found if several else {key: found} if found else {}
@@ -97,6 +104,12 @@ def main(name: str, words: Sequence[str]) -> None:
         finally:
             release(lock)
     print(f"{finding!r}\n{seconds:.3g} seconds on {device}\n{out}/figure.png\n{out}/report.html")
+
+
+def built(path: str, overrides: list[str]) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Model, subject, data and facts, of a checkpoint or a YAML file."""
+    described = Path(path).suffix in (".yaml", ".yml")
+    return building.build(None if described else path, path if described else None, overrides)
 
 
 def from_data(name: str, data: Data, part: slice | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Does a network decide by a spurious cue? Then its fibers hold the cue more often than the data of the class.
 
-For a target `x` of the class `y`, let `r(x)` be the rate of a cue in the samples of its fiber, minus its presence in `x`.
-The statistic of class and cue is the difference of the mean of `r` over targets of `y` from that over all others, in
-standard errors. So what a model does to all samples alike cancels.
+For a target `x` of the class `y`, let `r(x)` be the rate of a cue in the samples of its fiber, minus its presence in
+`x`. The statistic of class and cue is the difference of the mean of `r` over targets of `y` from that over all others,
+in standard errors. So what a model does to all samples alike cancels.
 
 All classes and cues are tested at once: a p-value counts how often the largest statistic under the null reaches a
 statistic. The null has two parts, and the larger statistic counts. The classes of the targets are shuffled, as for a
@@ -103,8 +103,8 @@ class Audit(Finding):
                 first.statistic,
                 self.limit,
                 f"The difference between the fibers and the data for the cue '{first.cue}' of class "
-                f"{self._name(first.label)}, beyond that of other classes, in standard errors; with shuffled labels, and "
-                "for exact fibers of the data, the largest one stays below the null in 95 % of shuffles.",
+                f"{self._name(first.label)}, beyond that of other classes, in standard errors; with shuffled labels, "
+                "and for exact fibers of the data, the largest one stays below the null in 95 % of shuffles.",
             ),
             Merit(
                 "rate of the leading cue",
@@ -142,11 +142,9 @@ class Audit(Finding):
     def table(self) -> Table:
         lines = [
             [
-                *(
-                    self._name(each.label),
-                    each.cue,
-                    f"{each.rate:.2f} ({each.interval[0]:.2f} to {each.interval[1]:.2f})",
-                ),
+                self._name(each.label),
+                each.cue,
+                f"{each.rate:.2f} ({each.interval[0]:.2f} to {each.interval[1]:.2f})",
                 *(f"{each.data:.2f}", f"{each.others:.2f}", f"{each.statistic:.1f}", f"{each.pvalue:.2g}"),
             ]
             for each in self.suspects
@@ -249,11 +247,18 @@ def _ranked(cues: Cues, own: Tensor, known: Tensor, statistics: Tensor, null: Te
         mine = own == k
         rates = cues.fibers[:, mine, q].mean(0)
         rate, error = float(rates.mean()), 1.96 * float(rates.var(correction=0) / len(rates)) ** 0.5
+        statistic = float(statistics[k, q])
         suspects.append(
             Suspect(
-                *(int(known[k]), cues.names[q], rate, (max(0.0, rate - error), min(1.0, rate + error))),
-                *(float(cues.data[mine, q].mean()), float(cues.fibers[:, ~mine, q].mean())),
-                *(float(statistics[k, q]), float((1 + (null >= statistics[k, q]).sum()) / (1 + len(null))), q),
+                label=int(known[k]),
+                cue=cues.names[q],
+                rate=rate,
+                interval=(max(0.0, rate - error), min(1.0, rate + error)),
+                data=float(cues.data[mine, q].mean()),
+                others=float(cues.fibers[:, ~mine, q].mean()),
+                statistic=statistic,
+                pvalue=float((1 + (null >= statistic).sum()) / (1 + len(null))),
+                index=q,
             )
         )
     return suspects

@@ -1,8 +1,8 @@
 """Cues that an image may hold: numbers that are read from images, without knowledge of what is looked for.
 
-A cue is held where its number is beyond that of 90 % of all images, data and samples alike. The general cues are the mean of each channel, the
-contrast, the energy of edges, and for each square of a grid, how far each channel is from its mean over the image: a
-mark, a border or a logo changes the last ones at its place.
+A cue is held where its number is beyond that of 90 % of all images, data and samples alike. The general cues are the
+mean of each channel, the contrast, the energy of edges, and for each square of a grid, how far each channel is from its
+mean over the image: a mark, a border or a logo changes the last ones at its place.
 """
 
 from collections.abc import Mapping
