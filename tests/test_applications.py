@@ -11,8 +11,23 @@ from torch import Tensor
 
 import fibermodels
 from fibermodels.api.fitted import Fitted
-from fibermodels.applications import APPLICATIONS, Finding, audit, compare, compose, interpolate, invariance_map, select
+from fibermodels.applications import (
+    APPLICATIONS,
+    Finding,
+    audit,
+    compare,
+    compose,
+    counterfactual,
+    disagree,
+    interpolate,
+    invariance_map,
+    maximise,
+    move,
+    select,
+    steer,
+)
 from fibermodels.applications.selecting import farthest, medoids, nearest
+from fibermodels.applications.steering import clustered, factorised
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.models import Oracle
 from fibermodels.noise import seeded
@@ -75,11 +90,25 @@ def digits():
     return data, Oracle(data), DecolorisedEncoder(width=32, blocks=1), data.split("test").images(slice(6))
 
 
-OPTIONS = {"audit": ("--shuffles", 100)}
+PIXELS = ("--space", "pixel", "--steps", 3)
+OPTIONS = {
+    "audit": ("--shuffles", 100),
+    "counterfactual": ("--label", 3, *PIXELS),
+    "disagree": ("--second", "configs/parts/colour_mnist/subject.yaml", *PIXELS),
+    "maximise": ("--unit", 3, *PIXELS),
+}
 """Of the commands in the test."""
 
-NO_ORACLE = ("compose",)
-"""Applications that the exact model of the digits cannot serve, whose representation is no map."""
+QUICK = ("audit", "counterfactual")
+"""Commands that the default tests run."""
+
+
+def slow(name: str) -> list[pytest.MarkDecorator]:
+    return [] if name in QUICK else [pytest.mark.slow]
+
+
+COMMANDS = [name for name in APPLICATIONS if name != "compose"]
+"""Applications that the exact model of the digits can serve, whose representation is no map."""
 
 
 class TestEach:
@@ -89,9 +118,10 @@ class TestEach:
     def folder(self, tmp_path_factory):
         return tmp_path_factory.mktemp("found")
 
-    @pytest.mark.parametrize("name", [name for name in APPLICATIONS if name not in NO_ORACLE])
+    @pytest.mark.parametrize("name", [pytest.param(own, marks=slow(own)) for own in COMMANDS])
     def test_command_and_report(self, name, folder):
-        given, options = (*ORACLE, "--targets", 12, "--n", 4, "--out", folder / name), OPTIONS.get(name, ())
+        given, options = (*ORACLE, "--targets", 12, "--out", folder / name), OPTIONS.get(name, ())
+        options = (*options, *(() if PIXELS[0] in options else ("--n", 4)))
         done = run("fibermodels", "explore", name, *given, *options)
         assert not done.returncode, done.stderr
         values = json.loads((folder / name / "metrics.json").read_text())
@@ -380,3 +410,128 @@ class MomentSampler(FiberModel):
         content = h[:, :4] * subject.std + subject.mean
         noise = torch.randn(n, len(h), 6, generator=generator)
         return torch.stack([self.data.render(content, self.data.draw(own, content)) for own in noise])
+
+
+def logits(rows: int, name: str) -> Linear:
+    """A linear classifier of sharp decisions."""
+    matrix = torch.randn(rows, SIDE**2, generator=seeded(name))
+    return Linear(20 / SIDE * (matrix - matrix.mean(1, keepdim=True)))  # grey decides for nothing
+
+
+class Whole(LinearFiber):
+    """The sampler of the network that sees all pixels: what it is told is the image."""
+
+    def __init__(self) -> None:
+        super().__init__(Linear(torch.eye(SIDE**2)))
+
+
+class TestMoving:
+    def test_a_move_takes_the_direction_of_the_weights(self):
+        """Two classes of a linear classifier: the cross-entropy falls along the difference of their weights."""
+        classifier = logits(2, "classes")
+        found = counterfactual(Whole(), Linear(torch.eye(SIDE**2)), pictures(4), 1, classifier, near=0.0, steps=10)
+        change = (found.move.end - found.move.start).flatten(1)
+        weights = classifier.matrix[1] - classifier.matrix[0]
+        torch.testing.assert_close(torch.cosine_similarity(change, weights[None]), torch.ones(4), rtol=0, atol=1e-3)
+        torch.testing.assert_close(change.norm(dim=1), (found.move.random - found.move.start).flatten(1).norm(dim=1))
+
+    def test_counterfactuals_are_valid_and_random_moves_are_not(self):
+        """A judge with nearly the same weights agrees; the box keeps all other pixels."""
+        classifier = logits(3, "three")
+        near = Linear(classifier.matrix + torch.randn(3, SIDE**2, generator=seeded("noise")) / SIDE)
+        x = pictures(40)
+        x = x[classifier(x).argmax(1) != 2]
+        options = {"label": 2, "judges": {"near": near}, "near": 0.1, "steps": 20, "step_size": 0.02}
+        found = counterfactual(Whole(), classifier, x, space="pixel", **options)
+        by_judges, own, _ = found.merits
+        assert own.value == 1
+        assert by_judges.value > 0.9
+        assert max(by_judges.null, own.null) < 0.6
+        boxed = counterfactual(Whole(), classifier, x, space="pixel", box=[0, 0, 3, 6], **options)
+        assert boxed.move.distance(inside=False).max() == 0 < boxed.move.distance().min()
+
+    @pytest.mark.parametrize("space", ["condition", "noise", "pixel"])
+    def test_any_cost_is_lowered_in_any_space(self, space):
+        """A cost that a user wrote: the distance to grey, which a move near to the start lowers less."""
+        x, subject = pictures(3), Linear(torch.eye(SIDE**2))
+        model = LinearFiber(linear()) if space == "noise" else Whole()
+        told = linear() if space == "noise" else subject
+
+        def grey(images):
+            return (images - 0.5).flatten(1).square().mean(1)
+
+        size = 0.02 if space == "pixel" else 0.3
+        free, held = (move(model, told, x, grey, space, near=near, step_size=size) for near in (0.0, 100.0))
+        assert (grey(free.end) < 0.5 * grey(free.start)).all()
+        assert (held.distance() < free.distance()).all()
+        assert len(free.path) == 5
+        torch.testing.assert_close(free.path[0], free.start)
+
+    def test_what_cannot_move(self, digits):
+        _, oracle, subject, x = digits
+        with pytest.raises(ValueError, match="space: 'noise' needs a model that pushes noise"):
+            counterfactual(oracle, subject, x, space="noise")
+        with pytest.raises(ValueError, match="box: expected"):
+            counterfactual(oracle, subject, x, space="pixel", box=[0, 0, 40, 4])
+        with pytest.raises(ValueError, match="counterfactual: label"):
+            counterfactual(oracle, subject, x, label=48)
+        with pytest.raises(ValueError, match="disagree: second: expected a classifier"):
+            disagree(oracle, subject, x)
+
+    def test_classifiers_disagree_where_their_weights_differ(self):
+        """Equal classifiers have no gap; others reach a larger one than any given image has."""
+        one, two = logits(3, "one"), logits(3, "two")
+        x = pictures(20)
+        options = {"k": 5, "space": "pixel", "near": 0.0, "steps": 30, "step_size": 0.05}
+        found = disagree(Whole(), one, x, two, judge=one, **options)
+        gap, agrees = found.merits
+        assert gap.value > 0.95
+        assert gap.value > gap.null
+        assert agrees.value == 1 > agrees.null
+        same = disagree(Whole(), one, x, logits(3, "one"), **options)
+        assert same.merits[0].value == same.merits[0].null == 0
+
+    def test_a_unit_changes_alone(self):
+        """The condition of a linear network moves along one unit: the unit changes by all steps, others do not."""
+        subject = linear(6)
+        found = maximise(LinearFiber(subject), subject, pictures(30), unit=2, k=4, steps=10, step_size=0.1)
+        up, change = found.merits
+        h = subject(pictures(30))
+        exact = 5.5 * 0.1 * 6**0.5 * float(h.std() / h[:, 2].std())  # steps from 1 to .1, of all units together
+        torch.testing.assert_close(change.value, exact, rtol=2e-2, atol=0)
+        assert change.null < 1e-3
+        assert up.value > up.null
+
+
+class TestSteer:
+    def test_an_exact_model_follows_the_concept(self):
+        """And a judge that reads the concept sees it, and not a random subspace of as many dimensions."""
+        torch.manual_seed(0)
+        subject, x = linear(8), pictures(200)
+        h = subject(x)
+        found = steer(LinearFiber(subject), subject, x[:5], references=x, coefficients=[0.0, 2.0])
+        _, axes = torch.linalg.eigh(torch.cov(h.T))
+        assert abs(float(found.basis[0] @ axes[:, -1])) > 0.999
+        torch.testing.assert_close(found.merits[0].value, 1.0, rtol=0, atol=1e-3)
+        reads = torch.cat((found.basis @ subject.matrix, torch.zeros(1, SIDE**2)))
+        seen = steer(LinearFiber(subject), subject, x[:5], x, coefficients=[0.0, 2.0], judges={"a": Linear(30 * reads)})
+        assert seen.merits[0].value > 1.5 * seen.merits[0].null
+
+    def test_parts_and_clusters_are_those_of_the_data(self):
+        """Mixtures without negative weights of three known parts, and three known clusters."""
+        generator = seeded("parts")
+        parts = torch.eye(3).repeat_interleave(4, 1)
+        weights = torch.rand(400, 3, generator=generator) * (torch.rand(400, 3, generator=generator) < 0.5)
+        found = factorised(weights @ parts, 3, generator)
+        near = (torch.nn.functional.normalize(parts, dim=1) @ found.T).amax(1)
+        assert near.min() > 0.99
+        label = torch.arange(300) % 3
+        vectors = parts[label] + 0.1 * torch.randn(300, 12, generator=generator)
+        own = clustered(vectors, 3, generator)
+        assert all(len(own[label == j].unique()) == 1 for j in range(3))
+        assert len(own.unique()) == 3
+
+    def test_negative_entries_have_no_parts(self, digits):
+        _, oracle, subject, x = digits
+        with pytest.raises(ValueError, match="steer: method: 'nmf' expects"):
+            steer(oracle, subject, x, method="nmf")

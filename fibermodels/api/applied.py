@@ -50,3 +50,19 @@ class Applied(ABC):
     def compose(self, images: Any, **options: Any) -> applications.Mixture:
         """Samples of maps that are composed of those of two images."""
         return self._apply("compose", images, options)
+
+    def counterfactual(self, images: Any, **options: Any) -> applications.Counterfactual:
+        """What would have to change for another decision."""
+        return self._apply("counterfactual", images, options)
+
+    def steer(self, images: Any, **options: Any) -> applications.Steering:
+        """What a concept inside the network looks like."""
+        return self._apply("steer", images, options)
+
+    def disagree(self, images: Any, **options: Any) -> applications.Disagreement:
+        """On which images two classifiers differ most."""
+        return self._apply("disagree", images, options)
+
+    def maximise(self, images: Any, **options: Any) -> applications.Maximisation:
+        """What a unit responds to."""
+        return self._apply("maximise", images, options)

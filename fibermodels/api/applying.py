@@ -23,9 +23,12 @@ from fibermodels.programs import called
 GIVEN = ("model", "subject", "images")
 """What every application takes first."""
 
-FROM_DATA = ("factors", "labels")
+FROM_DATA = ("factors", "labels", "references")
 """Arguments that the data of the model give."""
 
+
+REFERENCES = 200
+"""Validation images from which an application learns, at most."""
 
 SECOND = ("other_model", "other_subject")
 """Arguments that a second checkpoint gives."""
@@ -127,6 +130,9 @@ def from_data(name: str, data: Data, part: slice | None) -> dict[str, Any]:
     if "labels" in wanted and part is not None:
         labels: Tensor | None = data.split("test").labels()
         found["labels"] = None if labels is None else labels[part]
+    if "references" in wanted:
+        known = data.split("val")
+        found["references"] = known.images(slice(min(REFERENCES, len(known))))
     return found
 
 

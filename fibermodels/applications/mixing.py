@@ -1,8 +1,8 @@
 """Conditions between two images, and conditions that are composed of two: what does the network hold between them?
 
-`interpolate` tells the model `h_t = (1 - t) h_a + t h_b`; `compose` takes one part of the map of `a` and the rest of that
-of `b`. The noise stays the same. The figure of merit is the cosine of `phi(x_hat)` to the condition that was asked for;
-its null does the same to the pixels. If the model does not reach a condition, no image that it knows has it.
+`interpolate` tells the model `h_t = (1 - t) h_a + t h_b`; `compose` takes one part of the map of `a` and the rest of
+that of `b`. The noise stays the same. The figure of merit is the cosine of `phi(x_hat)` to the condition that was asked
+for; its null does the same to the pixels. If the model does not reach a condition, no image that it knows has it.
 """
 
 from __future__ import annotations
