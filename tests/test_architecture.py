@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "former", "distances", "files", "noise", "proper_scores", "spaces"}
-BASE |= {"trainable"}
+BASE = {"checks", "component", "config", "core", "display", "former", "distances", "files", "noise", "pictures"}
+BASE |= {"proper_scores", "spaces", "trainable"}
 COMMANDS = {"commands", "programs"}
 ALLOWED = {
     "former": set(),
@@ -26,13 +26,14 @@ ALLOWED = {
     "distances": set(),
     "files": set(),
     "noise": set(),
+    "pictures": set(),
     "proper_scores": set(),
     "checks": set(),
     "component": {"checks", "config", "files"},
     "spaces": {"checks", "component"},
     "core": {"checks", "component", "config", "noise", "spaces"},
     "trainable": {"component", "core", "spaces"},
-    "pictures": set(),
+    "display": {"pictures"},
     "nn": {"checks", "component"},  # the networks that objectives train are described like all else
     "data": BASE | {"nn"},
     "subjects": BASE | {"nn"},
@@ -42,15 +43,15 @@ ALLOWED = {
     "suites": BASE | {"nn", "data", "subjects", "latents", "diffusion", "metrics"},
     "models": BASE | {"nn", "latents", "diffusion"},
     "guidance": BASE | {"nn", "latents", "diffusion"},
-    "training": BASE
-    | COMMANDS
-    | {"pictures", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
+    "applications": BASE | {"guidance"},
+    "training": BASE | COMMANDS | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance"},
     "api": BASE
     | COMMANDS
-    | {"pictures", "nn", "data", "subjects", "latents", "diffusion", "models", "guidance", "training", "evaluation"},
+    | {"nn", "data", "subjects", "latents", "diffusion", "models", "guidance"}
+    | {"applications", "training", "evaluation"},
     "evaluation": BASE
     | COMMANDS
-    | {"pictures", "nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "training"},
+    | {"nn", "data", "subjects", "latents", "diffusion", "metrics", "models", "guidance", "applications", "training"},
 }
 """What each room may import of ours, besides itself."""
 

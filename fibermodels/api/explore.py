@@ -52,12 +52,12 @@ class Exploration:
 
     def plot(self) -> Figure:
         """A figure with the image first and its samples behind it."""
-        from fibermodels.api.pictures import strip
+        from fibermodels.display import strip
 
         return strip(torch.cat((self.image[None], self.samples)), [f"{value:.2f}" for value in self.cosine])
 
     def _repr_png_(self) -> bytes:
-        from fibermodels.api.pictures import png
+        from fibermodels.display import png
 
         return png(self.plot())
 

@@ -1,5 +1,6 @@
-"""The command `explore`: a first look at the fiber of one image, without training."""
+"""The command `explore`: a first look at the fiber of one image, without training, or an application by its name."""
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 from torchvision.utils import save_image
 
+from fibermodels.api import applying
 from fibermodels.api.explore import as_prior, explore
+from fibermodels.applications import APPLICATIONS
 from fibermodels.commands import Parser, explained
 from fibermodels.evaluation.devices import accelerator, check_device
 from fibermodels.files import check_new, replace_file
@@ -22,7 +25,8 @@ def parser() -> Parser:
         prog=called("explore"),
         description="Guides a prior over images to the fiber of one image, without training: a picture of the image "
         "and its samples, and each sample as a file. A trained model (`fibermodels init`) is faster by far, and other "
-        "networks recognise its samples more often.",
+        "networks recognise its samples more often. With the name of an application before the options, it asks a "
+        f"model: {', '.join(APPLICATIONS)} (`{called('explore')} NAME --help`).",
     )
     own.add_argument("--network", type=str, required=True, help="import path of an nn.Module's class")
     own.add_argument("--network_args", type=dict[str, Any], default={}, help="its arguments, --network_args.NAME VALUE")
@@ -49,7 +53,11 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command. Errors of the user give one message and exit status 2."""
-    options = parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in APPLICATIONS:
+        applying.main(words[0], words[1:])
+        return
+    options = parser().parse_args(words)
     with explained():
         out = Path(options.out)
         check_new(out / "samples.png", options.overwrite)

@@ -1,4 +1,4 @@
-"""A fiber model at hand: it samples, scores, draws pictures and is saved."""
+"""A fiber model at hand: it samples, scores, draws pictures, answers questions and is saved."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fibermodels.api.pictures import columns
+from fibermodels.api.applied import Applied
 from fibermodels.core import FiberModel, Subject
 from fibermodels.data.arrays import ENDINGS, read_arrays
 from fibermodels.data.given import read
+from fibermodels.display import columns
 from fibermodels.evaluation.drawing import Choice
 from fibermodels.evaluation.rows import Row
 from fibermodels.evaluation.scoring import evaluate, subject_name
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(repr=False)
-class Fitted:
+class Fitted(Applied):
     """A fiber model with its subject and data.
 
     Args:

@@ -57,14 +57,24 @@ def judges(classifier: str | None, others: dict[str, str], features: dict[str, s
     if thresholds and not (classifier or others):
         raise ValueError(f"thresholds: expected --classifier or --judges with them, got {list(thresholds)} alone")
     return Judges(
-        _network("classifier", classifier) if classifier else None,
-        {name: _network(f"judges.{name}", path) for name, path in others.items()},
-        {name: _network(f"features.{name}", path) for name, path in features.items()},
+        network("classifier", classifier) if classifier else None,
+        {name: network(f"judges.{name}", path) for name, path in others.items()},
+        {name: network(f"features.{name}", path) for name, path in features.items()},
         tuple(thresholds) if thresholds else None,
     )
 
 
-def _network(option: str, path: str) -> Subject:
+def network(option: str, path: str) -> Subject:
+    """The network that a YAML file describes (`class_path`, `init_args`).
+
+    Args:
+        option: of the command line, for errors.
+        path: the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it describes no subject.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"--{option}: no file at '{path}' (from {Path.cwd()})")
     check_yaml(Path(path))
@@ -80,7 +90,7 @@ def _from_checkpoint(path: str, overrides: list[str]) -> tuple[Any, Any, Any, di
 
     file, overrides = split_subject(overrides)
     changed = changes(overrides)
-    run = load(path, changed, None if file is None else _network("subject", file))
+    run = load(path, changed, None if file is None else network("subject", file))
     if not isinstance(run.model, FiberModel):
         raise ValueError(f"--checkpoint: expected a FiberModel in '{path}', got a {type(run.model).__name__}")
     if run.data is None:

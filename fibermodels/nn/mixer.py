@@ -72,7 +72,7 @@ class Mixer(Network):
         self.leave = nn.Sequential(nn.LayerNorm(self.width), zeroed(nn.Linear(self.width, shape[0])))
 
     def encode(self, h: Tensor) -> Tensor:
-        return at_places(h, tuple(self.feature_shape), self.shape[1:], self.place.dtype)  # type: ignore[arg-type]
+        return at_places(h, tuple(self.feature_shape), self.shape[1:], self.place.dtype)
 
     def forward(self, z: Tensor, times: tuple[Tensor, ...], condition: Tensor | None) -> Tensor:
         tokens = z.unflatten(1, self.shape).flatten(2).mT

@@ -88,8 +88,8 @@ def learner_of(subject: Subject, width: int, scale: Scale | None) -> TrainableFi
     if isinstance(space, ImageSpace):
         latents = Identity(space.shape, 0.5)
     else:
-        own = {} if scale is None else {"mean": scale.mean, "std": scale.std}
-        latents = Identity(input_shape=list(space.shape), **own)
+        mean, std = (None, None) if scale is None else (scale.mean, scale.std)
+        latents = Identity(input_shape=list(space.shape), mean=mean, std=std)
         if len(space.shape) != 3 or space.shape[1] % 4 or space.shape[2] % 4:
             return FlowMatching(latents, features, MLP(4 * width, 3), Midpoint(8))
     stages = list[Subject]()

@@ -1,4 +1,4 @@
-"""Figures of images and samples, which notebooks show."""
+"""Figures of images and samples, which notebooks and applications show."""
 
 from __future__ import annotations
 
@@ -61,6 +61,43 @@ def strip(images: Tensor, captions: Sequence[str]) -> Figure:
     for axes in grid[len(images) :]:
         axes.remove()
     return figure
+
+
+def rows(titles: Sequence[str], images: Sequence[Tensor], captions: Sequence[Sequence[str]], heading: str) -> Figure:
+    """A figure with one row of images for each title; rows may have different lengths.
+
+    Args:
+        titles: of the rows.
+        images: of each row, `(n, C, H, W)` in [0, 1].
+        captions: of each row's images.
+        heading: of the figure.
+    """
+    across = max(map(len, images))
+    figure = _figure(across, len(images), 1.0, 0.25)
+    grid = figure.subplots(len(images), across, squeeze=False)
+    for title, own, names, line in zip(titles, images, captions, grid, strict=True):
+        line[0].set_ylabel(title, fontsize=8)
+        for axes, image, name in zip(line, own, names, strict=False):
+            show(axes, image)
+            axes.set_title(name, fontsize=7)
+        for axes in line[len(own) :]:
+            axes.remove()
+    figure.suptitle(heading, fontsize=9)
+    return figure
+
+
+def heat(values: Tensor, top: float | None = None) -> Tensor:
+    """Maps `(..., H, W)` of numbers from 0 on as coloured images `(..., 3, H, W)`, dark where a number is 0.
+
+    Args:
+        values: the numbers.
+        top: the number with the brightest colour; None takes the largest.
+    """
+    import matplotlib
+
+    most = max(float(values.max()) if top is None else top, 1e-12)
+    coloured = matplotlib.colormaps["viridis"]((values / most).clamp(0, 1).cpu().numpy())
+    return torch.from_numpy(coloured)[..., :3].float().movedim(-1, -3)
 
 
 def show(axes: Axes, image: Tensor) -> None:

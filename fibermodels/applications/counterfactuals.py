@@ -1,0 +1,121 @@
+"""What would have to change for another decision: the way from an image to a class, near to where it starts.
+
+The images move (see `moving`) until a classifier decides for the class, or until any other cost is low. The figure of
+merit is the share of unseen judges' decisions that are for the class, too; without judges it is the classifier's own.
+Its null moves as far in a random direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fibermodels.applications.drawing import device_of, representations
+from fibermodels.applications.finding import Finding, Merit, Strip
+from fibermodels.applications.moving import Move, Space, move
+from fibermodels.checks import check_numbers
+from fibermodels.core import FiberModel, Subject
+from fibermodels.display import heat
+from fibermodels.guidance import Cost, FiberDistance
+
+SHOWN = 8
+"""Images in a picture."""
+
+CERTAIN = 50.0
+"""The logit of a class that is certain."""
+
+
+@dataclass(frozen=True, repr=False)
+class Counterfactual(Finding):
+    """Images on their way to a class.
+
+    Args:
+        images: where they come from, `(B, C, H, W)`.
+        move: the way.
+        decided: the classifier's decisions at the start, at the end and after a random move, `(3, B)`.
+        judged: the same for each unseen judge, `(J, 3, B)`.
+        label: the class.
+    """
+
+    question = "What would have to change for another decision?"
+
+    images: Tensor
+    move: Move
+    decided: Tensor
+    judged: Tensor
+    label: int
+
+    @property
+    def merits(self) -> list[Merit]:
+        found = []
+        if len(self.judged):
+            own = (self.judged == self.label).float().mean((0, 2))
+            meaning = "The share of decisions for the class by judges that took no part; the null is a random move."
+            found.append(Merit("validity by unseen judges", float(own[1]), float(own[2]), meaning))
+        own = (self.decided == self.label).float().mean(1)
+        meaning = "The share of the classifier's own decisions for the class; the null is a random move as long."
+        found.append(Merit("validity", float(own[1]), float(own[2]), meaning))
+        changed = float(self.move.distance().mean()), float(self.move.distance(inside=False).mean())
+        meaning = "The root mean square change of the pixels inside of the box; the null is that outside of it."
+        found.append(Merit("change of pixels", *changed, meaning))
+        return found
+
+    def strips(self) -> list[Strip]:
+        return [
+            Strip(
+                f"image {i + 1}",
+                torch.cat((image[None], self.move.path[:, i], _change(self.move, i)[None], self.move.random[i][None])),
+                ["image", "start", *["on the way"] * (len(self.move.path) - 2), "end", "change", "random move"],
+            )
+            for i, image in enumerate(self.images[:SHOWN])
+        ]
+
+
+def _change(own: Move, i: int) -> Tensor:
+    """Where the pixels of an image changed, `(C, H, W)`."""
+    change = (own.end[i] - own.start[i]).abs().mean(0)
+    return heat(change)[: own.start.shape[1]]
+
+
+def counterfactual(
+    model: FiberModel,
+    subject: Subject,
+    images: Tensor,
+    label: int = 0,
+    classifier: Subject | None = None,
+    judges: Mapping[str, Subject] | None = None,
+    cost: Cost | None = None,
+    space: Space = "condition",
+    steps: int = 40,
+    step_size: float = 0.1,
+    near: float = 1.0,
+    box: list[int] | None = None,
+    seed: int = 0,
+) -> Counterfactual:
+    """Moves images until a classifier decides for a class.
+
+    Args:
+        model, subject, images, space, steps, step_size, near, box, seed: as in `moving.move`.
+        label: the class.
+        classifier: returns logits `(B, K)`; None takes the subject.
+        judges: further classifiers by name, which take no part.
+        cost: what is lowered for the classifier; None takes the cross-entropy with the class.
+
+    Raises:
+        ValueError: as `moving.move`; a class that the classifier does not have.
+    """
+    decider = classifier or subject
+    if len(decider.feature_shape) != 1:
+        raise ValueError(f"counterfactual: classifier: expected logits, got outputs {list(decider.feature_shape)}")
+    check_numbers("counterfactual", {"label": label}, least=0, below=decider.feature_shape[0])
+    asked = torch.zeros(len(images), *decider.feature_shape, device=device_of(subject))
+    asked[:, label] = CERTAIN
+    lowered = cost or FiberDistance("soft_cross_entropy")
+    moved = move(model, subject, images, lambda x: lowered(decider, x, asked), space, steps, step_size, near, box, seed)
+    ends = torch.stack((moved.start, moved.end, moved.random))
+    judged = [representations(judge, ends).flatten(2).argmax(2) for judge in (judges or {}).values()]
+    decided = representations(decider, ends).flatten(2).argmax(2)
+    return Counterfactual(images, moved, decided, torch.stack(judged) if judged else decided[:0, None], label)

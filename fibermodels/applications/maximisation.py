@@ -1,0 +1,115 @@
+"""What does a unit respond to? Images that raise it, and that lower it, from where real images are.
+
+A unit is an entry of a vector, or a channel of a map, averaged over its places. The images with the largest activation
+move (see `moving`) up the unit and, from the same start, down. The figure of merit is the activation at the end, in
+standard deviations of the unit over the images; its null is the largest activation of the images. Other units should
+change less: their mean change is beside that of the unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fibermodels.applications.drawing import representations
+from fibermodels.applications.finding import Finding, Merit, Strip
+from fibermodels.applications.moving import Move, Space, move
+from fibermodels.checks import check_numbers
+from fibermodels.core import FiberModel, Subject
+
+SHOWN = 8
+"""Images in a row."""
+
+
+@dataclass(frozen=True, repr=False)
+class Maximisation(Finding):
+    """Images that raise and lower a unit.
+
+    Args:
+        images: the `k` with the largest activation, `(k, C, H, W)`.
+        up, down: the ways.
+        activations: of the images, of the start, and after both moves, in standard deviations from the mean of all
+            images, `(4, k)`.
+        others: the mean absolute change of all other units by both moves, in their standard deviations.
+        unit: its number.
+    """
+
+    question = "What does a unit respond to?"
+
+    images: Tensor
+    up: Move
+    down: Move
+    activations: Tensor
+    others: float
+    unit: int
+
+    @property
+    def merits(self) -> list[Merit]:
+        images, _, up, down = self.activations.mean(1).tolist()
+        meaning = (
+            f"The activation of unit {self.unit} after the move up, in standard deviations over the images; the null "
+            "is that of the images with the largest activation."
+        )
+        change = (
+            "Half of the difference between the moves up and down, in standard deviations; the null is the mean "
+            "absolute change of all other units."
+        )
+        moved = Merit("change of the unit", (up - down) / 2, self.others, change)
+        return [Merit("activation", up, images, meaning), moved]
+
+    def strips(self) -> list[Strip]:
+        named = (("images", self.images), ("start", self.up.start), ("up", self.up.end), ("down", self.down.end))
+        return [
+            Strip(name, images[:SHOWN], [f"{value:.1f}" for value in own[:SHOWN].tolist()])
+            for (name, images), own in zip(named, self.activations, strict=True)
+        ]
+
+
+def maximise(
+    model: FiberModel,
+    subject: Subject,
+    images: Tensor,
+    unit: int = 0,
+    k: int = 8,
+    space: Space = "condition",
+    steps: int = 40,
+    step_size: float = 0.1,
+    near: float = 0.0,
+    seed: int = 0,
+) -> Maximisation:
+    """Moves images to where a unit responds most, and least.
+
+    Args:
+        model, subject, space, steps, step_size, near, seed: as in `moving.move`.
+        images: among which the most active ones are taken, and over which the units are standardised, at least two.
+        unit: an entry of the representation, or a channel of its maps.
+        k: images that move.
+
+    Raises:
+        ValueError: as `moving.move`; a unit that the subject does not have.
+    """
+    check_numbers("maximise", {"unit": unit}, least=0, below=subject.feature_shape[0])
+    check_numbers("maximise", {"k": k}, least=1)
+    check_numbers("maximise", {"images": len(images)}, least=2)
+
+    def units(h: Tensor) -> Tensor:
+        return h.flatten(2).mean(2) if h.ndim > 2 else h
+
+    known = units(representations(subject, images))
+    mean, std = known.mean(0), known.std(0).clamp(min=1e-12)
+    most = known[:, unit].argsort(descending=True, stable=True)[:k]
+    x = images[most]
+
+    def along(sign: float) -> Move:
+        def lowered(own: Tensor) -> Tensor:
+            return -sign * units(subject(own))[:, unit]
+
+        return move(model, subject, x, lowered, space, steps, step_size, near, None, seed)
+
+    up, down = along(1.0), along(-1.0)
+    found = [(units(representations(subject, own)) - mean) / std for own in (x, up.start, up.end, down.end)]
+    rest = torch.arange(len(mean)) != unit
+    others = float((found[2] - found[3])[:, rest].abs().mean()) / 2 if rest.any() else 0.0
+    return Maximisation(x, up, down, torch.stack([own[:, unit] for own in found]), others, unit)

@@ -1,0 +1,154 @@
+"""Conditions between two images, and conditions that are composed of two: what does the network hold between them?
+
+`interpolate` tells the model `h_t = (1 - t) h_a + t h_b`; `compose` takes one part of the map of `a` and the rest of
+that of `b`. The noise stays the same. The figure of merit is the cosine of `phi(x_hat)` to the condition that was asked
+for; its null does the same to the pixels. If the model does not reach a condition, no image that it knows has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from fibermodels import distances
+from fibermodels.applications.drawing import edited, representations
+from fibermodels.applications.finding import Finding, Merit, Strip
+from fibermodels.checks import check_choice, check_images, check_numbers
+from fibermodels.core import FiberModel, Subject
+
+Half = Literal["left", "right", "top", "bottom"]
+
+SHOWN = 6
+"""Pairs in a picture."""
+
+
+@dataclass(frozen=True, repr=False)
+class Mixture(Finding):
+    """Samples of mixed conditions beside mixed pixels.
+
+    Args:
+        first, second: the images `(P, C, H, W)` of each pair.
+        samples: of the mixed conditions, `(E, n, P, C, H, W)`.
+        pixels: mixed pixels, `(E, P, C, H, W)`.
+        cosine: of the representation of each sample to the mixed condition, `(E, n, P)`.
+        cosine_pixels: the same for mixed pixels, `(E, P)`.
+        names: of the E mixtures.
+    """
+
+    question = "What is between the conditions of two images?"
+
+    first: Tensor
+    second: Tensor
+    samples: Tensor
+    pixels: Tensor
+    cosine: Tensor
+    cosine_pixels: Tensor
+    names: list[str]
+
+    @property
+    def merits(self) -> list[Merit]:
+        meaning = (
+            "The mean cosine of the representation of the samples to the mixed condition that was asked for; the null "
+            "is that of images whose pixels are mixed in the same way."
+        )
+        return [Merit("cosine to the asked", float(self.cosine.mean()), float(self.cosine_pixels.mean()), meaning)]
+
+    def strips(self) -> list[Strip]:
+        rows = []
+        for i in range(min(SHOWN, len(self.first))):
+            ends = self.first[i][None], self.second[i][None]
+            for title, images, near in (
+                (f"pair {i + 1}: conditions", self.samples[:, 0, i], self.cosine[:, 0, i]),
+                (f"pair {i + 1}: pixels", self.pixels[:, i], self.cosine_pixels[:, i]),
+            ):
+                captions = [f"{name}: {float(own):.2f}" for name, own in zip(self.names, near, strict=True)]
+                rows.append(Strip(title, torch.cat((ends[0], images, ends[1])), ["first", *captions, "second"]))
+        return rows
+
+
+def interpolate(
+    model: FiberModel, subject: Subject, images: Tensor, steps: int = 5, n: int = 1, seed: int = 0
+) -> Mixture:
+    """Samples of conditions between those of two images, with the same noise.
+
+    Args:
+        model: samples the fibers; it must take conditions that no image gave it.
+        subject: the network.
+        images: an even number of them, `(2 P, C, H, W)` in [0, 1]: each of the first half goes to one of the second.
+        steps: conditions, both ends included.
+        n: samples of each.
+        seed: of the noise.
+
+    Raises:
+        ValueError: no images for the subject, an odd number of them, or a number out of its range.
+    """
+    check_numbers("interpolate", {"steps": steps}, least=2)
+    shares = torch.linspace(0, 1, steps).tolist()
+
+    def mix(a: Tensor, b: Tensor) -> list[Tensor]:
+        return [torch.lerp(a, b, share) for share in shares]
+
+    x, h = halves("interpolate", images), halves("interpolate", representations(subject, images))
+    return _mixture(model, subject, x, mix(*h), mix(*x), [f"{share:.2g}" for share in shares], n, seed)
+
+
+def compose(
+    model: FiberModel, subject: Subject, images: Tensor, half: Half = "left", n: int = 1, seed: int = 0
+) -> Mixture:
+    """Samples of maps of which one half is that of an image, and the rest that of another one.
+
+    Args:
+        model, subject, images, n, seed: as in `interpolate`; the representation is a map `(C, H, W)`.
+        half: of the map and of the image that comes from the first image of a pair.
+
+    Raises:
+        ValueError: as `interpolate`; a representation that is no map.
+    """
+    check_choice("compose", "half", half, get_args(Half))
+    if len(subject.feature_shape) != 3:
+        raise ValueError(
+            f"compose: subject: expected maps (C, H, W), got representations {list(subject.feature_shape)}"
+        )
+
+    def mix(a: Tensor, b: Tensor) -> list[Tensor]:
+        return [torch.where(_mask(half, a), a, b)]
+
+    x, h = halves("compose", images), halves("compose", representations(subject, images))
+    return _mixture(model, subject, x, mix(*h), mix(*x), [half], n, seed)
+
+
+def _mask(half: Half, maps: Tensor) -> Tensor:
+    """Where the half of maps `(..., H, W)` is, `(H, W)`."""
+    height, width = maps.shape[-2:]
+    across = half in ("left", "right")
+    first = torch.arange(width if across else height) < (width if across else height) // 2
+    first = first if half in ("left", "top") else ~first
+    return (first[None] if across else first[:, None]).expand(height, width)
+
+
+def halves(owner: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the second half of an even number of rows."""
+    if len(rows) % 2 or not len(rows):
+        raise ValueError(f"{owner}: images: expected an even number, the first half for the second, got {len(rows)}")
+    return rows[: len(rows) // 2], rows[len(rows) // 2 :]
+
+
+def _mixture(
+    model: FiberModel,
+    subject: Subject,
+    x: tuple[Tensor, Tensor],
+    asked: list[Tensor],
+    pixels: list[Tensor],
+    names: list[str],
+    n: int,
+    seed: int,
+) -> Mixture:
+    check_images(x[0], tuple(subject.image_shape), "images")
+    check_numbers("mixture", {"n": n}, least=1)
+    samples = edited(model, subject, x[0], asked, n, seed)
+    near = 1 - distances.cosine(torch.stack(asked)[:, None], representations(subject, samples), batch_dims=3)
+    flat = 1 - distances.cosine(torch.stack(asked), representations(subject, torch.stack(pixels)), batch_dims=2)
+    return Mixture(*x, samples, torch.stack(pixels), near, flat, names)
