@@ -43,6 +43,7 @@ from fibermodels.models import (
     Oracle,
     RandomViews,
     Reconstruction,
+    SameDecision,
 )
 from fibermodels.nn import MLP, AffineCouplings, UNet, Upsampler
 from fibermodels.noise import seeded
@@ -231,6 +232,7 @@ MODELS = {
     Corrector: corrector,
     MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
+    SameDecision: SameDecision,
     Augmented: Augmented,
     RandomViews: RandomViews,
     Oracle: lambda: Oracle(ColourDigits()),
