@@ -10,6 +10,7 @@ import re
 import sys
 from pathlib import Path
 
+import applications
 import cifar10
 import cifar10_judges
 import cifar10_rows
@@ -258,10 +259,26 @@ def of_judges() -> str:
     return markdown(["judge", "network", "accuracy on test images", "role"], lines)
 
 
+def of_applications() -> str:
+    """The leading figure of merit of each application on CIFAR-10, beside its null."""
+    lines = []
+    for name in applications.COMMANDS:
+        if scored(folder := ROOT / applications.RESULTS / name):
+            values = json.loads((folder / "metrics.json").read_text())
+            key = next(key for key in values if f"{key}_null" in values)
+            numbers = [f"{values[each]:.3g}" for each in (key, f"{key}_null")]
+            lines.append([f"`{name}`", key.replace("_", " "), *numbers, f"{values['seconds']:.0f}"])
+    return markdown(["application", "figure of merit", "value", "null", "seconds"], lines)
+
+
+OTHERS = {"judges": of_judges, "applications": of_applications}
+"""Tables that are no results of samples."""
+
+
 def content(name: str) -> str:
-    """The table of a question, of the judges, or of a file."""
-    if name == "judges":
-        return of_judges()
+    """The table of a question, another one by its name, or a file."""
+    if name in OTHERS:
+        return OTHERS[name]()
     return QUESTIONS[name].table() if name in QUESTIONS else (ROOT / name).read_text()
 
 

@@ -44,6 +44,7 @@ from fibermodels.models import (
     Oracle,
     RandomViews,
     Reconstruction,
+    SameDecision,
 )
 from fibermodels.nn import MLP, AffineCouplings, Mixer, UNet, Upsampler
 from fibermodels.noise import seeded
@@ -240,6 +241,7 @@ MODELS = {
     Corrector: corrector,
     MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
+    SameDecision: SameDecision,
     Augmented: Augmented,
     Cascade: cascade,
     RandomViews: RandomViews,

@@ -121,7 +121,7 @@ class TestEach:
     @pytest.mark.parametrize("name", [pytest.param(own, marks=slow(own)) for own in COMMANDS])
     def test_command_and_report(self, name, folder):
         given, options = (*ORACLE, "--targets", 12, "--out", folder / name), OPTIONS.get(name, ())
-        options = (*options, *(() if PIXELS[0] in options else ("--n", 4)))
+        options = (*options, *(() if PIXELS[0] in options or name == "audit" else ("--n", 4)))
         done = run("fibermodels", "explore", name, *given, *options)
         assert not done.returncode, done.stderr
         values = json.loads((folder / name / "metrics.json").read_text())
@@ -256,9 +256,9 @@ class TestAudit:
     def test_a_planted_cue_is_found(self):
         """The mark is independent of the class in the population, and decides for class 0."""
         population, _ = bands(3000, 0.1, "population")
-        x, label = bands(240, 0.1, "data")
+        x, label = bands(1000, 0.1, "data")
         subject = Decision(reads=True)
-        found = audit(Pool(subject, population), subject, x, label, n=8, shuffles=200)
+        found = audit(Pool(subject, population), subject, x, label, shuffles=200)
         assert (0, self.CORNER) in self.place(found)
         suspect = next(each for each in found.found if int(found.cues.places[each.index]) == self.CORNER)
         assert suspect.interval[0] > suspect.data
@@ -266,22 +266,22 @@ class TestAudit:
         assert found.merits[0].value > found.merits[0].null
 
     def test_a_removed_cue_and_a_clean_network_are_not_blamed(self):
-        x, label = bands(240, 0.1, "data")
+        x, label = bands(1000, 0.1, "data")
         for reads, marked in ((False, 0.1), (True, 0.0)):
             population, _ = bands(3000, marked, "population")
             subject = Decision(reads)
-            own = x if marked else bands(240, 0.0, "data")[0]
-            found = audit(Pool(subject, population), subject, own, label, n=8, shuffles=200)
+            own = x if marked else bands(1000, 0.0, "data")[0]
+            found = audit(Pool(subject, population), subject, own, label, shuffles=200)
             assert not found.found
             assert "nothing" in repr(found)
 
     def test_a_judge_is_a_cue(self):
         population, _ = bands(3000, 0.1, "population")
-        x, label = bands(240, 0.1, "data")
+        x, label = bands(1000, 0.1, "data")
         subject = Decision(reads=True)
         found = audit(Pool(subject, population), subject, x, label, judges={"other": Decision(False)}, shuffles=100)
         assert "other: class 3" in found.cues.names
-        assert any(each.label == 0 and each.cue.startswith("other: class") for each in found.suspects)
+        assert found.statistics[0, found.cues.names.index("other: class 3")] > 2
 
     def test_labels_must_fit(self, digits):
         _, oracle, subject, x = digits

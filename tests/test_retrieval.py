@@ -7,7 +7,7 @@ from PIL import Image
 
 from fibermodels.data import ImageFolder
 from fibermodels.evaluation.scoring import remember
-from fibermodels.models import Augmented, NearestNeighbour, RandomViews, nearest_neighbour
+from fibermodels.models import Augmented, NearestNeighbour, RandomViews, SameDecision, nearest_neighbour
 from fibermodels.models.augmented import crop_box
 from fibermodels.noise import seeded
 
@@ -198,3 +198,22 @@ class TestAugmented:
     def test_bad_fill(self):
         with pytest.raises(ValueError, match="fill must be one of"):
             Augmented(fill="black")
+
+
+def test_images_of_the_same_decision_are_drawn_alike():
+    """Of 40 images, 10 are decided as the target: each is drawn about as often, and no other."""
+    known = torch.eye(4).repeat(10, 1)
+    gallery = torch.arange(40.0)[:, None, None, None].expand(-1, 1, 2, 2) / 40
+    model = SameDecision().remember(gallery, known)
+    drawn = (
+        40 * model.sample(torch.tensor([[0.1, 3.0, 0, 0], [0, 0, 0, 1.0]]), 2000, seeded("draw"))[..., 0, 0, 0]
+    ).round()
+    for target, decision in enumerate((1, 3)):
+        values, counts = drawn[:, target].unique(return_counts=True)
+        assert (values % 4 == decision).all()
+        assert len(values) == 10
+        assert ((counts - 200).square() / 200).sum() < 27.9, "chi-squared of 9 degrees of freedom at .001"
+    with pytest.raises(ValueError, match="none of the 40 remembered images has 4"):
+        model.sample(torch.eye(5)[4:])
+    with pytest.raises(ValueError, match="as many images as representations"):
+        SameDecision().remember(gallery, known[:3])

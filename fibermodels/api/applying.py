@@ -15,6 +15,7 @@ from fibermodels.core import Data, HasLaw, Subject
 from fibermodels.evaluation import building
 from fibermodels.evaluation.devices import accelerator, check_device
 from fibermodels.evaluation.report.findings import write_findings_report
+from fibermodels.evaluation.results import commit
 from fibermodels.evaluation.sampling import image_files, read_images
 from fibermodels.evaluation.scoring import remember, subject_name
 from fibermodels.files import check_new, claim, release, replace_file, write_text
@@ -100,7 +101,7 @@ def main(name: str, words: Sequence[str]) -> None:
         finding: Finding = APPLICATIONS[name](model.to(device), subject.to(device), x, **options)
         seconds = time.perf_counter() - start
         facts = {"name": name, "model": about["name"], "subject_name": subject_name(subject), "num_targets": len(x)}
-        facts |= {"seconds": round(seconds, 1), "device": device}
+        facts |= {"seed": options["seed"], "seconds": round(seconds, 1), "device": device, "commit": commit()}
         lock = claim(out)
         try:
             write(out, name, finding, facts)

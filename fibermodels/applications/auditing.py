@@ -1,13 +1,13 @@
 """Does a network decide by a spurious cue? Then its fibers hold the cue more often than the data of the class.
 
-For a target `x` of the class `y`, let `r(x)` be the rate of a cue in the samples of its fiber, minus its presence in
-`x`. The statistic of class and cue is the difference of the mean of `r` over targets of `y` from that over all others,
-in standard errors. So what a model does to all samples alike cancels.
+For each class `y`, the rate of a cue is compared between the data of `y` and samples of the fibers of the decision `y`,
+one of each image that the network decides for `y`. The statistic of class and cue is the difference of the rates, minus
+that of all other classes, in standard errors. So what a model does to all samples alike cancels.
 
 All classes and cues are tested at once: a p-value counts how often the largest statistic under the null reaches a
-statistic. The null has two parts, and the larger statistic counts. The classes of the targets are shuffled, as for a
-subject whose decisions say nothing of the class; and each target changes its place with one of its samples, or stays,
-which makes no difference if the fibers are those of the data.
+statistic. The null has two parts, and the larger statistic counts. Classes are shuffled over data and samples, as for a
+subject whose decisions say nothing of the class; and data and samples are exchanged at random within each class, as for
+decisions that depend on the class alone.
 
 Reference: Westfall & Young, Resampling-Based Multiple Testing (1993), for the largest statistic.
 """
@@ -44,7 +44,7 @@ class Suspect:
         label: the class.
         cue: its name.
         rate: in the samples of the class's fibers.
-        interval: of the rate, 95 % over the targets.
+        interval: of the rate, 95 %.
         data: the rate in the data of the class.
         others: the rate in the samples of other classes' fibers.
         statistic: the difference in standard errors.
@@ -70,23 +70,27 @@ class Audit(Finding):
     Args:
         images: the data `(B, C, H, W)`.
         labels: their classes `(B,)`.
-        samples: of their fibers `(n, B, C, H, W)`.
+        decisions: of the subject, `(B,)`.
+        samples: of their fibers, `(B, C, H, W)`.
         cues: which of them hold which cues.
         suspects: the leading cue of each class and place, the most suspicious first.
         limit: the 95 % quantile of the largest statistic under the null.
-        statistics: of all classes and cues, `(K, Q)`.
-        classes: names of the classes.
+        statistics: of all known classes and cues, `(K, Q)`.
+        known: the classes with data and decisions, `(K,)`.
+        classes: names of all classes.
     """
 
     question = "Does the network decide by a spurious cue?"
 
     images: Tensor
     labels: Tensor
+    decisions: Tensor
     samples: Tensor
     cues: Cues
     suspects: list[Suspect]
     limit: float
     statistics: Tensor
+    known: Tensor
     classes: Sequence[str]
 
     @property
@@ -123,14 +127,16 @@ class Audit(Finding):
     def strips(self) -> list[Strip]:
         rows = []
         for each in self.suspects[:3]:
-            own = (self.labels == each.label).nonzero()[:, 0]
-            flat, holds = self.samples[:, own].flatten(0, 1), self.cues.fibers[:, own, each.index].flatten()
+            own = (self.decisions == each.label).nonzero()[:, 0]
+            data = self.images[self.labels == each.label][:SHOWN]
+            holds = self.cues.fibers[own, each.index]
             order = holds.argsort(descending=True, stable=True)[:SHOWN]
             title = f"{self._name(each.label)}: {each.cue}"
-            rows.append(Strip(title, flat[order], ["with" if holds[i] else "without" for i in order.tolist()]))
-            rows.append(Strip(f"{self._name(each.label)}: data", self.images[own[:SHOWN]], [""] * len(own[:SHOWN])))
+            captions = ["with" if holds[i] else "without" for i in order.tolist()]
+            rows.append(Strip(title, self.samples[own[order]], captions))
+            rows.append(Strip(f"{self._name(each.label)}: data", data, [""] * len(data)))
         maps = self._maps()
-        names = [self._name(label) for label in self.labels.unique().tolist()]
+        names = [self._name(label) for label in self.known.tolist()]
         return [*rows, *(Strip("where", maps[i : i + SHOWN], names[i : i + SHOWN]) for i in range(0, len(maps), SHOWN))]
 
     def _maps(self) -> Tensor:
@@ -162,76 +168,76 @@ def audit(
     subject: Subject,
     images: Tensor,
     labels: Tensor | None = None,
-    n: int = 4,
     judges: Mapping[str, Subject] | None = None,
-    shuffles: int = 1000,
+    shuffles: int = 200,
     seed: int = 0,
     classes: list[str] | None = None,
 ) -> Audit:
-    """Looks for cues that the fibers of a class hold more often than the data of the class.
+    """Looks for cues that the fibers of a decision hold more often than the data of the class.
 
     Args:
         model: samples the fibers.
-        subject: the network; its representation should be close to the decision, such as logits.
-        images: the data `(B, C, H, W)` in [0, 1], some of each class.
-        labels: their classes `(B,)`; None takes the largest entry of the representation.
-        n: samples of each.
+        subject: the network; its decision is the largest entry of its representation, such as logits.
+        images: the data `(B, C, H, W)` in [0, 1], hundreds of each class.
+        labels: their classes `(B,)`; None takes the decisions.
         judges: further classifiers by name, whose decisions are cues, too.
-        shuffles: of the labels, for the null.
+        shuffles: for the null.
         seed: of samples and shuffles.
         classes: their names.
 
     Raises:
-        ValueError: no images for the subject, fewer than two classes, or a number out of its range.
+        ValueError: no images for the subject, other labels, fewer than two classes, or a number out of its range.
     """
     check_numbers("audit", {"shuffles": shuffles}, least=100)
-    samples = fibers(model, subject, images, n, seed)
-    decided = samples.h.flatten(1).argmax(1) if labels is None else labels.long()
-    known, own = decided.unique(return_inverse=True)
-    if len(decided) != len(images) or len(known) < 2:
-        raise ValueError(
-            f"audit: labels: expected one for each of {len(images)} images, of two classes or more, got "
-            f"{len(decided)} of {len(known)} classes"
-        )
-    cues = held(images, samples.x_hat, judges or {})
-    members = torch.cat((cues.data[None], cues.fibers))  # (1 + n, B, Q)
-    total, generator = members.sum(0), seeded("audit", seed)
-
-    def excess(places: Tensor) -> Tensor:
-        """`r`, `(B, Q)`, if the member at these places `(B,)` were the target of each row."""
-        target = members.gather(0, places[None, :, None].expand(1, -1, members.shape[2]))[0]
-        return (total - target) / n - target
-
-    real = excess(torch.zeros_like(own))
-    found, largest = _statistics(real, own), []
+    drawn = fibers(model, subject, images, 1, seed)
+    decisions = drawn.h.flatten(1).argmax(1)
+    truth = decisions if labels is None else labels.long()
+    if truth.shape != decisions.shape:
+        raise ValueError(f"audit: labels: expected one for each of {len(images)} images, got {list(truth.shape)}")
+    known = torch.tensor(sorted(set(truth.tolist()) & set(decisions.tolist())))
+    if len(known) < 2:
+        raise ValueError(f"audit: images: expected two classes with data and decisions, got {known.tolist()}")
+    cues = held(images, drawn.x_hat[0], judges or {})
+    rows = [torch.isin(own, known) for own in (truth, decisions)]
+    values = torch.cat((cues.data[rows[0]], cues.fibers[rows[1]]))
+    place = torch.searchsorted(known, torch.cat((truth[rows[0]], decisions[rows[1]])))
+    sampled = torch.arange(len(values)) >= int(rows[0].sum())
+    found, largest = _statistics(values, place, sampled), []
+    generator = seeded("audit", seed)
     for _ in range(shuffles):
-        shuffled = _statistics(real, own[torch.randperm(len(own), generator=generator)])
-        swapped = _statistics(excess(torch.randint(n + 1, own.shape, generator=generator)), own)
-        largest.append(torch.maximum(shuffled.max(), swapped.max()))
+        chance = torch.rand(len(place), generator=generator)
+        shuffled = _statistics(values, place[chance.argsort()], sampled).max()
+        exchanged = torch.empty_like(sampled)
+        exchanged[(place + chance).argsort()] = sampled[place.argsort(stable=True)]
+        largest.append(torch.maximum(shuffled, _statistics(values, place, exchanged).max()))
     null = torch.stack(largest)
-    suspects = _ranked(cues, own, known, found, null)
-    return Audit(images, decided, samples.x_hat, cues, suspects, float(null.quantile(0.95)), found, classes or [])
+    suspects = _ranked(cues, truth, decisions, known, found, null)
+    limit = float(null.quantile(0.95))
+    return Audit(images, truth, decisions, drawn.x_hat[0], cues, suspects, limit, found, known, classes or [])
 
 
-def _statistics(excess: Tensor, own: Tensor) -> Tensor:
-    """The difference of each class's mean from that of the others in standard errors, `(K, Q)`.
+def _statistics(values: Tensor, place: Tensor, sampled: Tensor) -> Tensor:
+    """The excess of samples over data in each class, beyond that in all others, in standard errors: `(K, Q)`.
 
     Args:
-        excess: `r`, `(B, Q)`.
-        own: the class of each row, from 0 on.
+        values: whether a cue is held, of data and samples `(N, Q)`.
+        place: the class of each row, from 0 on.
+        sampled: whether a row is a sample.
     """
-    member = one_hot(own).to(excess).T  # (K, B)
-    counts = member.sum(1, keepdim=True)
-    rest = len(own) - counts
-    sums, squares = member @ excess, member @ excess.square()
-    mean, other = sums / counts, (excess.sum(0) - sums) / rest
-    within = squares / counts - mean.square()
-    outside = (excess.square().sum(0) - squares) / rest - other.square()
-    error = (within.clamp(min=0) + 1 / counts) / counts + (outside.clamp(min=0) + 1 / rest) / rest
-    return (mean - other) / error.sqrt()  # of Welch, with a variance that one image more would have
+    excess, error = torch.zeros(()), torch.zeros(())
+    for sign, rows in ((1, sampled), (-1, ~sampled)):
+        member = one_hot(place[rows], int(place.max()) + 1).to(values).T  # (K, rows)
+        counts, sums = member.sum(1, keepdim=True), member @ values[rows]
+        for part, held_by, count in ((1, sums, counts), (-1, sums.sum(0) - sums, counts.sum() - counts)):
+            rate = (held_by + 0.5) / (count + 1)  # so that one image is not a cue
+            excess = excess + sign * part * held_by / count.clamp(min=1)
+            error = error + rate * (1 - rate) / count.clamp(min=1)
+    return excess / error.sqrt()
 
 
-def _ranked(cues: Cues, own: Tensor, known: Tensor, statistics: Tensor, null: Tensor) -> list[Suspect]:
+def _ranked(
+    cues: Cues, truth: Tensor, decisions: Tensor, known: Tensor, statistics: Tensor, null: Tensor
+) -> list[Suspect]:
     """The leading cue of each class and place, by statistic."""
     suspects: list[Suspect] = []
     seen: set[tuple[int, int | str]] = set()
@@ -244,18 +250,18 @@ def _ranked(cues: Cues, own: Tensor, known: Tensor, statistics: Tensor, null: Te
         if len(suspects) == LISTED:
             break
         seen.add(key)
-        mine = own == k
-        rates = cues.fibers[:, mine, q].mean(0)
-        rate, error = float(rates.mean()), 1.96 * float(rates.var(correction=0) / len(rates)) ** 0.5
-        statistic = float(statistics[k, q])
+        label, statistic = int(known[k]), float(statistics[k, q])
+        mine = decisions == label
+        rate = float(cues.fibers[mine, q].mean())
+        error = 1.96 * (rate * (1 - rate) / int(mine.sum())) ** 0.5
         suspects.append(
             Suspect(
-                label=int(known[k]),
+                label=label,
                 cue=cues.names[q],
                 rate=rate,
                 interval=(max(0.0, rate - error), min(1.0, rate + error)),
-                data=float(cues.data[mine, q].mean()),
-                others=float(cues.fibers[:, ~mine, q].mean()),
+                data=float(cues.data[truth == label, q].mean()),
+                others=float(cues.fibers[~mine, q].mean()),
                 statistic=statistic,
                 pvalue=float((1 + (null >= statistic).sum()) / (1 + len(null))),
                 index=q,

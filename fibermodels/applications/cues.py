@@ -1,8 +1,9 @@
 """Cues that an image may hold: numbers that are read from images, without knowledge of what is looked for.
 
-A cue is held where its number is beyond that of 90 % of all images, data and samples alike. The general cues are the
-mean of each channel, the contrast, the energy of edges, and for each square of a grid, how far each channel is from its
-mean over the image: a mark, a border or a logo changes the last ones at its place.
+The mean of each channel, the contrast, the energy of edges, and for each square of a grid, how far each channel is
+from its mean over the image, are held where they are beyond those of 90 % of all images, data and samples alike. A
+square also holds the saturated colour, out of black, red, ..., white, that all its pixels have, if they have one. A
+mark, a border or a logo changes what its squares hold.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from fibermodels.applications.drawing import representations
 from fibermodels.core import Subject
@@ -18,8 +19,20 @@ from fibermodels.core import Subject
 GRID = 8
 """Squares of a side."""
 
+PLACES = [f"row {i // GRID + 1}, column {i % GRID + 1}" for i in range(GRID**2)]
+"""The squares in words."""
+
+RGB = ("red", "green", "blue")
+
 TAIL = 0.1
 """The share of all images that holds a cue."""
+
+
+COLOURS = ("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white")
+"""The corners of the cube of colours, in the order of their bits."""
+
+NEAR = 0.2
+"""How far from a corner a channel of a saturated colour may be."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class Cues:
     Args:
         names: of the cues.
         data: `(B, Q)`, for the data.
-        fibers: `(n, B, Q)`, for samples of their fibers.
+        fibers: `(B, Q)`, for samples of their fibers.
         places: the square of each cue, `(Q,)`, -1 for a cue of the whole image.
     """
 
@@ -40,24 +53,30 @@ class Cues:
 
 
 def held(images: Tensor, samples: Tensor, judges: Mapping[str, Subject]) -> Cues:
-    """The cues of images `(B, C, H, W)` and of samples `(n, B, C, H, W)`.
+    """The cues of images and of samples of their fibers, both `(B, C, H, W)`.
 
     Args:
         images: the data.
         samples: of their fibers.
         judges: classifiers by name: their decision for each class is a cue, too.
     """
-    own, known = general(images), general(samples.flatten(0, 1))
+    own, known = general(images), general(samples)
     everyone = torch.cat((own, known))
-    low, high = everyone.quantile(TAIL, 0), everyone.quantile(1 - TAIL, 0)
+    count = max(1, round(TAIL * len(everyone)))
+    low, high = (everyone.kthvalue(at, 0).values for at in (count, len(everyone) + 1 - count))
     data = [torch.cat((own > high, own < low), 1)]
     fibers = [torch.cat((known > high, known < low), 1)]
     names, places = general_names(images.shape[1])
     names = [f"{name}, {side}" for side in ("high", "low") for name in names]
     places = places * 2
+    if images.shape[1] == len(RGB):
+        data.append(saturated(images))
+        fibers.append(saturated(samples))
+        names += [f"{colour} at {place}" for colour in COLOURS for place in PLACES]
+        places += list(range(GRID**2)) * len(COLOURS)
     for name, judge in judges.items():
         decided = representations(judge, images).argmax(1)
-        again = representations(judge, samples).argmax(2).flatten()
+        again = representations(judge, samples).argmax(1)
         classes = int(max(decided.max(), again.max())) + 1
         data.append(torch.nn.functional.one_hot(decided, classes).bool())
         fibers.append(torch.nn.functional.one_hot(again, classes).bool())
@@ -66,7 +85,7 @@ def held(images: Tensor, samples: Tensor, judges: Mapping[str, Subject]) -> Cues
     return Cues(
         names,
         torch.cat(data, 1).float(),
-        torch.cat(fibers, 1).float().unflatten(0, samples.shape[:2]),
+        torch.cat(fibers, 1).float(),
         torch.tensor(places),
     )
 
@@ -79,11 +98,19 @@ def general(images: Tensor) -> Tensor:
     return torch.cat((mean, images.flatten(1).std(1)[:, None], edges[:, None], squares.flatten(1)), 1)
 
 
+def saturated(images: Tensor) -> Tensor:
+    """Whether all pixels of a square have a saturated colour, `(B, 8 squares)`, of images `(B, 3, H, W)`."""
+    found = []
+    for bits in range(len(COLOURS)):
+        corner = torch.tensor([bits >> 2 & 1, bits >> 1 & 1, bits & 1]).to(images)
+        far = (images - corner[:, None, None]).abs().amax(1)[:, None]
+        found.append(adaptive_max_pool2d(far, GRID).flatten(1) < NEAR)
+    return torch.cat(found, 1)
+
+
 def general_names(channels: int) -> tuple[list[str], list[int]]:
     """The names of the numbers, and the square of each; -1 for the whole image."""
-    colours = ["red", "green", "blue"] if channels == 3 else [f"channel {i + 1}" for i in range(channels)]
-    squares = [
-        f"{colour} at row {r + 1}, column {c + 1}" for colour in colours for r in range(GRID) for c in range(GRID)
-    ]
+    colours = RGB if channels == len(RGB) else [f"channel {i + 1}" for i in range(channels)]
+    squares = [f"{colour} at {place}" for colour in colours for place in PLACES]
     whole = [*colours, "contrast", "edges"]
     return whole + squares, [-1] * len(whole) + list(range(GRID**2)) * channels

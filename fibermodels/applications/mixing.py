@@ -51,10 +51,12 @@ class Mixture(Finding):
     @property
     def merits(self) -> list[Merit]:
         meaning = (
-            "The mean cosine of the representation of the samples to the mixed condition that was asked for; the null "
-            "is that of images whose pixels are mixed in the same way."
+            "The mean cosine of the representation of the samples to the mixed condition that was asked for, between "
+            "the ends; the null is that of images whose pixels are mixed in the same way."
         )
-        return [Merit("cosine to the asked", float(self.cosine.mean()), float(self.cosine_pixels.mean()), meaning)]
+        inner = slice(1, -1) if len(self.names) > 2 else slice(None)  # pixels are at the ends without a model
+        means = float(self.cosine[inner].mean()), float(self.cosine_pixels[inner].mean())
+        return [Merit("cosine to the asked", *means, meaning)]
 
     def strips(self) -> list[Strip]:
         rows = []

@@ -16,6 +16,7 @@ from fibermodels.models.multilevel_flow import MultilevelFlow
 from fibermodels.models.nearest_neighbour import NearestNeighbour
 from fibermodels.models.normalizing_flow import NormalizingFlow
 from fibermodels.models.oracle import DecodedNoise, Oracle, Reconstruction
+from fibermodels.models.same_decision import SameDecision
 
 __all__ = [
     "Augmented",
@@ -37,4 +38,5 @@ __all__ = [
     "Oracle",
     "RandomViews",
     "Reconstruction",
+    "SameDecision",
 ]

@@ -1,1 +1,1 @@
-"""Reports: one HTML file for a result or for a comparison, which needs no other file and no network."""
+"""Reports: one HTML file for a result, a comparison or applications, which needs no other file and no network."""
