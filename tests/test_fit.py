@@ -120,6 +120,12 @@ class TestLive:
     def test_its_first_stages_are_the_last_modules_of_each_size(self):
         assert first_stages(Live(net(), "logits", [3, 8, 8]), "logits") == ("first", "second")
 
+    def test_a_layer_that_holds_the_whole_network_has_its_stages_inside(self):
+        whole = nn.Sequential(nn.Sequential(*list(net().children())[:2], nn.Conv2d(8, 8, 3, 2, 1)), nn.Flatten())
+        assert first_stages(Live(whole, "0", [3, 16, 16]), "0") == ("0.0", "0.1")
+        assert first_stages(Live(whole, "0.1", [3, 16, 16]), "0.1") == ("0.0",)
+        assert first_stages(Live(whole, "0.0", [3, 16, 16]), "0.0") == ()
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -272,6 +278,25 @@ class TestFit:
             assert plan.steps <= 40
             assert abs(plan.epochs * plan.steps * width / 128 / (60 * minutes) - 0.85) < 0.1
 
+    @pytest.mark.slow
+    @pytest.mark.timeout(1800)
+    def test_a_random_network_of_timm_at_64_pixels(self, tmp_path, monkeypatch):
+        """Pooled, from a folder: after some steps, samples are nearer to their target than to another."""
+        import timm
+
+        small = torch.rand(300, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+        for i, image in enumerate(nn.functional.interpolate(small, 64, mode="bilinear").clamp(0, 1)):
+            Image.fromarray((255 * image).byte().permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+        plan = Plan(48, "32-true", 2, 30, 1.0)
+        monkeypatch.setattr("fibermodels.api.fit.planned", lambda *_: plan)
+        torch.manual_seed(0)
+        given = {"layer": "pooled", "runs": tmp_path / "runs", "batch_size": 8, "progress": False}
+        run = fit(timm.create_model("resnet18"), tmp_path, **given)
+        assert run.subject.feature_shape == (512,)
+        assert run.sample(tmp_path / "0.png", n=3).shape == (3, 3, 64, 64)
+        scores = run.score(20, 2, neighbour=False)
+        assert scores["fiber_rms"] < 0.9 * scores["fiber_rms_shuffled"]
+
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
@@ -338,6 +363,22 @@ class TestExplore:
         assert len(near.plot().axes) == 3
         assert near._repr_png_().startswith(b"\x89PNG")
         assert near.plot()._repr_png_().startswith(b"\x89PNG")  # a notebook shows what `plot` returns
+
+    @pytest.mark.slow
+    def test_it_guides_the_prior_in_a_folder_of_diffusers(self, photo, tmp_path):
+        """An unconditional pipeline that diffusers saved, with random weights: the images have its size, and guidance
+        brings each sample nearer to the target."""
+        from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+        small = {"sample_size": 16, "layers_per_block": 1, "block_out_channels": (8, 16), "norm_num_groups": 4}
+        blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+        torch.manual_seed(3)
+        DDPMPipeline(UNet2DModel(**small, **blocks), DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+        options = {"layer": "second", "prior": tmp_path / "ddpm", "n": 4, "steps": 8}
+        near, far = (fibermodels.explore(net(), photo, gamma=gamma, **options) for gamma in (20.0, 1e-6))
+        assert near.samples.shape == (4, 3, 16, 16)
+        assert near.image.shape == (3, 16, 16)
+        assert (near.cosine > far.cosine).all()
 
     def test_the_command(self, photo, tmp_path, capsys):
         given = ["--network", "examples.cifar_resnet.CifarResNet", "--layer", "layer1", "--image", str(photo)]

@@ -24,7 +24,9 @@ def first_stages(subject: Networked, layer: str, count: int = 2) -> tuple[str, .
     _, height, width = subject.preprocess.input_shape
     stages: dict[tuple[int, ...], str] = {}
     for name, shape in steps(subject):
-        if name == layer or name.startswith(f"{layer}."):
+        if name == layer:
+            if stages.get(shape[2:], "").startswith(f"{layer}."):
+                del stages[shape[2:]]  # the last part of the layer, which is the layer itself
             break
         square = len(shape) == 4 and shape[2] * width == shape[3] * height  # the aspect ratio of the input: no NHWC
         if square and 1 < shape[2] <= height:

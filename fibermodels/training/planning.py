@@ -25,6 +25,9 @@ LEAST = 20
 SHARE, PATIENCE = 0.85, 0.05
 """Of the minutes: for steps, the rest being for validation and pictures; and after which no wider one is measured."""
 
+MEASURED = 4
+"""Steps of a width that are measured, if there is time: other work on the machine makes some of them slow."""
+
 CLEARLY = 0.8
 """Where bfloat16 is on a CPU, a convolution takes at most this part of the time."""
 
@@ -117,7 +120,7 @@ def fastest(device: torch.device) -> str:
 
 
 def step_seconds(module: Training, x: Tensor, precision: str, patience: float) -> float:
-    """The time of a forward and a backward pass on a batch.
+    """The mean time of a forward and a backward pass on a batch.
 
     Args:
         module: what is trained.
@@ -136,7 +139,12 @@ def step_seconds(module: Training, x: Tensor, precision: str, patience: float) -
 
     few = x[: max(1, len(x) // 8)]
     rough = seconds_of(lambda: step(few), x.device, precision) * len(x) / len(few)
-    return rough if rough > patience else seconds_of(lambda: step(x), x.device, precision)
+    if rough > patience:
+        return rough
+    start, times = time.perf_counter(), list[float]()
+    while not times or (len(times) < MEASURED and time.perf_counter() - start < patience):
+        times.append(seconds_of(lambda: step(x), x.device, precision))
+    return sum(times) / len(times)
 
 
 def seconds_of(call: Callable[[], None], device: torch.device, precision: str) -> float:
