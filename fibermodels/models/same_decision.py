@@ -5,7 +5,7 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from fibermodels.core import FiberModel, Images, Remembers
+from fibermodels.core import FiberModel, Inputs, Remembers
 from fibermodels.noise import target_generators
 
 
@@ -21,11 +21,11 @@ class SameDecision(FiberModel, Remembers):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gallery: Tensor | Images = torch.empty(0)
+        self.gallery: Tensor | Inputs = torch.empty(0)
         self.decisions = torch.empty(0, dtype=torch.long)
 
-    def remember(self, images: Images | Tensor, representations: Tensor) -> Self:
-        """Keeps the decisions of N images: `(N, C, H, W)`, or a split that returns the same ones whenever it is asked.
+    def remember(self, images: Inputs | Tensor, representations: Tensor) -> Self:
+        """Keeps the decisions of N inputs: `(N, *input_shape)`, or a split that returns the same ones whenever it is asked.
 
         Raises:
             ValueError: other numbers of images and representations, or none.
@@ -47,5 +47,5 @@ class SameDecision(FiberModel, Remembers):
             rows.append(same[torch.randint(len(same), (n,), generator=own)])
         index = torch.stack(rows, 1) if rows else torch.empty(n, 0, dtype=torch.long)
         wanted, place = index.unique(return_inverse=True)
-        images = self.gallery[wanted] if isinstance(self.gallery, Tensor) else self.gallery.images(wanted)
+        images = self.gallery[wanted] if isinstance(self.gallery, Tensor) else self.gallery.inputs(wanted)
         return images.to(h.device)[place.to(h.device)]
