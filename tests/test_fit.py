@@ -250,7 +250,7 @@ class TestFit:
 
     def test_more_minutes_are_nearer_to_the_fiber(self, tmp_path):
         """The law of training: after some hundred steps, samples are nearer to their target than to another."""
-        plan = {"width": 48, "precision": "32-true", "epochs": 2, "steps": 60, "seconds": 0.01}
+        plan = {"width": 48, "precision": "32-true", "epochs": 2, "steps": 60, "seconds": 0.01, "batch": 16}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("fibermodels.api.fit.planned", lambda *_: Plan(**plan))
             run = fit(net(), colours(400), "second", runs=tmp_path, batch_size=16, progress=False)
@@ -270,6 +270,7 @@ class TestFit:
 
     def test_the_widest_generator_with_enough_steps_is_taken(self, monkeypatch):
         monkeypatch.setattr("fibermodels.training.planning.step_seconds", lambda module, *_: module.width / 128)
+        monkeypatch.setattr("fibermodels.training.planning.fastest", lambda _: "32-true")
         build = lambda width: type("Module", (nn.Module,), {"width": width})()  # noqa: E731
         x = colours(10)
         for minutes, width in ((60, 128), (6, 96), (4, 64), (1, 48)):
@@ -277,6 +278,19 @@ class TestFit:
             assert plan.width == width
             assert plan.steps <= 40
             assert abs(plan.epochs * plan.steps * width / 128 / (60 * minutes) - 0.85) < 0.1
+
+    @pytest.mark.parametrize(("minutes", "batch"), [(5, 64), (1, 16), (0.1, 8)])
+    def test_a_slow_machine_takes_smaller_batches(self, monkeypatch, minutes, batch):
+        """A step of 64 images takes 0.5 seconds here; the minutes hold, and there are 400 steps if they can be."""
+        monkeypatch.setattr("fibermodels.training.planning.step_seconds", lambda *_: 0.5)
+        monkeypatch.setattr("fibermodels.training.planning.fastest", lambda _: "32-true")
+        start = time.perf_counter()
+        plan = planned(lambda _: nn.Identity(), colours(64), 400, minutes, torch.device("cpu"), start)
+        assert plan.batch == batch
+        total = plan.epochs * plan.steps
+        assert plan.seconds == pytest.approx(0.5 * batch / 64, abs=1e-4)
+        assert abs(total * plan.seconds / (60 * minutes) - 0.85) < 0.1
+        assert total >= 400 or batch == 8
 
     @pytest.mark.slow
     @pytest.mark.timeout(1800)
@@ -287,7 +301,7 @@ class TestFit:
         small = torch.rand(300, 3, 4, 4, generator=torch.Generator().manual_seed(2))
         for i, image in enumerate(nn.functional.interpolate(small, 64, mode="bilinear").clamp(0, 1)):
             Image.fromarray((255 * image).byte().permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
-        plan = Plan(48, "32-true", 2, 30, 1.0)
+        plan = Plan(48, "32-true", 2, 30, 1.0, 8)
         monkeypatch.setattr("fibermodels.api.fit.planned", lambda *_: plan)
         torch.manual_seed(0)
         given = {"layer": "pooled", "runs": tmp_path / "runs", "batch_size": 8, "progress": False}

@@ -75,7 +75,7 @@ def fit(
             size only.
         fiber_weight: lambda, of the fiber loss; None takes 2 for images and maps, and 0 for other inputs.
         learning_rate: its peak.
-        batch_size: images of a step.
+        batch_size: images of a step; fewer where the minutes do not allow enough steps.
         flip: whether to mirror half of the training images.
         seed: of all random numbers.
         device: such as `cpu` or `cuda`; None takes the accelerator, if there is one.
@@ -118,10 +118,9 @@ def fit(
     else:
         plan = planned(build, train.inputs(slice(batch_size)), len(train), minutes, where, since)
     if progress:
-        print(
-            f"{plan.epochs * plan.steps} steps of {batch_size} {train.space().word}, {plan.width} channels, "
-            f"{plan.precision}, {plan.seconds:.2f} s a step: about {minutes:g} minutes; the run is in '{folder}'"
-        )
+        print(f"{plan}; the run is in '{folder}'")
+    if data is not images:
+        data.batch_size = plan.batch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build(plan.width)

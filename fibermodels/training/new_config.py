@@ -124,8 +124,7 @@ def write(options: Namespace) -> None:
     )
     for remark in [*_scaled(found, shape), *(f"{key}: {note}" for key, note in notes.items())]:
         print(f"note: {remark}")
-    print(f"{plan.epochs * plan.steps} steps of {BATCH} images, {plan.width} channels, {plan.precision}")
-    print(f"{out}\nto train: {command}")
+    print(f"{plan}\n{out}\nto train: {command}")
 
 
 def _scaled(found: list[tuple[int, int, int]], shape: list[int]) -> list[str]:

@@ -19,8 +19,8 @@ ENOUGH = 400
 EPOCHS = 8
 """Previews of a training, at most."""
 
-LEAST = 20
-"""Steps of the shortest training."""
+LEAST, SMALLEST = 20, 8
+"""Steps of the shortest training, and images of the smallest batch."""
 
 SHARE, PATIENCE = 0.85, 0.05
 """Of the minutes: for steps, the rest being for validation and pictures; and after which no wider one is measured."""
@@ -45,11 +45,22 @@ class Plan:
     """Of each epoch."""
     seconds: float | None = None
     """Of a step, as measured; None for a plan that was not measured, whose epochs are passes over all images."""
+    batch: int = BATCH
+    """Images of a step."""
 
     @property
     def ema_decay(self) -> float:
         """The averages remember about a twentieth of the training."""
         return round(max(0.9, min(0.998, 1 - 20 / (self.epochs * self.steps))), 5)
+
+    def __str__(self) -> str:
+        total = self.epochs * self.steps
+        time = (
+            f", {self.seconds:.2g} s a step: about {total * self.seconds / SHARE / 60:.2g} minutes"
+            if self.seconds
+            else ""
+        )
+        return f"{total} steps of {self.batch} images, {self.width} channels, {self.precision}{time}"
 
     def trainer(self) -> dict[str, Any]:
         """Options of the trainer."""
@@ -80,6 +91,8 @@ def planned(
 ) -> Plan:
     """Measures a step of each width, and takes the widest that has enough steps in the minutes.
 
+    Where the narrowest has not, the batch is halved until it has, or has `SMALLEST` images.
+
     Args:
         build: the training of a width.
         x: a batch of images.
@@ -99,10 +112,14 @@ def planned(
         width, seconds, total = wider, measured, steps
         if steps < ENOUGH or now - planning > PATIENCE * 60 * minutes:
             break
-    epochs = max(1, min(EPOCHS, int(total) // 20), math.ceil(total / max(1, images // len(x))))
+    batch, left = len(x), SHARE * (60 * minutes - (time.perf_counter() - since))
+    while left / seconds < ENOUGH and batch >= 2 * SMALLEST:
+        batch, seconds = batch // 2, seconds / 2
+        total = max(LEAST, int(left / seconds))
+    epochs = max(1, min(EPOCHS, int(total) // 20), math.ceil(total / max(1, images // batch)))
     if epochs > EPOCHS:  # of few inputs; the last one is validated
         epochs = EPOCHS * math.ceil(epochs / EPOCHS)
-    return Plan(int(width), precision, epochs, math.ceil(total / epochs), round(seconds, 4))
+    return Plan(int(width), precision, epochs, math.ceil(total / epochs), round(seconds, 4), batch)
 
 
 def fastest(device: torch.device) -> str:

@@ -69,7 +69,9 @@ def text(
     described["fiber"]["init_args"]["later"] = [_alias(class_path, each) for each in later] or None
     if weights is not None:
         subject["init_args"]["weights"] = weights
-    kept = {name: brief(part, known, name) for name, part in (("subject", subject), ("data", describe(data)))}
+    images = describe(data)
+    images["init_args"]["batch_size"] = plan.batch
+    kept = {"subject": brief(subject, known, "subject"), "data": brief(images, known, "data")}
     kept["subject"]["init_args"] = Anchored("network", kept["subject"]["init_args"])
     network = subject["init_args"].get("network") or subject["init_args"]["model"]
     model = brief({"class_path": "fibermodels.training.Training", "init_args": described}, known, "model")
