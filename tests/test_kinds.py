@@ -60,6 +60,7 @@ from fibermodels.models import (
     Oracle,
     RandomViews,
     Reconstruction,
+    SameDecision,
 )
 from fibermodels.nn import AffineCouplings
 from fibermodels.noise import seeded
@@ -130,6 +131,7 @@ def models_of(kind: str):
         Oracle: lambda: Oracle(Law()),
         Reconstruction: lambda: Reconstruction(space(), Law()),
         DecodedNoise: lambda: DecodedNoise(space()),
+        SameDecision: SameDecision,
         Cascade: lambda: Cascade(
             randomised(FlowMap(Identity(input_shape=[3]), [FEATURES], mlp())),
             randomised(FlowMap(space(), [3], mlp())),

@@ -25,7 +25,8 @@ class SameDecision(FiberModel, Remembers):
         self.decisions = torch.empty(0, dtype=torch.long)
 
     def remember(self, images: Inputs | Tensor, representations: Tensor) -> Self:
-        """Keeps the decisions of N inputs: `(N, *input_shape)`, or a split that returns the same ones whenever it is asked.
+        """Keeps the decisions of N inputs: `(N, *input_shape)`, or a split that returns the same ones whenever it is
+        asked.
 
         Raises:
             ValueError: other numbers of images and representations, or none.

@@ -66,7 +66,7 @@ class Plan:
         """Options of the trainer."""
         limits = {} if self.seconds is None else {"limit_train_batches": self.steps, "limit_val_batches": 4}
         if self.seconds is not None and self.epochs > EPOCHS:
-            limits["check_val_every_n_epoch"] = self.epochs // EPOCHS
+            limits["check_val_every_n_epoch"] = math.ceil(self.epochs / EPOCHS)
         return {"max_epochs": self.epochs, **limits, "precision": self.precision}
 
     def values(self) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def planned(
         batch, seconds = batch // 2, seconds / 2
         total = max(LEAST, int(left / seconds))
     epochs = max(1, min(EPOCHS, int(total) // 20), math.ceil(total / max(1, images // batch)))
-    if epochs > EPOCHS:  # of few inputs; the last one is validated
-        epochs = EPOCHS * math.ceil(epochs / EPOCHS)
+    every = math.ceil(epochs / EPOCHS)  # of few inputs, there are many short epochs
+    epochs = every * math.ceil(epochs / every)  # so the last one is validated
     return Plan(int(width), precision, epochs, math.ceil(total / epochs), round(seconds, 4), batch)
 
 
