@@ -52,7 +52,7 @@ ROOT = Path(__file__).parents[1]
 WEIGHTS = "data/weights/circles/classifier.safetensors"
 RESULTS = ROOT / "results/circles"
 
-EPOCHS, STEPS = 300, 100
+EPOCHS, STEPS = 300, 50
 """Of the amortised model, six steps each; and of the samplers of guidance."""
 
 
@@ -137,7 +137,7 @@ def rows(
     prior: Prior, subject: CirclesClassifier, data: Circles, trained: Callable[[], FlowMatching]
 ) -> dict[str, Callable[[], FiberModel]]:
     """Every row by name: references, amortised models, and guidance on the exact denoiser."""
-    space, sampled = Identity(input_shape=[2]), Unguided(prior, Heun(25))
+    space, sampled = Identity(input_shape=[2]), Unguided(prior, Heun(8))
 
     def guided(guidance: DPS | NDTM | MomentMatching, strength: float = 1.0, distance: str = "l2") -> Guided:
         return Guided(prior, subject, guidance, FiberDistance(distance), Ancestral(STEPS), strength)  # type: ignore[arg-type]
@@ -152,15 +152,15 @@ def rows(
         "flow_matching": trained,
         "feedback": lambda: ConditionFeedback(trained(), subject, 5),
         "flow_matching-projection": lambda: projected(trained()),
-        "dps-strength1": lambda: guided(DPS()),
-        "dps-strength4": lambda: guided(DPS(), 4.0),
-        "ndtm-gamma1": lambda: guided(NDTM(gamma=1.0)),
-        "ndtm-gamma10": lambda: guided(NDTM(gamma=10.0)),
-        "moment_matching": lambda: guided(MomentMatching()),
-        "noise_optimisation": lambda: NoiseOptimisation(sampled, subject, FiberDistance("squared"), steps=100),
-        "latent_descent": lambda: LatentDescent(sampled, subject, space, steps=200),
+        "dps-strength0.001": lambda: guided(DPS(), 0.001),
+        "dps-strength0.003": lambda: guided(DPS(), 0.003),
+        "latent_descent": lambda: LatentDescent(sampled, subject, space, steps=100, learning_rate=0.02),
         "projection": lambda: projected(sampled),
-        "langevin": lambda: Langevin(projected(sampled), steps=200, step_size=0.02, prior=prior),
+        "langevin": lambda: Langevin(projected(sampled), steps=50, step_size=0.02, prior=prior),
+        "ndtm-gamma1": lambda: guided(NDTM(gamma=1.0)),
+        "moment_matching": lambda: guided(MomentMatching()),
+        "noise_optimisation": lambda: NoiseOptimisation(sampled, subject, FiberDistance("squared"), steps=30),
+        "ndtm-gamma10": lambda: guided(NDTM(gamma=10.0)),
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fibermodels.component import device_name
@@ -24,6 +25,7 @@ from fibermodels.latents import Identity
 from fibermodels.models import FlowMatching
 from fibermodels.nn import MLP
 from fibermodels.noise import seeded
+from fibermodels.pictures import as_tensor
 from fibermodels.suites.angular import (
     AngularScore,
     FourModes,
@@ -89,7 +91,7 @@ def main(overwrite: bool = False) -> None:
             print(row, flush=True)
     write_text(OUT / "values.json", json.dumps(rounded(values), indent=1) + "\n")
     write_tables(rounded(values))
-    replace_file(OUT / "densities.png", lambda file: figure(found, x, s).savefig(file, dpi=70))
+    replace_file(OUT / "densities.png", lambda file: small(figure(found, x, s)).save(file, optimize=True))
 
 
 def laws(s: Tensor, goal: float) -> list[dict[str, Any]]:
@@ -248,13 +250,18 @@ def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def small(own: Any) -> Image.Image:
+    """A figure in 32 colours."""
+    return Image.fromarray((255 * as_tensor(own)).byte().permute(1, 2, 0).numpy()).quantize(32)
+
+
 def figure(found: dict[tuple[float, str], Tensor], x: Tensor, s: Tensor) -> Any:
     """Densities of four methods, one row for each goal."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = ("soft", "hard", "optimisation", "DPS")
-    own = Figure(figsize=(9, 7), layout="constrained")
+    own = Figure(figsize=(9, 7), dpi=70, layout="constrained")
     FigureCanvasAgg(own)
     for line, goal in zip(own.subplots(len(GOALS), len(names)), GOALS, strict=True):
         for axes, name in zip(line, names, strict=True):
