@@ -9,7 +9,7 @@ from fibermodels.core import Subject
 from fibermodels.latents import Identity
 from fibermodels.models import EnergyScore, FiberLoss
 from fibermodels.nn import Upsampler
-from fibermodels.subjects.networked import Networked
+from fibermodels.subjects import Cut, Live, Timm, Torchvision
 from fibermodels.subjects.stages import first_stages, has_logits
 from fibermodels.training.module import Training
 
@@ -20,6 +20,9 @@ STEPS, BATCH = 2800, 64
 """Optimiser steps of the recipe, and images of a step."""
 
 FIBER_WEIGHT, LEARNING_RATE = 2.0, 2e-3
+
+LAYERED = (Cut, Live, Timm, Torchvision)
+"""Subjects whose layers have the names of the network's modules."""
 
 PREVIEW = 32
 """Validation images that are sampled after each epoch."""
@@ -35,7 +38,7 @@ def training(
     """The module that is trained.
 
     Args:
-        subject: the network under study. If it reads a layer of a network, the score compares the network's first
+        subject: the network under study. If it is one of `LAYERED`, the score compares the network's first
             stages, too, and the fiber loss asks for its logits.
         width: channels of the generator.
         fiber_weight: lambda.
@@ -46,7 +49,7 @@ def training(
         ValueError: images whose sides are not multiples of 4, or a number out of its range.
     """
     stages, logits = list[Subject](), list[Subject]()
-    if isinstance(subject, Networked):
+    if isinstance(subject, LAYERED):
         layer = subject.arguments["layer"]
         stages = [subject.at(stage) for stage in first_stages(subject, layer)]
         logits = [subject.at("logits")] if has_logits(subject, layer) else []
