@@ -18,7 +18,7 @@ from fibermodels.latents import Identity
 from fibermodels.models import EnergyScore, FiberLoss, FlowMatching
 from fibermodels.nn import MLP, Upsampler
 from fibermodels.spaces import ImageSpace
-from fibermodels.subjects.networked import Networked
+from fibermodels.subjects import Cut, Live, Timm, Torchvision
 from fibermodels.subjects.stages import first_stages, has_logits
 from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.module import Training
@@ -30,6 +30,9 @@ STEPS, BATCH = 2800, 64
 """Optimiser steps of the recipe, and images of a step."""
 
 FIBER_WEIGHT, LEARNING_RATE = 2.0, 2e-3
+
+LAYERED = (Cut, Live, Timm, Torchvision)
+"""Subjects whose layers have the names of the network's modules."""
 
 PREVIEW = 32
 """Validation images that are sampled after each epoch."""
@@ -61,7 +64,7 @@ def training(
     """The module that is trained.
 
     Args:
-        subject: the network under study. If it reads a layer of a network, the score compares the network's first
+        subject: the network under study. If it is one of `LAYERED`, the score compares the network's first
             stages, too, and the fiber loss asks for its logits.
         width: channels of the generator.
         fiber_weight: lambda; None takes 2 for generators, and 0 for flow matching, whose law it would bend.
@@ -73,7 +76,7 @@ def training(
         ValueError: images whose sides are not multiples of 4, or a number out of its range.
     """
     logits = list[Subject]()
-    if isinstance(subject, Networked) and has_logits(subject, subject.arguments["layer"]):
+    if isinstance(subject, LAYERED) and has_logits(subject, subject.arguments["layer"]):
         logits = [subject.at("logits")]
     learner = learner_of(subject, width, scale)
     if fiber_weight is None:
@@ -93,7 +96,7 @@ def learner_of(subject: Subject, width: int, scale: Scale | None) -> TrainableFi
         if len(space.shape) != 3 or space.shape[1] % 4 or space.shape[2] % 4:
             return FlowMatching(latents, features, MLP(4 * width, 3), Midpoint(8))
     stages = list[Subject]()
-    if isinstance(subject, Networked):
+    if isinstance(subject, LAYERED):
         stages = [subject.at(stage) for stage in first_stages(subject, subject.arguments["layer"])]
     sizes = patch_sizes(*space.shape[1:])
     return EnergyScore(latents, features, Upsampler(width), patch_sizes=sizes, features=stages)
