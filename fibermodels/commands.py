@@ -69,6 +69,18 @@ class Explains:
     exit_on_error: bool
     prog: str
 
+    def parse_args(self, *args: Any, **options: Any) -> Any:
+        """The options.
+
+        jsonargparse (4.53) fails with a `RuntimeError` where a file has keys and values for an option that is a list.
+        """
+        try:
+            return super().parse_args(*args, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            if "dictionary changed size" not in str(error):
+                raise
+            self.error("a list was expected for an option, and a file has keys with values there")
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the message and ends the command."""
         if not self.exit_on_error:

@@ -163,7 +163,7 @@ class TestAverages:
 
 class TestNumbers:
     def test_images(self):
-        with pytest.raises(ValueError, match=r"images x in batch 0 of epoch 0: expected finite numbers"):
+        with pytest.raises(ValueError, match=r"inputs x in batch 0 of epoch 0: expected finite numbers"):
             Trainer(
                 accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
             ).fit(Training(_Unconditional([]), Bend(), preview=0), datamodule=PlaneData(batch_size=1000, bad=3))
@@ -229,7 +229,7 @@ class TestCache:
 
     def test_shapes_are_compared_before(self, tmp_path):
         with pytest.raises(
-            ValueError, match=r"subject: expected images \[3, 8, 8\] as of the latent space, got \[1, 1, 2\]"
+            ValueError, match=r"subject: expected images \[3, 8, 8\] as of the latent space, got images \[1, 1, 2\]"
         ):
             CachedLatents(PlaneData(), Identity((3, 8, 8)), Bend(), 1, str(tmp_path))
 
@@ -288,6 +288,7 @@ fit(Path({folder!r}), plane(model=PlaneRegression), data=PlaneData(batch_size=50
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_learner_without_random_numbers_as_one_does(tmp_path):
     """Gradients are those of the whole batch, and statistics those of the whole set."""
     first = fit(tmp_path / "one", plane(model=PlaneRegression))

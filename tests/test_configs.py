@@ -60,13 +60,11 @@ def marked(configs):
         "convnext_base",
         "swinv2_base",
         "/controlnet_resnet50",
-        "/energy_score_convnext_tiny",
         "/prior-pixels",
         "/ndtm_dinov2",
         "/ndtm_inception",
         "/ndtm_resnet50",
-        "/ndtm_convnextv2",
-        "chexpert/prior",
+        "chexpert/",
     )
     return [
         pytest.param(path, marks=[pytest.mark.slow] if any(part in name(path) for part in large) else [])

@@ -108,6 +108,7 @@ class TestWithTheExactMapOfACircle:
         assert loss == pytest.approx(model.beta * 0.1**2 / 2, rel=0.05)
 
 
+@pytest.mark.slow
 class TestAfterTrainingOnAnArc:
     """An arc of radius `h`, the angle normal. With noise its density is an integral over the angle."""
 

@@ -240,7 +240,7 @@ def one_and_eight_steps(model, h):
 
 
 class TestTraining:
-    @pytest.mark.parametrize("route", ROUTES)
+    @pytest.mark.parametrize("route", [pytest.param("forward", marks=pytest.mark.slow), "difference"])
     def test_it_learns_a_conditional_gaussian(self, route):
         """z | h ~ N(A h, diag(s^2)): one step and eight have its moments, and agree.
 
@@ -263,6 +263,7 @@ class TestTraining:
             torch.testing.assert_close(z.std(0), std, atol=0.2, rtol=0)
         assert (one - eight).square().mean().sqrt() < 0.2
 
+    @pytest.mark.slow
     def test_it_learns_from_a_teacher_alone(self):
         """The training latents only say where to look; the law is the teacher's."""
         torch.manual_seed(17)

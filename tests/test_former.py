@@ -48,6 +48,8 @@ def test_a_card_builds(path):
     card = json.loads(path.read_text())
     component = build(card["component"], weights=False)
     assert describe(component)["class_path"] == current(card["component"])["class_path"]
+    if "training" not in card:  # of a subject that a benchmark's script trains
+        return
     assert describe(build(card["data"])) == current(card["data"])
     training = current(card["training"])
     assert training["class_path"] == public_path(Training)

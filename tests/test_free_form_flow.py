@@ -162,6 +162,7 @@ class TestFreeFormFlow:
             z.sum().item()
         assert syncs.count == 1
 
+    @pytest.mark.slow
     def test_training_learns_a_conditional_gaussian(self):
         """z | h ~ N(A h, diag(s^2)): moments of samples, reconstruction, and the exact likelihood."""
         torch.manual_seed(10)

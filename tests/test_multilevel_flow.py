@@ -61,6 +61,7 @@ def test_the_density_integrates_to_one():
         assert (density.sum() * (axis[1] - axis[0]) ** 2).item() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 class TestAfterTrainingOnAGaussian:
     """`z | h ~ N(A h + b, S)`, `A` of rank 2 and `S` full: two coarse numbers say all, and neither they
     nor the details lie along the axes."""

@@ -327,7 +327,7 @@ trainer.fit(Training(model, subject()), datamodule=ColourDigits(batch_size=64 //
 @pytest.mark.parametrize(
     "model",
     [
-        "cases.normalizing_flow()",
+        pytest.param("cases.normalizing_flow()", marks=pytest.mark.slow),
         pytest.param("cases.flow_map(instantaneous=0.0)", marks=pytest.mark.slow),
         pytest.param("cases.flow_map(instantaneous=0.0, derivative='difference')", marks=pytest.mark.slow),
     ],
