@@ -36,11 +36,12 @@ test: $(VENV)/installed-dev  ## run the tests (under 5 minutes on two cores)
 test-slow: $(VENV)/installed-dev  ## run all tests, with the slow ones
 	$(PY) -m pytest -n 2 -m "slow or not slow"
 
-check: $(VENV)/installed-dev  ## check style, format, types and imports
+check: $(VENV)/installed-dev  ## check style, format, types, imports and the documentation site
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest -q tests/test_architecture.py
+	$(PY) -m mkdocs build --strict --quiet
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

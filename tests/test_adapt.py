@@ -138,6 +138,7 @@ class TestChoice:
         monkeypatch.setattr(module, "call", call)
         return module
 
+    @pytest.mark.slow
     def test_the_best_pair_is_found(self, script, trained, tmp_path, capsys):
         script.main(trained, tmp_path, [0.0, 1.0], [1.0, 2.0], "fiber_rms", num_targets=3)
         with (tmp_path / "choice.csv").open() as file:

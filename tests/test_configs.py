@@ -55,16 +55,23 @@ def is_real(config):
 
 
 def marked(configs):
-    """Networks of 90 million weights, or of many pixels, take a core half a minute."""
+    """Networks of 90 million weights, or of many pixels, take a core half a minute; the others here, five to ten
+    seconds, and the tests of their classes are others."""
     large = (
         "convnext_base",
         "swinv2_base",
         "/controlnet_resnet50",
-        "/prior-pixels",
+        "colour_mnist/prior",
         "/ndtm_dinov2",
         "/ndtm_inception",
         "/ndtm_resnet50",
         "chexpert/",
+        "cifar10/controlnet_inverter",
+        "cifar10/diffusion",
+        "cifar10/flow_map",
+        "cifar10/ndtm",
+        "cifar10/prior",
+        "colour_mnist/langevin",
     )
     return [
         pytest.param(path, marks=[pytest.mark.slow] if any(part in name(path) for part in large) else [])

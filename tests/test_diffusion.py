@@ -386,6 +386,7 @@ class TestDiffusion:
             counts = torch.histc(times[:, row], 10, 0, 1)
             assert ((counts - 200).square() / 200).sum() < 27.9  # chi squared, 9 degrees: p = 0.001
 
+    @pytest.mark.slow
     def test_training_learns_a_conditional_gaussian(self):
         """z | h ~ N(A h, diag(s^2)): after a short training, the samples' moments are those, by any sampler."""
         torch.manual_seed(16)

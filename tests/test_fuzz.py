@@ -70,12 +70,12 @@ def arguments(pairs):
 
 
 class TestFuzz:
-    @settings(COMMON, max_examples=40)
+    @settings(COMMON, max_examples=20)
     @given(st.sampled_from(list(BASES)), st.lists(st.tuples(KEYS, WORDS), min_size=1, max_size=3))
     def test_command_lines(self, tmp_path, script, pairs):
         check(script, tmp_path, arguments(pairs))
 
-    @settings(COMMON, max_examples=40)
+    @settings(COMMON, max_examples=20)
     @given(st.sampled_from(["train.py", "evaluate.py"]), st.dictionaries(KEYS, VALUES, max_size=3))
     def test_files(self, tmp_path, script, content):
         nested = {}
@@ -96,7 +96,7 @@ class TestFuzz:
 
 @pytest.mark.slow
 class TestLongFuzz:
-    @settings(COMMON, max_examples=400)
+    @settings(COMMON, max_examples=200)
     @given(st.sampled_from(list(BASES)), st.lists(st.tuples(KEYS, WORDS), min_size=1, max_size=5))
     def test_command_lines(self, tmp_path, script, pairs):
         check(script, tmp_path, arguments(pairs))

@@ -105,6 +105,7 @@ class TestFreeFormInjectiveFlow:
         error = (z - model.transport(noise, h)).square().sum(1)
         torch.testing.assert_close(terms["reconstruction"], model.beta * error / LATENT)
 
+    @pytest.mark.slow
     def test_it_learns_an_arc_whose_radius_depends_on_the_condition(self):
         """Noisy points at radius 1 + c / 2 and Gaussian angles: samples lie on the arc, distributed like that."""
         torch.manual_seed(5)

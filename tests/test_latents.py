@@ -95,6 +95,7 @@ class TestFiberAutoencoder:
             assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
         assert all(p.grad is None for p in phi.parameters())
 
+    @pytest.mark.slow
     def test_a_right_inverse_is_learned(self, pair):
         """After a short training, `phi(D(z, h))` is far nearer to `h` than before, and than unrelated images are."""
         x, h = pair
