@@ -261,7 +261,7 @@ METHODS = {
 """Whose agreement is drawn at every stage."""
 
 CURVES = {
-    "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL),
+    "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED),
     "energy score, twice as wide": (f"{GENERATOR}-wide",),
     "energy score, short": (f"{SCORED}-lambda2-{LAST}",),
     "flow map after a prior": (MAP_ON_FIBER,),

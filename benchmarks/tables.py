@@ -206,9 +206,9 @@ QUESTIONS = {
         (
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
             f"augmented-{LAST_MAP}-mirror",
-            *strengths(f"dps-{LAST_MAP}", 1, 3, 10, knob="scale"),
+            *strengths(f"dps-{LAST_MAP}", 3, 10, knob="scale"),
             *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-wide")),
-            *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued")),
+            *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued", "-balanced")),
             f"feedback-{LAST_MAP}-energy_score",
         ),
         ("cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "fid_resnet56", COST[0]),
