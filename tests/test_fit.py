@@ -298,16 +298,18 @@ class TestFit:
         """Pooled, from a folder: after some steps, samples are nearer to their target than to another."""
         import timm
 
+        photos = tmp_path / "photos"
+        photos.mkdir()
         small = torch.rand(300, 3, 4, 4, generator=torch.Generator().manual_seed(2))
         for i, image in enumerate(nn.functional.interpolate(small, 64, mode="bilinear").clamp(0, 1)):
-            Image.fromarray((255 * image).byte().permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+            Image.fromarray((255 * image).byte().permute(1, 2, 0).numpy()).save(photos / f"{i}.png")
         plan = Plan(48, "32-true", 2, 30, 1.0, 8)
         monkeypatch.setattr("fibermodels.api.fit.planned", lambda *_: plan)
         torch.manual_seed(0)
         given = {"layer": "pooled", "runs": tmp_path / "runs", "batch_size": 8, "progress": False}
-        run = fit(timm.create_model("resnet18"), tmp_path, **given)
+        run = fit(timm.create_model("resnet18"), photos, **given)
         assert run.subject.feature_shape == (512,)
-        assert run.sample(tmp_path / "0.png", n=3).shape == (3, 3, 64, 64)
+        assert run.sample(photos / "0.png", n=3).shape == (3, 3, 64, 64)
         scores = run.score(20, 2, neighbour=False)
         assert scores["fiber_rms"] < 0.9 * scores["fiber_rms_shuffled"]
 
