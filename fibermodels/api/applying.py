@@ -27,7 +27,6 @@ GIVEN = ("model", "subject", "images")
 FROM_DATA = ("factors", "labels", "references")
 """Arguments that the data of the model give."""
 
-
 REFERENCES = 200
 """Validation images from which an application learns, at most."""
 

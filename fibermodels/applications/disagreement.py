@@ -70,6 +70,11 @@ class Disagreement(Finding):
         return rows
 
 
+def total_variation(first: Tensor, second: Tensor) -> Tensor:
+    """The total variation distance `(B,)` of the probabilities of two sets of logits `(B, K)`."""
+    return (first.softmax(1) - second.softmax(1)).abs().sum(1) / 2
+
+
 def disagree(
     model: FiberModel,
     subject: Subject,
@@ -105,16 +110,16 @@ def disagree(
         raise ValueError(f"disagree: second: expected a classifier with outputs {list(one.feature_shape)}, got {shape}")
 
     def gap(x: Tensor) -> Tensor:
-        return (one(x).flatten(1).softmax(1) - two(x).flatten(1).softmax(1)).abs().sum(1) / 2
+        return total_variation(one(x).flatten(1), two(x).flatten(1))
 
     def logits(x: Tensor) -> list[Tensor]:
         return [representations(own, x).flatten(1) for own in (one, two, *([judge] if judge else []))]
 
     outputs = logits(images)
-    before = (outputs[0].softmax(1) - outputs[1].softmax(1)).abs().sum(1) / 2
+    before = total_variation(outputs[0], outputs[1])
     most = before.argsort(descending=True, stable=True)[:k]
     moved = move(model, subject, images[most], lambda x: -gap(x), space, steps, step_size, near, None, seed)
     found = logits(moved.end)
-    after = (found[0].softmax(1) - found[1].softmax(1)).abs().sum(1) / 2
+    after = total_variation(found[0], found[1])
     decided = torch.stack([own.argmax(1) for own in found])
     return Disagreement(images[most], moved, torch.stack((before[most], after)), decided, classes or [])

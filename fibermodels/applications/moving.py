@@ -97,9 +97,10 @@ def move(
     where = device_of(subject)
     x = images.to(where)
     inside = _inside(box, *images.shape[-2:]).to(where)
-    paint, v = _painter(model, subject, x, space, seed)
+    paint, first = _painter(model, subject, x, space, seed)
+    v = first
     with torch.no_grad():
-        start = paint(v)
+        start = paint(first)
 
     def shown(v: Tensor) -> Tensor:
         return torch.where(inside, paint(v), start)
@@ -118,7 +119,6 @@ def move(
             with torch.no_grad():
                 path += [shown(v)] * ((step + 1) * (STOPS - 1) // steps - len(path) + 1)
     noise = torch.randn(v.shape, generator=seeded("move", seed)).to(v)
-    first = _painter(model, subject, x, space, seed)[1]
     length = (v - first).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
     with torch.no_grad():
         random = shown(first + length.view(-1, *(1 for _ in v.shape[1:])) * noise)
