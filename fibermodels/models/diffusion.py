@@ -43,6 +43,9 @@ class Diffusion(NetworkPrior):
             `1 / alpha^2` and so asks for more near pure noise.
         sampler: from noise to data; None takes `Heun` with 8 steps.
         weights: a safetensors file of a trained model; None starts at random.
+        drop_condition: share of the rows of a training batch whose representation is hidden, in [0, 1).
+        guidance_scale: of classifier-free guidance, for a model that was trained with hidden representations: 1 follows
+            the condition, 0 ignores it, more exaggerates.
     """
 
     def __init__(
@@ -54,11 +57,14 @@ class Diffusion(NetworkPrior):
         objective: Objective = "noise",
         sampler: Sampler | None = None,
         weights: str | None = None,
+        drop_condition: float = 0.0,
+        guidance_scale: float = 1.0,
     ) -> None:
         check_choice("Diffusion", "schedule", schedule, SCHEDULES)
         check_choice("Diffusion", "objective", objective, get_args(Objective))
+        guidance = (drop_condition, guidance_scale)
         steps, velocity = sampler or Heun(8), PREDICTIONS["v_prediction"]
-        super().__init__(latents, feature_shape, network, SCHEDULES[schedule], steps, velocity, weights)
+        super().__init__(latents, feature_shape, network, SCHEDULES[schedule], steps, velocity, weights, *guidance)
         self.objective = objective
 
     def weight(self, t: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ class FlowMatching(NetworkPrior):
         network: `nn.MLP`, or `nn.UNet` for latents that are maps.
         sampler: from noise to data; None takes `Midpoint` with 8 steps.
         weights: a safetensors file of a trained model; None starts at random.
+        drop_condition: share of the rows of a training batch whose representation is hidden, in [0, 1).
+        guidance_scale: of classifier-free guidance, for a model that was trained with hidden representations: 1 follows
+            the condition, 0 ignores it, more exaggerates.
     """
 
     def __init__(
@@ -38,9 +41,12 @@ class FlowMatching(NetworkPrior):
         network: Network,
         sampler: Sampler | None = None,
         weights: str | None = None,
+        drop_condition: float = 0.0,
+        guidance_scale: float = 1.0,
     ) -> None:
+        guidance = (drop_condition, guidance_scale)
         steps, flow = sampler or Midpoint(8), PREDICTIONS["flow"]
-        super().__init__(latents, feature_shape, network, SCHEDULES["straight"], steps, flow, weights)
+        super().__init__(latents, feature_shape, network, SCHEDULES["straight"], steps, flow, weights, *guidance)
 
     def weight(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)

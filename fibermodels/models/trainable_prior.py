@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace
 from fibermodels.diffusion import Controllable, Denoiser, Estimate, Prior, Sampler, Schedule, unguided
 from fibermodels.diffusion.parametrisation import Prediction
@@ -46,10 +47,18 @@ class TrainablePrior(Stepped, Prior, ABC):
 class NetworkPrior(TrainablePrior, Controllable, ABC):
     """A denoiser that is a network, trained by regression on what the network should say of known data and noise.
 
+    With `guidance_scale` s, the output is `u + s (c - u)`, from `c` with and `u` without the representation. For s > 1
+    the samples have not the law of the data: they are more typical of their representation and less diverse.
+
     Args:
         latents, feature_shape, schedule, sampler: as in `TrainablePrior`.
-        network, weights: as in `Diffusion`.
+        network, weights, drop_condition, guidance_scale: as in `Diffusion`.
         prediction: what the network predicts.
+
+    Raises:
+        ValueError: a number out of its range; a scale other than 1 of a network that knows no hidden representations.
+
+    Reference: Ho & Salimans, arXiv 2207.12598, eq. 6 (where the scale is w + 1).
     """
 
     objective: str = "velocity"
@@ -64,8 +73,23 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
         sampler: Sampler,
         prediction: Prediction,
         weights: str | None,
+        drop_condition: float = 0.0,
+        guidance_scale: float = 1.0,
     ) -> None:
         super().__init__(latents, feature_shape, schedule, sampler)
+        name = type(self).__name__
+        check_number(name, "drop_condition", drop_condition, least=0, below=1)
+        check_number(name, "guidance_scale", guidance_scale, least=0)
+        if drop_condition and not feature_shape:
+            raise ValueError(f"{name}: drop_condition: expected 0 for an unconditional model, got {drop_condition}")
+        if guidance_scale != 1 and not drop_condition:
+            raise ValueError(
+                f"{name}: guidance_scale: expected 1 for a model that is always told its representation "
+                f"(drop_condition 0), got {guidance_scale}"
+            )
+        self.drop_condition, self.guidance_scale = drop_condition, guidance_scale
+        if guidance_scale != 1:
+            self.network_calls = 2 * sampler.calls
         self.prediction = prediction
         self.network = network.build(latents.shape, feature_shape)
         self.load_density(weights)
@@ -77,14 +101,20 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
         return output
 
     def denoiser(self, h: Tensor | None = None) -> Denoiser:
-        condition = self.network.condition(h)
+        condition, scale = self.network.condition(h), self.guidance_scale
+        hidden = (
+            self.network.condition(h, torch.zeros(len(h), device=h.device)) if h is not None and scale != 1 else None
+        )
 
         def denoise(z: Tensor, t: Tensor) -> Estimate:
             if h is not None and self.feature_shape and len(h) != len(z):
                 raise ValueError(
                     f"{type(self).__name__}: h: expected one representation for each of {len(z)} states, got {len(h)}"
                 )
-            return self.prediction.estimates(self.predict(z, t, condition), z, *self.schedule.shares(t))
+            output = self.predict(z, t, condition)
+            if hidden is not None:
+                output = torch.lerp(self.predict(z, t, hidden), output, scale)
+            return self.prediction.estimates(output, z, *self.schedule.shares(t))
 
         return denoise
 
@@ -102,7 +132,8 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
 
     def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
         noise, t = torch.randn_like(z), spread_times(z)
-        output = self.predict(self.noised(z, noise, t), t, self.network.condition(h))
+        told = torch.rand(len(z), device=z.device) >= self.drop_condition if self.drop_condition else None
+        output = self.predict(self.noised(z, noise, t), t, self.network.condition(h, told))
         error = output - self.prediction.target(z, noise, *self.schedule.shares(t))
         return {self.objective: self.weight(t) * error.square().mean(1)}
 

@@ -57,15 +57,20 @@ class Network(Component, ABC):
         """Makes the layers; arguments as in `build`."""
 
     @final
-    def condition(self, h: Tensor | None) -> Any:
+    def condition(self, h: Tensor | None, told: Tensor | None = None) -> Any:
         """What `forward` takes as the condition. A sampler computes it once, and not in every step.
 
         Args:
             h: representations `(B, *feature_shape)`; an unconditional network ignores them.
+            told: which rows the network is told, `(B,)`; the others are hidden: their standardised representations
+                are zero, as no real one is. None tells all.
         """
         if not self.feature_shape:
             return None
-        return self.encode(self.standardise(check_feature_shape(type(self).__name__, h, self.feature_shape)))
+        standard = self.standardise(check_feature_shape(type(self).__name__, h, self.feature_shape))
+        if told is not None:
+            standard = standard * told.to(standard.dtype).view(-1, *([1] * len(self.feature_shape)))
+        return self.encode(standard)
 
     @abstractmethod
     def encode(self, h: Tensor) -> Any:
