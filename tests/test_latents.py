@@ -6,8 +6,9 @@ from cases import FEATURES, LATENT, colour_autoencoder, conv_vae, fiber_autoenco
 from torch.distributions import Laplace, Normal, kl_divergence
 
 from fibermodels import distances
-from fibermodels.latents import VAE, FiberAutoencoder, Identity
+from fibermodels.latents import VAE, FiberAutoencoder, Identity, PooledMaps
 from fibermodels.noise import seeded
+from fibermodels.subjects import SpatialMean
 
 SPACES = {
     "vae": vae,
@@ -218,3 +219,28 @@ def test_bad_convolutions(options):
 def test_bad_sigma():
     with pytest.raises(ValueError, match="sigma: expected a number above 0"):
         vae(sigma=0.0)
+
+
+class TestPooledMaps:
+    def test_every_latent_decodes_to_a_map_with_the_given_mean(self):
+        """Also where a channel of the latent is nowhere positive, and where the mean is zero."""
+        space, generator = PooledMaps([3, 4, 4], scale=0.5), seeded("pooled maps")
+        z = torch.randn(6, 48, generator=generator)
+        z[0, :16] = -1.0
+        h = torch.rand(6, 3, generator=generator)
+        h[1] = 0.0
+        maps = space.decode(z, h)
+        assert maps.min() >= 0
+        torch.testing.assert_close(SpatialMean([3, 4, 4])(maps), h)
+
+    def test_maps_behind_a_rectifier_come_back(self):
+        space = PooledMaps([3, 4, 4], scale=0.5)
+        maps = torch.randn(6, 3, 4, 4, generator=seeded("rectified")).relu()
+        h = SpatialMean([3, 4, 4])(maps)
+        torch.testing.assert_close(space.decode(space.encode(maps, h), h), maps)
+
+    def test_bad_shapes_are_named(self):
+        with pytest.raises(ValueError, match=r"PooledMaps: input_shape: expected \[C, H, W\], got \[3, 4\]"):
+            PooledMaps([3, 4])
+        with pytest.raises(ValueError, match=r"PooledMaps: h: expected means over places \(B, 3\), got \(2, 4\)"):
+            PooledMaps([3, 4, 4]).decode(torch.zeros(2, 48), torch.zeros(2, 4))
