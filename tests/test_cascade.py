@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import FEATURES, energy_maps, flow_map, randomised
+from cases import FEATURES, energy_maps, flow_map, randomised, unguided
 
 from fibermodels.core import Subject
 from fibermodels.latents import Identity
@@ -49,6 +49,18 @@ def test_exact_models_of_two_layers_give_the_exact_fiber():
     torch.testing.assert_close(Halves(2)(Halves(4)(x)), h.expand(len(x), 1))
     torch.testing.assert_close(x.mean(0), torch.full((4,), 0.3), atol=0.02, rtol=0)
     torch.testing.assert_close(torch.cov(x.T), torch.eye(4) - 0.25, atol=0.02, rtol=0)
+
+
+def test_a_cascade_may_follow_another_model():
+    """Eight numbers from the sum of all, in three stages; as above, the mean is `h / 8` and the sums are right."""
+    model = Cascade(Split(2, 4.0), Cascade(Split(4, 2.0), Split(8, 1.0)))
+    h = torch.tensor([[1.6]])
+    assert (model.noise_shape, model.network_calls) == ((7,), 3)
+    x = model.sample(h, 40_000, seeded("three stages"))[:, 0]
+    torch.testing.assert_close(x.sum(1, keepdim=True), h.expand(len(x), 1))
+    torch.testing.assert_close(torch.cov(x.T), torch.eye(8) - 0.125, atol=0.02, rtol=0)
+    with pytest.raises(ValueError, match="Cascade: second: expected a trainable model or a cascade, got Unguided"):
+        Cascade(Split(2, 2.0), unguided())
 
 
 def test_it_refuses_models_that_do_not_follow_one_another():

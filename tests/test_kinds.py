@@ -66,7 +66,7 @@ from fibermodels.nn import AffineCouplings
 from fibermodels.noise import seeded
 from fibermodels.pictures import coloured
 from fibermodels.spaces import HasInputSpace, ImageSpace, InputSpace, space_of
-from fibermodels.subjects import Cut, Live, SpatialMean
+from fibermodels.subjects import Cut, Head, Live, SpatialMean
 from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.recipe import Scale, training
 
@@ -307,6 +307,15 @@ class TestData:
 
 
 class TestSubjects:
+    def test_the_last_linear_layer_by_itself_completes_the_network(self):
+        network = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(40, 5)).eval()
+        x = torch.randn(3, 2, 10)
+        head = Head(Live(network, "pooled", input_shape=[2, 10]))
+        assert (head.input_shape, head.feature_shape) == ((40,), (5,))
+        torch.testing.assert_close(head(Live(network, "pooled", input_shape=[2, 10])(x)), network(x))
+        with pytest.raises(ValueError, match="Head: subject: expected a network that is read at the input of a linear"):
+            Head(Live(network, "logits", input_shape=[2, 10]))
+
     def test_a_network_of_signals_is_read_at_any_layer(self):
         network = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(40, 5)).eval()
         x = torch.randn(3, 2, 10)

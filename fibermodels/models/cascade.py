@@ -25,14 +25,16 @@ class Cascade(Pushforward, HasInputSpace):
 
     Args:
         first: samples representations of the earlier layer from those of the late one (see `data.Representations`).
-        second: samples inputs from representations of the earlier layer.
+        second: samples inputs from representations of the earlier layer; it may be a cascade, too.
 
     Raises:
         ValueError: the second model has another condition than the first one samples.
     """
 
-    def __init__(self, first: TrainableFiberModel, second: TrainableFiberModel) -> None:
+    def __init__(self, first: TrainableFiberModel, second: Pushforward) -> None:
         super().__init__()
+        if not isinstance(second, TrainableFiberModel | Cascade):
+            raise ValueError(f"Cascade: second: expected a trainable model or a cascade, got {type(second).__name__}")
         if tuple(first.input_shape) != tuple(second.feature_shape):
             raise ValueError(
                 f"Cascade: second: expected a model of representations {list(first.input_shape)}, which the first one "

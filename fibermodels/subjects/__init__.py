@@ -3,6 +3,7 @@
 from fibermodels.subjects.classifier import Classifier
 from fibermodels.subjects.cut import Cut
 from fibermodels.subjects.finetuned import FinetunedClassifier
+from fibermodels.subjects.head import Head
 from fibermodels.subjects.live import Live
 from fibermodels.subjects.spatial_mean import SpatialMean
 from fibermodels.subjects.timm import Timm
@@ -13,6 +14,7 @@ __all__ = [
     "Classifier",
     "Cut",
     "FinetunedClassifier",
+    "Head",
     "Live",
     "SpatialMean",
     "Timm",
