@@ -31,6 +31,7 @@ from cifar10_rows import (
     PUBLISHED_AS,
     RESULTS,
     SAMPLINGS,
+    STAGED,
     STAGES,
     SUBJECTS,
     TRAININGS,
@@ -97,6 +98,15 @@ def train_prior() -> None:
         publish(last, WEIGHTS / "prior", "--half", "true")
 
 
+def train_stages(only: list[str] | None, precision: str) -> None:
+    """Trains the densities over maps and over pooled vectors, unless their published weights are there."""
+    for name in STAGED:
+        weights = WEIGHTS / name
+        if wanted(name, only) and not weights.with_suffix(".safetensors").exists():
+            last = train(CONFIGS / f"{name}.yaml", f"cifar10/{name}", "--trainer.precision", precision)
+            publish(last, weights, "--half", "true")
+
+
 def judged(name: str) -> list[object]:
     """The options of the judges: the subject's own classifier, those that took no part, and the features."""
     own, _, _ = name.partition("-")
@@ -122,6 +132,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
     unpack()
     train_judges(only)
     train_prior()
+    train_stages(only, precision)
     for training in TRAININGS:
         if not wanted(training.name, only):
             continue

@@ -195,6 +195,15 @@ def sampling(
     return Sampling(f"{network}-{cut}", Row(name, config, targets=targets, samples=samples, **own))  # type: ignore[arg-type]
 
 
+STAGED = ("maps", "vectors")
+"""The configs of the densities of which a cascade is made."""
+
+CASCADES = [
+    Sampling(f"resnet20-{cut}", Row(f"{config}-resnet20-{cut}", config, targets=500, samples=2))
+    for cut, config in (("pooled", "cascade"), ("logits", "cascade_logits"))
+]
+"""A pooled vector or logits, inverted through the last map."""
+
 BEST = Sampling("resnet20-spatial", Row("best-spatial", "best", targets=2000, samples=9))
 """The winner at the last map of ResNet-20, from its committed weights."""
 
@@ -208,6 +217,7 @@ SAMPLINGS = [
     *(sampling("augmented", cut) for cut in CUTS),
     sampling("augmented", "spatial", "mirror", 2000, 1, changes=MIRROR),
     BEST,
+    *CASCADES,
     sampling("feedback", "spatial", SCORED, 2000, 9, changes={**inner(SCORED, "spatial", GENERATOR), "steps": 1}),
     sampling("prior_samples", "spatial", targets=250),
     *(sampling("ndtm", cut, targets=32, samples=1) for cut in (*EARLY, *CUTS)),
