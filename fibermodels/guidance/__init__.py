@@ -1,6 +1,7 @@
 """Training-free ways to the fiber: they steer a prior, or refine the samples of any model."""
 
 from fibermodels.guidance.augmented_costs import Cutouts, LowPass, Masked
+from fibermodels.guidance.best_of import BestOf
 from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, WeightedSum
 from fibermodels.guidance.dps import DPS
 from fibermodels.guidance.feedback import ConditionFeedback
@@ -22,6 +23,7 @@ __all__ = [
     "DPS",
     "MACO",
     "NDTM",
+    "BestOf",
     "ConditionFeedback",
     "ConjugateGradients",
     "Cost",
