@@ -54,13 +54,10 @@ def test_many_draws_of_a_right_model_sample_the_posterior():
 def test_each_sample_is_the_nearest_of_its_own_draws():
     h = torch.tensor([[0.0], [1.0], [-2.0]])
     best = BestOf(Ignorant(), First(), 5)
-    chosen = best.sample(h, 2, torch.Generator().manual_seed(3))
-    drawn = Ignorant().sample(h, 10, torch.Generator().manual_seed(3)).unflatten(0, (2, 5))
-    for i in range(2):
-        for b in range(3):
-            nearest = (drawn[i, :, b, 0] - h[b]).abs().argmin()
-            assert torch.equal(chosen[i, b], drawn[i, nearest, b])
-    assert best.network_calls == 5
+    noise = torch.randn(3, 5, 2, generator=seeded("draws"))
+    for own, target, chosen in zip(noise, h, best.push(noise, h), strict=True):
+        assert torch.equal(chosen, own[(own[:, 0] - target).abs().argmin()])
+    assert (best.noise_shape, best.network_calls) == ((5, 2), 5)
 
 
 def test_one_draw_changes_nothing_and_none_is_an_error():

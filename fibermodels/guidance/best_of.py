@@ -15,17 +15,16 @@ import torch
 from torch import Tensor
 
 from fibermodels.checks import check_choice, check_number
-from fibermodels.core import FiberModel, Subject
+from fibermodels.core import Pushforward, Subject
 from fibermodels.distances import DISTANCES, DistanceName
-from fibermodels.noise import ROWS
 from fibermodels.spaces import HasInputSpace
 
 
-class BestOf(FiberModel, HasInputSpace):
+class BestOf(Pushforward, HasInputSpace):
     """The nearest of so many draws of a model.
 
     Args:
-        model: any fiber model.
+        model: any model that pushes noise and a condition to an input.
         subject: the network whose fibers are sampled.
         draws: `m`, at least 1, which leaves the model's samples as they are.
         distance: of representations.
@@ -34,18 +33,17 @@ class BestOf(FiberModel, HasInputSpace):
         ValueError: a number out of its range, or an unknown distance.
     """
 
-    def __init__(self, model: FiberModel, subject: Subject, draws: int = 4, distance: DistanceName = "rms") -> None:
+    def __init__(self, model: Pushforward, subject: Subject, draws: int = 4, distance: DistanceName = "rms") -> None:
         super().__init__()
         check_number("BestOf", "draws", draws, least=1)
         check_choice("BestOf", "distance", distance, DISTANCES)
         self.model, self.subject, self.draws, self.distance = model, subject, draws, DISTANCES[distance]
-        self.input_space = subject.input_space
+        self.input_space, self.feature_shape = subject.input_space, tuple(subject.feature_shape)
+        self.noise_shape = (draws, *model.noise_shape)
         self.network_calls = draws * model.network_calls
 
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
-        drawn = self.model.sample(h, n * self.draws, generator, x)
-        flat = drawn.flatten(0, 1)
-        seen = torch.cat([self.subject(part) for part in flat.split(ROWS)]).unflatten(0, drawn.shape[:2])
-        distances = self.distance(h.expand_as(seen), seen, 2).unflatten(0, (n, self.draws))
-        best = distances.argmin(1) + self.draws * torch.arange(n, device=h.device)[:, None]
+    def push(self, noise: Tensor, h: Tensor) -> Tensor:
+        drawn = torch.stack([self.model.push(own, h) for own in noise.unbind(1)])
+        seen = torch.stack([self.subject(images) for images in drawn])
+        best = self.distance(h.expand_as(seen), seen, 2).argmin(0)
         return drawn[best, torch.arange(len(h), device=h.device)]

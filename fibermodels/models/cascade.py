@@ -25,20 +25,26 @@ class Cascade(Pushforward, HasInputSpace):
 
     Args:
         first: samples representations of the earlier layer from those of the late one (see `data.Representations`).
-        second: samples inputs from representations of the earlier layer; it may be a cascade, too.
+        second: samples inputs from representations of the earlier layer: a trained model, the nearest of its draws
+            (`guidance.BestOf`), or a cascade.
 
     Raises:
-        ValueError: the second model has another condition than the first one samples.
+        ValueError: the second model does not say what its inputs and its condition are, or has another condition than
+            the first one samples.
     """
 
     def __init__(self, first: TrainableFiberModel, second: Pushforward) -> None:
         super().__init__()
-        if not isinstance(second, TrainableFiberModel | Cascade):
-            raise ValueError(f"Cascade: second: expected a trainable model or a cascade, got {type(second).__name__}")
-        if tuple(first.input_shape) != tuple(second.feature_shape):
+        theirs = getattr(second, "feature_shape", None)
+        if theirs is None or not isinstance(second, HasInputSpace):
+            raise ValueError(
+                "Cascade: second: expected a trained model, the nearest of its draws or a cascade, "
+                f"got {type(second).__name__}"
+            )
+        if tuple(first.input_shape) != tuple(theirs):
             raise ValueError(
                 f"Cascade: second: expected a model of representations {list(first.input_shape)}, which the first one "
-                f"samples, got one of {list(second.feature_shape)}"
+                f"samples, got one of {list(theirs)}"
             )
         self.first, self.second = first.requires_grad_(False).eval(), second.requires_grad_(False).eval()
         self.input_space, self.feature_shape = second.input_space, first.feature_shape
