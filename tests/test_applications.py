@@ -282,7 +282,22 @@ class TestMixing:
         data, subject = Blobs(size=20), BlobMoments()
         x = data.split("train").images(slice(8))
         found = interpolate(MomentSampler(data), subject, x, steps=5)
-        assert found.merits[0].value > found.merits[0].null + 0.02
+        by_end, by_pixels = found.merits
+        assert by_end.value > by_end.null + 0.02
+        assert by_pixels.value > by_pixels.null + 0.02
+
+    def test_the_nearer_end_is_the_null(self):
+        """By hand, from the samples at the ends."""
+        subject, x = linear(), pictures(6)
+        found = interpolate(LinearFiber(subject), subject, x, steps=3, n=2)
+        h = [subject(found.samples[at].flatten(0, 1)).unflatten(0, (2, 3)) for at in (0, 2)]
+        middle = (subject(x[:3]) + subject(x[3:])) / 2
+        near = torch.stack([torch.cosine_similarity(own, middle, dim=-1).mean(0) for own in h]).amax(0)
+        torch.testing.assert_close(found.cosine_ends[1].mean(0), near)
+        merit = found.merits[0]
+        gain = (found.cosine - found.cosine_ends)[1].mean(0)
+        assert merit.gain[0] < float(gain.mean()) < merit.gain[1]
+        assert found.figures()["cosine_to_the_asked_gain_low"] == merit.gain[0]
 
     def test_composed_maps_are_half_of_each(self):
         subject = Maps()
@@ -359,6 +374,26 @@ class TestMoving:
         assert max(by_judges.null, own.null) < 0.6
         boxed = counterfactual(Whole(), classifier, x, space="pixel", box=[0, 0, 3, 6], **options)
         assert boxed.move.distance(inside=False).max() == 0 < boxed.move.distance().min()
+
+    def test_the_way_to_the_nearest_unlike_neighbour(self):
+        """With the exact sampler, all is linear: the end is the first eighth of the way that is decided otherwise."""
+        classifier, subject, x = logits(2, "classes"), Linear(torch.eye(SIDE**2)), pictures(60)
+        kind = classifier(x).argmax(1)
+        own, references = x[kind == 0][:8], x[20:]
+        found = counterfactual(Whole(), subject, own, 1, classifier, references=references)
+        known = references[classifier(references).argmax(1) == 1]
+        nearest = known[torch.cdist(own.flatten(1), known.flatten(1)).argmin(1)]
+        for i in range(8):
+            way = [torch.lerp(own[i], nearest[i], part / 8) for part in range(9)]
+            first = next(each for each in way if classifier(each[None]).argmax() == 1)
+            torch.testing.assert_close(found.move.end[i], first, rtol=0, atol=1e-4)
+        lengths = [(each - found.move.start).flatten(1).norm(dim=1) for each in (found.move.end, found.move.random)]
+        torch.testing.assert_close(*lengths)
+        assert found.merits[0].value == 1
+        with pytest.raises(ValueError, match="references: expected images that are decided for class 1"):
+            counterfactual(Whole(), subject, own, 1, classifier, references=own)
+        with pytest.raises(ValueError, match="space: 'neighbour' needs references"):
+            counterfactual(Whole(), subject, own, 1, classifier, space="neighbour")
 
     @pytest.mark.parametrize("space", ["condition", "noise", "pixel"])
     def test_any_cost_is_lowered_in_any_space(self, space):
