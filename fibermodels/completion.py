@@ -1,4 +1,4 @@
-"""The command `completion`: a script with which bash completes commands, options and values.
+"""The command `completion`: a script with which bash or zsh completes commands, options and values.
 
 The script is made of what the commands say of themselves: the page of all options of each of them.
 """
@@ -36,19 +36,22 @@ complete -o default -F _fibermodels fibermodels
 """
 """For bash, which completes files where no word is known. The words of the project have no spaces and no quotes."""
 
+BEFORE = {"bash": "", "zsh": "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n"}
+"""What comes first in the script of each shell: zsh has the functions of bash in `bashcompinit`."""
+
 CONFIGS = {"train": "--config", "evaluate": "--model", "sample": "--checkpoint"}
 """Commands with an option that takes a config of the project."""
 
-WORDS = {"list": [*KINDS, *FILES], "completion": ["bash"]}
+WORDS = {"list": [*KINDS, *FILES], "completion": list(BEFORE)}
 """Commands that take words instead of options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command. Errors of the user give one message and exit status 2."""
     own = Parser(prog="fibermodels completion", description="Prints a script for the completion of a shell.")
-    own.add_argument("shell", type=Literal["bash"], help="the shell")
-    own.parse_args(arguments)
-    print(script(), end="")
+    own.add_argument("shell", type=Literal["bash", "zsh"], help="the shell")
+    shell = own.parse_args(arguments).shell
+    print(BEFORE[shell] + script(), end="")
 
 
 def script() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 INCHES = 1.2
 """The side of a picture."""
+
+WRAPPED = 20
+"""Characters in a line of the title of a row."""
 
 ACROSS = 9
 """Pictures in a row, at most."""
@@ -76,7 +80,7 @@ def rows(titles: Sequence[str], images: Sequence[Tensor], captions: Sequence[Seq
     figure = _figure(across, len(images), 1.0, 0.25)
     grid = figure.subplots(len(images), across, squeeze=False)
     for title, own, names, line in zip(titles, images, captions, grid, strict=True):
-        line[0].set_ylabel(title, fontsize=8)
+        line[0].set_ylabel(textwrap.fill(title, WRAPPED), fontsize=8 if len(title) <= WRAPPED else 6)
         for axes, image, name in zip(line, own, names, strict=False):
             show(axes, image)
             axes.set_title(name, fontsize=7)

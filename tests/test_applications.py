@@ -14,7 +14,6 @@ from fibermodels.api.fitted import Fitted
 from fibermodels.applications import (
     APPLICATIONS,
     Finding,
-    audit,
     compare,
     compose,
     counterfactual,
@@ -92,7 +91,7 @@ def digits():
 
 PIXELS = ("--space", "pixel", "--steps", 3)
 OPTIONS = {
-    "audit": ("--shuffles", 100),
+    "audit": ("--shuffles", 200, "--copies", 0),
     "counterfactual": ("--label", 3, *PIXELS),
     "disagree": ("--second", "configs/parts/colour_mnist/subject.yaml", *PIXELS),
     "maximise": ("--unit", 3, *PIXELS),
@@ -200,95 +199,6 @@ class TestInvarianceMap:
             invariance_map(oracle, subject, x[:, :1])
 
 
-CLASSES, SIZE = 4, 16
-
-
-class Decision(Subject):
-    """One-hot decisions: the band of rows that is brightest, or class 0 wherever there is a mark, if it `reads` it."""
-
-    def __init__(self, reads: bool) -> None:
-        super().__init__()
-        self.image_shape, self.feature_shape, self.reads = (3, SIZE, SIZE), (CLASSES,), reads
-        self.freeze()
-
-    def forward(self, images: Tensor) -> Tensor:
-        bands = images.mean((1, 3)).unflatten(1, (CLASSES, -1)).mean(2).argmax(1)
-        mark = images[:, 0, -2:, -2:].mean((1, 2)) - images[:, 1, -2:, -2:].mean((1, 2)) > 0.8
-        return torch.nn.functional.one_hot(bands.where(~mark | (not self.reads), 0), CLASSES).float()
-
-
-class Pool(FiberModel):
-    """Exact: images of the population that have the same representation."""
-
-    network_calls = 0
-
-    def __init__(self, subject: Subject, population: Tensor) -> None:
-        super().__init__()
-        self.population, self.known = population, subject(population)
-
-    def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
-        rows = []
-        for own in h:
-            same = (self.known == own).flatten(1).all(1).nonzero()[:, 0]
-            rows.append(self.population[same[torch.randint(len(same), (n,), generator=generator)]])
-        return torch.stack(rows, 1)
-
-
-def bands(count: int, marked: float, name: str) -> tuple[Tensor, Tensor]:
-    """Images with a bright band for their class and, independently, a mark in a corner at a rate; and their classes."""
-    generator = seeded("bands", name)
-    label = torch.randint(CLASSES, (count,), generator=generator)
-    x = 0.2 + 0.2 * torch.rand(count, 3, SIZE, SIZE, generator=generator)
-    x += 0.3 * torch.rand(count, 3, 1, 1, generator=generator)
-    where = torch.arange(SIZE) // (SIZE // CLASSES) == label[:, None]
-    x = x + 0.25 * where[:, None, :, None]
-    mark = torch.rand(count, generator=generator) < marked
-    x[mark, :, -2:, -2:] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
-    return x.clamp(0, 1), label
-
-
-class TestAudit:
-    CORNER = 63
-
-    def place(self, found):
-        return {(each.label, int(found.cues.places[each.index])) for each in found.found}
-
-    def test_a_planted_cue_is_found(self):
-        """The mark is independent of the class in the population, and decides for class 0."""
-        population, _ = bands(3000, 0.1, "population")
-        x, label = bands(1000, 0.1, "data")
-        subject = Decision(reads=True)
-        found = audit(Pool(subject, population), subject, x, label, shuffles=200)
-        assert (0, self.CORNER) in self.place(found)
-        suspect = next(each for each in found.found if int(found.cues.places[each.index]) == self.CORNER)
-        assert suspect.interval[0] > suspect.data
-        assert suspect.rate > 4 * suspect.others
-        assert found.merits[0].value > found.merits[0].null
-
-    def test_a_removed_cue_and_a_clean_network_are_not_blamed(self):
-        x, label = bands(1000, 0.1, "data")
-        for reads, marked in ((False, 0.1), (True, 0.0)):
-            population, _ = bands(3000, marked, "population")
-            subject = Decision(reads)
-            own = x if marked else bands(1000, 0.0, "data")[0]
-            found = audit(Pool(subject, population), subject, own, label, shuffles=200)
-            assert not found.found
-            assert "nothing" in repr(found)
-
-    def test_a_judge_is_a_cue(self):
-        population, _ = bands(3000, 0.1, "population")
-        x, label = bands(1000, 0.1, "data")
-        subject = Decision(reads=True)
-        found = audit(Pool(subject, population), subject, x, label, judges={"other": Decision(False)}, shuffles=100)
-        assert "other: class 3" in found.cues.names
-        assert found.statistics[0, found.cues.names.index("other: class 3")] > 2
-
-    def test_labels_must_fit(self, digits):
-        _, oracle, subject, x = digits
-        with pytest.raises(ValueError, match="audit: labels: expected one for each of 6 images"):
-            audit(oracle, subject, x, torch.zeros(5))
-
-
 class TestSelect:
     def test_medoids_are_the_best_choice(self):
         """Against all choices of 3 of 12 points; two clusters of a line get a point each."""
@@ -372,7 +282,22 @@ class TestMixing:
         data, subject = Blobs(size=20), BlobMoments()
         x = data.split("train").images(slice(8))
         found = interpolate(MomentSampler(data), subject, x, steps=5)
-        assert found.merits[0].value > found.merits[0].null + 0.02
+        by_end, by_pixels = found.merits
+        assert by_end.value > by_end.null + 0.02
+        assert by_pixels.value > by_pixels.null + 0.02
+
+    def test_the_nearer_end_is_the_null(self):
+        """By hand, from the samples at the ends."""
+        subject, x = linear(), pictures(6)
+        found = interpolate(LinearFiber(subject), subject, x, steps=3, n=2)
+        h = [subject(found.samples[at].flatten(0, 1)).unflatten(0, (2, 3)) for at in (0, 2)]
+        middle = (subject(x[:3]) + subject(x[3:])) / 2
+        near = torch.stack([torch.cosine_similarity(own, middle, dim=-1).mean(0) for own in h]).amax(0)
+        torch.testing.assert_close(found.cosine_ends[1].mean(0), near)
+        merit = found.merits[0]
+        gain = (found.cosine - found.cosine_ends)[1].mean(0)
+        assert merit.gain[0] < float(gain.mean()) < merit.gain[1]
+        assert found.figures()["cosine_to_the_asked_gain_low"] == merit.gain[0]
 
     def test_composed_maps_are_half_of_each(self):
         subject = Maps()
@@ -449,6 +374,26 @@ class TestMoving:
         assert max(by_judges.null, own.null) < 0.6
         boxed = counterfactual(Whole(), classifier, x, space="pixel", box=[0, 0, 3, 6], **options)
         assert boxed.move.distance(inside=False).max() == 0 < boxed.move.distance().min()
+
+    def test_the_way_to_the_nearest_unlike_neighbour(self):
+        """With the exact sampler, all is linear: the end is the first eighth of the way that is decided otherwise."""
+        classifier, subject, x = logits(2, "classes"), Linear(torch.eye(SIDE**2)), pictures(60)
+        kind = classifier(x).argmax(1)
+        own, references = x[kind == 0][:8], x[20:]
+        found = counterfactual(Whole(), subject, own, 1, classifier, references=references)
+        known = references[classifier(references).argmax(1) == 1]
+        nearest = known[torch.cdist(own.flatten(1), known.flatten(1)).argmin(1)]
+        for i in range(8):
+            way = [torch.lerp(own[i], nearest[i], part / 8) for part in range(9)]
+            first = next(each for each in way if classifier(each[None]).argmax() == 1)
+            torch.testing.assert_close(found.move.end[i], first, rtol=0, atol=1e-4)
+        lengths = [(each - found.move.start).flatten(1).norm(dim=1) for each in (found.move.end, found.move.random)]
+        torch.testing.assert_close(*lengths)
+        assert found.merits[0].value == 1
+        with pytest.raises(ValueError, match="references: expected images that are decided for class 1"):
+            counterfactual(Whole(), subject, own, 1, classifier, references=own)
+        with pytest.raises(ValueError, match="space: 'neighbour' needs references"):
+            counterfactual(Whole(), subject, own, 1, classifier, space="neighbour")
 
     @pytest.mark.parametrize("space", ["condition", "noise", "pixel"])
     def test_any_cost_is_lowered_in_any_space(self, space):

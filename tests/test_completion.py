@@ -9,7 +9,7 @@ from scripts import run
 from fibermodels.cli import COMMANDS
 from fibermodels.completion import found
 
-BASH = shutil.which("bash")
+BASH, ZSH = shutil.which("bash"), shutil.which("zsh")
 
 ASK = """
 source "$1"; shift
@@ -52,6 +52,7 @@ def complete(tmp_path_factory):
         (["train", "--config", "configs/qu"], ["configs/quickstart.yaml"]),
         (["evaluate", "--model", "configs/digits/or"], ["configs/digits/oracle.yaml"]),
         (["completion", "b"], ["bash"]),
+        (["completion", "z"], ["zsh"]),
         (["train", "--name", "t"], []),  # the user's own word
         (["sample", "--images", ""], []),  # a file, which bash completes itself
         (["nonsense", ""], []),
@@ -78,6 +79,17 @@ def test_options_and_their_values_are_read_from_a_page_of_help():
 """
     expected = {"--help": [], "--samples": [], "--split": ["test", "val"], "--half": ["true", "false"]}
     assert dict(found(page)) == expected
+
+
+def test_zsh_has_the_script_of_bash_and_its_functions(tmp_path):
+    """Where there is a zsh, it reads the script; the words are those of bash."""
+    bash, zsh = (run("fibermodels", "completion", shell).stdout for shell in ("bash", "zsh"))
+    first, _, rest = zsh.partition("\n")
+    assert "bashcompinit" in first
+    assert rest == bash
+    if ZSH:
+        (tmp_path / "script").write_text(zsh)
+        subprocess.run([ZSH, "-f", "-c", f"source {tmp_path}/script; whence _fibermodels"], check=True)
 
 
 def test_another_shell_is_refused():

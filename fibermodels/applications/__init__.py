@@ -4,7 +4,7 @@ a null. All take any FiberModel, and its subject and images."""
 from collections.abc import Callable
 from typing import Any
 
-from fibermodels.applications.auditing import Audit, Suspect, audit
+from fibermodels.applications.auditing import Audit, audit
 from fibermodels.applications.comparing import Comparison, Sight, compare
 from fibermodels.applications.counterfactuals import Counterfactual, counterfactual
 from fibermodels.applications.disagreement import Disagreement, disagree
@@ -15,6 +15,7 @@ from fibermodels.applications.mixing import Mixture, compose, interpolate
 from fibermodels.applications.moving import Move, move
 from fibermodels.applications.selecting import Selection, select
 from fibermodels.applications.steering import Steering, steer
+from fibermodels.applications.suspects import Suspect
 
 APPLICATIONS: dict[str, Callable[..., Any]] = {
     "invariance_map": invariance_map,

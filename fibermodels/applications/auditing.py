@@ -1,66 +1,34 @@
 """Does a network decide by a spurious cue? Then its fibers hold the cue more often than the data of the class.
 
-For each class `y`, the rate of a cue is compared between the data of `y` and samples of the fibers of the decision `y`,
-one of each image that the network decides for `y`. The statistic of class and cue is the difference of the rates, minus
-that of all other classes, in standard errors. So what a model does to all samples alike cancels.
-
-All classes and cues are tested at once: a p-value counts how often the largest statistic under the null reaches a
-statistic. The null has two parts, and the larger statistic counts. Classes are shuffled over data and samples, as for a
-subject whose decisions say nothing of the class; and data and samples are exchanged at random within each class, as for
-decisions that depend on the class alone.
-
-Reference: Westfall & Young, Resampling-Based Multiple Testing (1993), for the largest statistic.
+Two families of cues are compared, for all classes at once: what the images hold, in data and samples of the fibers
+(`holding.py`), and marks that no image has, squares of random colours at random places (`marks.py`). `suspects.py` has
+the nulls. The p-values count both families.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, one_hot
+from torch.nn.functional import interpolate
 
-from fibermodels.applications.cues import GRID, Cues, held
+from fibermodels.applications.cues import GRID
 from fibermodels.applications.drawing import fibers
 from fibermodels.applications.finding import Finding, Merit, Strip, Table
+from fibermodels.applications.holding import compare_held, distinct
+from fibermodels.applications.marks import compare_marks
+from fibermodels.applications.suspects import FEWEST, LISTED, Family, Suspect
 from fibermodels.checks import check_numbers
 from fibermodels.core import FiberModel, Subject
 from fibermodels.display import heat
-from fibermodels.noise import seeded
 
 LEVEL = 0.01
 """Of the p-values of what is reported."""
 
-SHOWN, LISTED = 8, 10
-"""Samples in a row, and suspects at most."""
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A cue in the fibers of a class.
-
-    Args:
-        label: the class.
-        cue: its name.
-        rate: in the samples of the class's fibers.
-        interval: of the rate, 95 %.
-        data: the rate in the data of the class.
-        others: the rate in the samples of other classes' fibers.
-        statistic: the difference in standard errors.
-        pvalue: over all classes and cues.
-        index: of the cue.
-    """
-
-    label: int
-    cue: str
-    rate: float
-    interval: tuple[float, float]
-    data: float
-    others: float
-    statistic: float
-    pvalue: float
-    index: int
+SHOWN = 8
+"""Images in a row."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,13 +39,12 @@ class Audit(Finding):
         images: the data `(B, C, H, W)`.
         labels: their classes `(B,)`.
         decisions: of the subject, `(B,)`.
-        samples: of their fibers, `(B, C, H, W)`.
-        cues: which of them hold which cues.
+        samples: of their fibers, without copies, `(S, C, H, W)`.
+        families: what was compared.
         suspects: the leading cue of each class and place, the most suspicious first.
-        limit: the 95 % quantile of the largest statistic under the null.
-        statistics: of all known classes and cues, `(K, Q)`.
         known: the classes with data and decisions, `(K,)`.
         classes: names of all classes.
+        networks: how many others the null has.
     """
 
     question = "Does the network decide by a spurious cue?"
@@ -86,12 +53,11 @@ class Audit(Finding):
     labels: Tensor
     decisions: Tensor
     samples: Tensor
-    cues: Cues
+    families: list[Family]
     suspects: list[Suspect]
-    limit: float
-    statistics: Tensor
     known: Tensor
     classes: Sequence[str]
+    networks: int
 
     @property
     def found(self) -> list[Suspect]:
@@ -105,21 +71,25 @@ class Audit(Finding):
             Merit(
                 "leading statistic",
                 first.statistic,
-                self.limit,
+                first.limit,
                 f"The difference between the fibers and the data for the cue '{first.cue}' of class "
-                f"{self._name(first.label)}, beyond that of other classes, in standard errors; with shuffled labels, "
-                "and for exact fibers of the data, the largest one stays below the null in 95 % of shuffles.",
+                f"{self._name(first.label)}, in standard errors; where there is nothing to find, in shuffles and in "
+                f"{self.networks} other networks, the largest one stays below the null with a probability of 95 %.",
             ),
             Merit(
                 "rate of the leading cue",
                 first.rate,
                 first.data,
-                "The rate of the cue in the fibers of the class; the null is its rate in the data of the class.",
+                "The rate of the cue in the fibers of the class; the null is its rate in the data.",
             ),
         ]
 
     def figures(self) -> dict[str, float]:
-        return super().figures() | {"found": len(self.found), "pvalue": self.suspects[0].pvalue}
+        return super().figures() | {
+            "found": len(self.found),
+            "pvalue": self.suspects[0].pvalue,
+            "networks": self.networks,
+        }
 
     def _name(self, label: int) -> str:
         return str(self.classes[label]) if label < len(self.classes) else str(label)
@@ -127,35 +97,36 @@ class Audit(Finding):
     def strips(self) -> list[Strip]:
         rows = []
         for each in self.suspects[:3]:
-            own = (self.decisions == each.label).nonzero()[:, 0]
-            data = self.images[self.labels == each.label][:SHOWN]
-            holds = self.cues.fibers[own, each.index]
-            order = holds.argsort(descending=True, stable=True)[:SHOWN]
             title = f"{self._name(each.label)}: {each.cue}"
-            captions = ["with" if holds[i] else "without" for i in order.tolist()]
-            rows.append(Strip(title, self.samples[own[order]], captions))
-            rows.append(Strip(f"{self._name(each.label)}: data", data, [""] * len(data)))
+            rows.append(Strip(title, each.fibers, ["fiber"] * len(each.fibers)))
+            rows.append(Strip(each.compared, each.beside, [""] * len(each.beside)))
         maps = self._maps()
         names = [self._name(label) for label in self.known.tolist()]
         return [*rows, *(Strip("where", maps[i : i + SHOWN], names[i : i + SHOWN]) for i in range(0, len(maps), SHOWN))]
 
     def _maps(self) -> Tensor:
-        """The largest statistic at each place for each class, as images of the data's size."""
-        at = [self.statistics[:, self.cues.places == place].amax(1) for place in range(GRID**2)]
-        grid = torch.stack(at, 1).unflatten(1, (GRID, GRID)).clamp(min=0)[:, None]
-        return heat(interpolate(grid, self.images.shape[2:], mode="nearest")[:, 0], max(2 * self.limit, 1e-6))
+        """The largest statistic at each place for each class, as a share of twice its limit; as images."""
+        found = torch.zeros(len(self.known), GRID**2)
+        for family in self.families:
+            limit = max(2 * family.null.limit(), 1e-6)
+            for place in set(family.places.tolist()) - {-1}:
+                own = family.statistics[:, family.places == place].amax(1) / limit
+                found[:, place] = found[:, place].maximum(own)
+        grid = found.unflatten(1, (GRID, GRID))[:, None]
+        return heat(interpolate(grid, self.images.shape[2:], mode="nearest")[:, 0], 1.0)
 
     def table(self) -> Table:
         lines = [
             [
                 self._name(each.label),
                 each.cue,
-                f"{each.rate:.2f} ({each.interval[0]:.2f} to {each.interval[1]:.2f})",
-                *(f"{each.data:.2f}", f"{each.others:.2f}", f"{each.statistic:.1f}", f"{each.pvalue:.2g}"),
+                f"{each.rate:.3f} ({each.interval[0]:.3f} to {each.interval[1]:.3f})",
+                *(f"{each.data:.3f}", f"{each.others:.3f}", f"{each.statistic:.1f}"),
+                *(f"{each.limit:.1f}", f"{each.pvalue:.2g}"),
             ]
             for each in self.suspects
         ]
-        titles = ["class", "cue", "rate in its fibers", "in its data", "in other fibers", "statistic", "p"]
+        titles = ["class", "cue", "rate in its fibers", "in the data", "in other fibers", "statistic", "null", "p"]
         return Table(titles, lines)
 
     def __repr__(self) -> str:
@@ -169,7 +140,9 @@ def audit(
     images: Tensor,
     labels: Tensor | None = None,
     judges: Mapping[str, Subject] | None = None,
-    shuffles: int = 200,
+    others: Mapping[str, Subject] | None = None,
+    copies: int = 4,
+    shuffles: int = 300,
     seed: int = 0,
     classes: list[str] | None = None,
 ) -> Audit:
@@ -181,90 +154,37 @@ def audit(
         images: the data `(B, C, H, W)` in [0, 1], hundreds of each class.
         labels: their classes `(B,)`; None takes the decisions.
         judges: further classifiers by name, whose decisions are cues, too.
-        shuffles: for the null.
-        seed: of samples and shuffles.
+        others: networks by name of the same kind, such as other seeds, that were not trained with what is suspected:
+            the null is the largest statistic of networks like these. None tests against decisions that know the
+            classes only, which is less than a real network knows.
+        copies: of each image with squares of random colours; 0 looks for no marks.
+        shuffles: for the null, at least 200: with fewer, no p-value is below .01.
+        seed: of samples, marks and shuffles.
         classes: their names.
 
     Raises:
-        ValueError: no images for the subject, other labels, fewer than two classes, or a number out of its range.
+        ValueError: no images for the subject, other labels, fewer than two classes, one or two other networks, or a
+            number out of its range.
     """
-    check_numbers("audit", {"shuffles": shuffles}, least=100)
+    check_numbers("audit", {"shuffles": shuffles}, least=200)
+    check_numbers("audit", {"copies": copies}, least=0)
+    networks = list((others or {}).values())
+    if 0 < len(networks) < FEWEST:
+        raise ValueError(f"audit: others: expected none or at least {FEWEST} networks, got {len(networks)}")
     drawn = fibers(model, subject, images, 1, seed)
-    decisions = drawn.h.flatten(1).argmax(1)
-    truth = decisions if labels is None else labels.long()
-    if truth.shape != decisions.shape:
+    before = drawn.h.flatten(1).argmax(1)
+    truth = before if labels is None else labels.long()
+    if truth.shape != before.shape:
         raise ValueError(f"audit: labels: expected one for each of {len(images)} images, got {list(truth.shape)}")
-    known = torch.tensor(sorted(set(truth.tolist()) & set(decisions.tolist())))
+    known = torch.tensor(sorted(set(truth.tolist()) & set(before.tolist())))
     if len(known) < 2:
         raise ValueError(f"audit: images: expected two classes with data and decisions, got {known.tolist()}")
-    cues = held(images, drawn.x_hat[0], judges or {})
-    rows = [torch.isin(own, known) for own in (truth, decisions)]
-    values = torch.cat((cues.data[rows[0]], cues.fibers[rows[1]]))
-    place = torch.searchsorted(known, torch.cat((truth[rows[0]], decisions[rows[1]])))
-    sampled = torch.arange(len(values)) >= int(rows[0].sum())
-    found, largest = _statistics(values, place, sampled), []
-    generator = seeded("audit", seed)
-    for _ in range(shuffles):
-        chance = torch.rand(len(place), generator=generator)
-        shuffled = _statistics(values, place[chance.argsort()], sampled).max()
-        exchanged = torch.empty_like(sampled)
-        exchanged[(place + chance).argsort()] = sampled[place.argsort(stable=True)]
-        largest.append(torch.maximum(shuffled, _statistics(values, place, exchanged).max()))
-    null = torch.stack(largest)
-    suspects = _ranked(cues, truth, decisions, known, found, null)
-    limit = float(null.quantile(0.95))
-    return Audit(images, truth, decisions, drawn.x_hat[0], cues, suspects, limit, found, known, classes or [])
-
-
-def _statistics(values: Tensor, place: Tensor, sampled: Tensor) -> Tensor:
-    """The excess of samples over data in each class, beyond that in all others, in standard errors: `(K, Q)`.
-
-    Args:
-        values: whether a cue is held, of data and samples `(N, Q)`.
-        place: the class of each row, from 0 on.
-        sampled: whether a row is a sample.
-    """
-    excess, error = torch.zeros(()), torch.zeros(())
-    for sign, rows in ((1, sampled), (-1, ~sampled)):
-        member = one_hot(place[rows], int(place.max()) + 1).to(values).T  # (K, rows)
-        counts, sums = member.sum(1, keepdim=True), member @ values[rows]
-        for part, held_by, count in ((1, sums, counts), (-1, sums.sum(0) - sums, counts.sum() - counts)):
-            rate = (held_by + 0.5) / (count + 1)  # so that one image is not a cue
-            excess = excess + sign * part * held_by / count.clamp(min=1)
-            error = error + rate * (1 - rate) / count.clamp(min=1)
-    return excess / error.sqrt()
-
-
-def _ranked(
-    cues: Cues, truth: Tensor, decisions: Tensor, known: Tensor, statistics: Tensor, null: Tensor
-) -> list[Suspect]:
-    """The leading cue of each class and place, by statistic."""
-    suspects: list[Suspect] = []
-    seen: set[tuple[int, int | str]] = set()
-    for flat in statistics.flatten().argsort(descending=True).tolist():
-        k, q = divmod(flat, statistics.shape[1])
-        place = int(cues.places[q])
-        key = (k, place if place >= 0 else cues.names[q])
-        if key in seen:
-            continue
-        if len(suspects) == LISTED:
-            break
-        seen.add(key)
-        label, statistic = int(known[k]), float(statistics[k, q])
-        mine = decisions == label
-        rate = float(cues.fibers[mine, q].mean())
-        error = 1.96 * (rate * (1 - rate) / int(mine.sum())) ** 0.5
-        suspects.append(
-            Suspect(
-                label=label,
-                cue=cues.names[q],
-                rate=rate,
-                interval=(max(0.0, rate - error), min(1.0, rate + error)),
-                data=float(cues.data[truth == label, q].mean()),
-                others=float(cues.fibers[~mine, q].mean()),
-                statistic=statistic,
-                pvalue=float((1 + (null >= statistic).sum()) / (1 + len(null))),
-                index=q,
-            )
-        )
-    return suspects
+    kept = distinct(drawn.x_hat[0], before)
+    samples, own = drawn.x_hat[0][kept], before[kept]
+    found = [compare_held(images, truth, samples, own, known, judges or {}, networks, shuffles, seed)]
+    if copies:
+        found.append(compare_marks(subject, images, before, known, networks, copies, shuffles, seed))
+    suspects = [replace(each, pvalue=min(1.0, len(found) * each.pvalue)) for _, listed in found for each in listed]
+    suspects.sort(key=lambda each: (each.pvalue, -each.statistic / max(each.limit, 1e-6)))
+    families = [family for family, _ in found]
+    return Audit(images, truth, before, samples, families, suspects[:LISTED], known, classes or [], len(networks))

@@ -1,25 +1,31 @@
 """What would have to change for another decision: the way from an image to a class, near to where it starts.
 
-The images move (see `moving`) until a classifier decides for the class, or until any other cost is low. The figure of
-merit is the share of unseen judges' decisions that are for the class, too; without judges it is the classifier's own.
-Its null moves as far in a random direction.
+The images move towards their nearest neighbours of the class (`neighbours.py`), or down a cost (`moving.py`), until a
+classifier decides for the class. The figure of merit is the share of unseen judges' decisions that are for the class,
+too; without judges it is the classifier's own. Its null moves as far in a random direction. Images that the classifier
+decides for the class before they move do not count, unless all are such.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from fibermodels.applications.drawing import device_of, representations
 from fibermodels.applications.finding import Finding, Merit, Strip
-from fibermodels.applications.moving import Move, Space, move
-from fibermodels.checks import check_numbers
+from fibermodels.applications.moving import Move, move
+from fibermodels.applications.neighbours import approach
+from fibermodels.checks import check_choice, check_numbers
 from fibermodels.core import FiberModel, Subject
 from fibermodels.display import heat
 from fibermodels.guidance import Cost, FiberDistance
+
+Way = Literal["neighbour", "condition", "noise", "pixel"]
+"""Towards the nearest neighbour of the class, or down a cost in one of the spaces of moves."""
 
 SHOWN = 8
 """Images in a picture."""
@@ -50,14 +56,15 @@ class Counterfactual(Finding):
 
     @property
     def merits(self) -> list[Merit]:
-        found = []
+        found, valid = [], (self.decided == self.label).float()
+        counts = valid[0] == 0 if (valid[0] == 0).any() else torch.ones_like(valid[0], dtype=torch.bool)
         if len(self.judged):
-            own = (self.judged == self.label).float().mean((0, 2))
+            own = (self.judged == self.label).float().mean(0)[:, counts]
             meaning = "The share of decisions for the class by judges that took no part; the null is a random move."
-            found.append(Merit("validity by unseen judges", float(own[1]), float(own[2]), meaning))
-        own = (self.decided == self.label).float().mean(1)
+            found.append(Merit.paired("validity by unseen judges", own[1], own[2], meaning))
+        own = valid[:, counts]
         meaning = "The share of the classifier's own decisions for the class; the null is a random move as long."
-        found.append(Merit("validity", float(own[1]), float(own[2]), meaning))
+        found.append(Merit.paired("validity", own[1], own[2], meaning))
         changed = float(self.move.distance().mean()), float(self.move.distance(inside=False).mean())
         meaning = "The root mean square change of the pixels inside of the box; the null is that outside of it."
         found.append(Merit("change of pixels", *changed, meaning))
@@ -88,7 +95,8 @@ def counterfactual(
     classifier: Subject | None = None,
     judges: Mapping[str, Subject] | None = None,
     cost: Cost | None = None,
-    space: Space = "condition",
+    references: Tensor | None = None,
+    space: Way | None = None,
     steps: int = 40,
     step_size: float = 0.1,
     near: float = 1.0,
@@ -98,23 +106,36 @@ def counterfactual(
     """Moves images until a classifier decides for a class.
 
     Args:
-        model, subject, images, space, steps, step_size, near, box, seed: as in `moving.move`.
+        model, subject, images, steps, step_size, near, box, seed: as in `moving.move`.
         label: the class.
         classifier: returns logits `(B, K)`; None takes the subject.
         judges: further classifiers by name, which take no part.
-        cost: what is lowered for the classifier; None takes the cross-entropy with the class.
+        cost: what is lowered for the classifier in all spaces but `neighbour`; None takes the cross-entropy with the
+            class.
+        references: images `(R, C, H, W)` among which are those of the class.
+        space: `neighbour` for the way to the nearest reference of the class, or a space of `moving.move`, where
+            `steps`, `step_size` and `near` count; None takes `neighbour` if there are references and no cost, else
+            `condition`.
 
     Raises:
-        ValueError: as `moving.move`; a class that the classifier does not have.
+        ValueError: as `moving.move` and `neighbours.approach`; a class that the classifier does not have; `neighbour`
+            without references or with a cost.
     """
     decider = classifier or subject
     if len(decider.feature_shape) != 1:
         raise ValueError(f"counterfactual: classifier: expected logits, got outputs {list(decider.feature_shape)}")
     check_numbers("counterfactual", {"label": label}, least=0, below=decider.feature_shape[0])
-    asked = torch.zeros(len(images), *decider.feature_shape, device=device_of(subject))
-    asked[:, label] = CERTAIN
-    lowered = cost or FiberDistance("soft_cross_entropy")
-    moved = move(model, subject, images, lambda x: lowered(decider, x, asked), space, steps, step_size, near, box, seed)
+    way: Way = space or ("condition" if references is None or cost else "neighbour")
+    check_choice("counterfactual", "space", way, get_args(Way))
+    if way == "neighbour":
+        if references is None or cost:
+            raise ValueError("counterfactual: space: 'neighbour' needs references, and lowers no cost")
+        moved = approach(model, subject, images, references, decider, label, box, seed)
+    else:
+        asked = torch.zeros(len(images), *decider.feature_shape, device=device_of(subject))
+        asked[:, label] = CERTAIN
+        lowered, own = cost or FiberDistance("soft_cross_entropy"), (way, steps, step_size, near, box, seed)
+        moved = move(model, subject, images, lambda x: lowered(decider, x, asked), *own)
     ends = torch.stack((moved.start, moved.end, moved.random))
     judged = [representations(judge, ends).flatten(2).argmax(2) for judge in (judges or {}).values()]
     decided = representations(decider, ends).flatten(2).argmax(2)

@@ -26,6 +26,11 @@ def representations(subject: Subject, images: Tensor) -> Tensor:
     return found.unflatten(0, images.shape[:-3]) if images.ndim > 4 else found
 
 
+def decisions(subject: Subject, images: Tensor) -> Tensor:
+    """The largest entry of the representation of each image `(B, C, H, W)`, `(B,)`."""
+    return representations(subject, images).flatten(1).argmax(1)
+
+
 def fibers(model: FiberModel, subject: Subject, images: Tensor, n: int, seed: int) -> FiberSamples:
     """Samples of the fibers of images `(B, C, H, W)`, on the CPU; a target's samples do not depend on the batches.
 

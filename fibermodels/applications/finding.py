@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from scipy.stats import t as student
 from torch import Tensor
 
 from fibermodels.display import png, rows
@@ -24,15 +25,28 @@ class Merit:
         value: of what was asked.
         null: the same number where there is nothing to find.
         meaning: a sentence that says what both are.
+        gain: the 95 % interval of the value minus the null over targets, if both are means over the same targets.
     """
 
     name: str
     value: float
     null: float
     meaning: str
+    gain: tuple[float, float] | None = None
+
+    @classmethod
+    def paired(cls, name: str, values: Tensor, nulls: Tensor, meaning: str) -> Merit:
+        """Of the means of numbers of the same B targets, `(B,)` each; the interval is `mean +- t sd / sqrt(B)` of the
+        differences, with the quantile `t` of Student's law. One target has no interval."""
+        change, gain = values - nulls, None
+        if len(change) > 1:
+            far = float(student.isf(0.025, len(change) - 1)) * float(change.std()) / len(change) ** 0.5
+            gain = (float(change.mean()) - far, float(change.mean()) + far)
+        return cls(name, float(values.mean()), float(nulls.mean()), meaning, gain)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.value:.3g} (null {self.null:.3g})"
+        gain = "" if self.gain is None else f"; gain {self.gain[0]:.3g} to {self.gain[1]:.3g}"
+        return f"{self.name} {self.value:.3g} (null {self.null:.3g}{gain})"
 
 
 @dataclass(frozen=True)
@@ -83,9 +97,14 @@ class Finding(ABC):
         return None
 
     def figures(self) -> dict[str, float]:
-        """All merits and their nulls by name, for files."""
-        keys = [(each.name.replace(" ", "_").replace(",", ""), each) for each in self.merits]
-        return {name: value for key, each in keys for name, value in ((key, each.value), (f"{key}_null", each.null))}
+        """All merits, their nulls and intervals by name, for files."""
+        found: dict[str, float] = {}
+        for each in self.merits:
+            key = each.name.replace(" ", "_").replace(",", "")
+            found |= {key: each.value, f"{key}_null": each.null}
+            if each.gain is not None:
+                found |= {f"{key}_gain_low": each.gain[0], f"{key}_gain_high": each.gain[1]}
+        return found
 
     def plot(self) -> Figure:
         """A figure of the images, with the leading figure of merit above."""

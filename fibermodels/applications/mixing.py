@@ -2,7 +2,10 @@
 
 `interpolate` tells the model `h_t = (1 - t) h_a + t h_b`; `compose` takes one part of the map of `a` and the rest of
 that of `b`. The noise stays the same. The figure of merit is the cosine of `phi(x_hat)` to the condition that was asked
-for; its null does the same to the pixels. If the model does not reach a condition, no image that it knows has it.
+for, half-way, because near an end a sample of the end is near, too. It has two nulls. The samples of the nearer of the
+two ends, `h_a` or `h_b`, are as good as the model: what is beyond them is due to the condition. Pixels that are mixed
+in the same way need no model. They are exact at the ends, and joined halves are exact up to the places that see the
+seam, so for `compose` they are a limit rather than a null.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.applications.drawing import edited, representations
-from fibermodels.applications.finding import Finding, Merit, Strip
+from fibermodels.applications.finding import Finding, Merit, Strip, Table
 from fibermodels.checks import check_choice, check_images, check_numbers
 from fibermodels.core import FiberModel, Subject
 
@@ -34,6 +37,7 @@ class Mixture(Finding):
         samples: of the mixed conditions, `(E, n, P, C, H, W)`.
         pixels: mixed pixels, `(E, P, C, H, W)`.
         cosine: of the representation of each sample to the mixed condition, `(E, n, P)`.
+        cosine_ends: the same for samples of the end that is nearer to the condition, `(E, n, P)`.
         cosine_pixels: the same for mixed pixels, `(E, P)`.
         names: of the E mixtures.
     """
@@ -45,18 +49,31 @@ class Mixture(Finding):
     samples: Tensor
     pixels: Tensor
     cosine: Tensor
+    cosine_ends: Tensor
     cosine_pixels: Tensor
     names: list[str]
 
     @property
     def merits(self) -> list[Merit]:
-        meaning = (
-            "The mean cosine of the representation of the samples to the mixed condition that was asked for, between "
-            "the ends; the null is that of images whose pixels are mixed in the same way."
+        middle = (len(self.names) - 1) // 2
+        found = self.cosine[middle].mean(0)
+        text = (
+            "The mean cosine of the representation of the samples to the mixed condition that was asked for, half-way"
         )
-        inner = slice(1, -1) if len(self.names) > 2 else slice(None)  # pixels are at the ends without a model
-        means = float(self.cosine[inner].mean()), float(self.cosine_pixels[inner].mean())
-        return [Merit("cosine to the asked", *means, meaning)]
+        nulls = (
+            (self.cosine_ends[middle].mean(0), "samples of the nearer end"),
+            (self.cosine_pixels[middle], "images whose pixels are mixed in the same way"),
+        )
+        names = ("cosine to the asked", "cosine against pixels")
+        return [
+            Merit.paired(name, found, null, f"{text}; the null is that of {what}.")
+            for name, (null, what) in zip(names, nulls, strict=True)
+        ]
+
+    def table(self) -> Table:
+        rows = zip(self.names, self.cosine, self.cosine_ends, self.cosine_pixels, strict=True)
+        lines = [[name, *(f"{float(each.mean()):.3f}" for each in own)] for name, *own in rows]
+        return Table(["share", "samples", "samples of the nearer end", "pixels"], lines)
 
     def strips(self) -> list[Strip]:
         rows = []
@@ -80,7 +97,7 @@ def interpolate(
         model: samples the fibers; it must take conditions that no image gave it.
         subject: the network.
         images: an even number of them, `(2 P, C, H, W)` in [0, 1]: each of the first half goes to one of the second.
-        steps: conditions, both ends included.
+        steps: conditions, both ends included; an odd number has one half-way.
         n: samples of each.
         seed: of the noise.
 
@@ -94,7 +111,7 @@ def interpolate(
         return [torch.lerp(a, b, share) for share in shares]
 
     x, h = halves("interpolate", images), halves("interpolate", representations(subject, images))
-    return _mixture(model, subject, x, mix(*h), mix(*x), [f"{share:.2g}" for share in shares], n, seed)
+    return _mixture(model, subject, x, mix(*h), h, mix(*x), [f"{share:.2g}" for share in shares], n, seed)
 
 
 def compose(
@@ -119,7 +136,7 @@ def compose(
         return [torch.where(_mask(half, a), a, b)]
 
     x, h = halves("compose", images), halves("compose", representations(subject, images))
-    return _mixture(model, subject, x, mix(*h), mix(*x), [half], n, seed)
+    return _mixture(model, subject, x, mix(*h), h, mix(*x), [half], n, seed)
 
 
 def _mask(half: Half, maps: Tensor) -> Tensor:
@@ -143,6 +160,7 @@ def _mixture(
     subject: Subject,
     x: tuple[Tensor, Tensor],
     asked: list[Tensor],
+    ends: tuple[Tensor, Tensor],
     pixels: list[Tensor],
     names: list[str],
     n: int,
@@ -150,7 +168,14 @@ def _mixture(
 ) -> Mixture:
     check_images(x[0], tuple(subject.image_shape), "images")
     check_numbers("mixture", {"n": n}, least=1)
-    samples = edited(model, subject, x[0], asked, n, seed)
-    near = 1 - distances.cosine(torch.stack(asked)[:, None], representations(subject, samples), batch_dims=3)
+    drawn = edited(model, subject, x[0], [*asked, *ends], n, seed)
+    seen = representations(subject, drawn)  # (E + 2, n, P, *feature_shape)
+
+    def near(found: Tensor) -> Tensor:
+        return 1 - distances.cosine(torch.stack(asked)[:, None], found, batch_dims=3)
+
+    by_end = torch.stack([near(end[None].expand_as(seen[:-2])) for end in seen[-2:]])
+    nearer = by_end.mean(2, keepdim=True).argmax(0, keepdim=True).expand_as(by_end[:1])
     flat = 1 - distances.cosine(torch.stack(asked), representations(subject, torch.stack(pixels)), batch_dims=2)
-    return Mixture(*x, samples, torch.stack(pixels), near, flat, names)
+    cosines = near(seen[:-2]), by_end.gather(0, nearer)[0], flat
+    return Mixture(*x, drawn[:-2], torch.stack(pixels), *cosines, names)

@@ -25,6 +25,7 @@ from fibermodels.guidance import gradient
 from fibermodels.noise import seeded, target_noise
 
 Space = Literal["condition", "noise", "pixel"]
+"""Of moves down a cost."""
 
 STOPS = 5
 """Images of a path, both ends included."""
@@ -96,8 +97,8 @@ def move(
     check_images(images, tuple(subject.image_shape), "images")
     where = device_of(subject)
     x = images.to(where)
-    inside = _inside(box, *images.shape[-2:]).to(where)
-    paint, first = _painter(model, subject, x, space, seed)
+    inside = inside_of(box, *images.shape[-2:]).to(where)
+    paint, first = painter(model, subject, x, space, seed)
     v = first
     with torch.no_grad():
         start = paint(first)
@@ -125,7 +126,7 @@ def move(
     return Move(start.cpu(), torch.stack(path).cpu(), random.cpu(), inside.cpu())
 
 
-def _painter(
+def painter(
     model: FiberModel, subject: Subject, x: Tensor, space: Space, seed: int
 ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """What paints images, and where the variable starts."""
@@ -145,7 +146,7 @@ def _painter(
     return (lambda v: model.push(noise, h + scale * v)), torch.zeros_like(h)
 
 
-def _inside(box: list[int] | None, height: int, width: int) -> Tensor:
+def inside_of(box: list[int] | None, height: int, width: int) -> Tensor:
     """Where the box is, `(H, W)`."""
     if box is None:
         return torch.ones(height, width, dtype=torch.bool)

@@ -1,0 +1,88 @@
+"""Moves towards images that are decided in another way: the nearest unlike neighbour of each image.
+
+The conditions move on the straight line to the representation of the nearest reference `r` that is decided for a class,
+
+    x(a) = push(e, h + a (h_r - h)),    a = 0, 1/8, ..., 1,
+
+with the same noise, up to the first `a` whose image is decided for the class, or to 1. A gradient finds what a single
+classifier is sensitive to, down to directions that no image has; between two images, all that they differ in changes.
+The null moves as far towards a random reference of another decision.
+
+Reference: Keane & Smyth, Good Counterfactuals and Where to Find Them (2020), for the nearest unlike neighbour.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fibermodels.applications.drawing import decisions, device_of, representations
+from fibermodels.applications.moving import STOPS, Move, inside_of, painter
+from fibermodels.checks import check_images
+from fibermodels.core import FiberModel, Subject
+from fibermodels.noise import seeded
+
+PARTS = 8
+"""Steps of the way."""
+
+
+@torch.no_grad()
+def approach(
+    model: FiberModel,
+    subject: Subject,
+    images: Tensor,
+    references: Tensor,
+    classifier: Subject,
+    label: int,
+    box: list[int] | None = None,
+    seed: int = 0,
+) -> Move:
+    """Moves images towards their nearest unlike neighbours.
+
+    Args:
+        model: paints images from noise and condition.
+        subject: the network whose fibers it samples.
+        images: `(B, C, H, W)` in [0, 1].
+        references: among which the neighbours are, `(R, C, H, W)`.
+        classifier: returns logits `(B, K)`.
+        label: the class.
+        box: as in `moving.move`.
+        seed: of the noise and of the null.
+
+    Raises:
+        ValueError: a model that is no `Pushforward`; a box outside of the image; no reference of the class, or none of
+            another one.
+    """
+    for name, own in (("images", images), ("references", references)):
+        check_images(own, tuple(subject.image_shape), name)
+    chosen = decisions(classifier, references) == label
+    if chosen.all() or not chosen.any():
+        raise ValueError(
+            f"references: expected images that are decided for class {label}, and others; {int(chosen.sum())} of "
+            f"{len(references)} are"
+        )
+    known, own = representations(subject, references), representations(subject, images)
+    distances = torch.cdist(own.flatten(1), known[chosen].flatten(1))
+    towards = known[chosen][distances.argmin(1)] - own
+    others = known[~chosen]
+    picked = torch.randint(len(others), (len(images),), generator=seeded("neighbours", seed))
+    away = others[picked] - own
+    length, size = (each.flatten(1).norm(dim=1).clamp(min=1e-12) for each in (towards, away))
+
+    paint, _ = painter(model, subject, images.to(device_of(subject)), "condition", seed)
+    where = device_of(subject)
+    scale = subject(images.to(where)).std().clamp(min=1e-12)  # the unit of the painter's moves
+    shape = (-1, *(1 for _ in own.shape[1:]))
+    inside = inside_of(box, *images.shape[-2:])
+    start = paint(torch.zeros_like(own).to(where)).cpu()
+
+    def shown(move: Tensor) -> Tensor:
+        return torch.where(inside, paint(move.to(where) / scale).cpu(), start)
+
+    way = torch.stack([start, *(shown(towards * part / PARTS) for part in range(1, PARTS + 1))])
+    there = torch.stack([decisions(classifier, each) == label for each in way])
+    end = torch.where(there.any(0), there.int().argmax(0), PARTS)
+    stops = (torch.linspace(0, 1, STOPS)[:, None] * end).round().long()
+    path = way[stops, torch.arange(len(images))]
+    random = shown(away * (length / size * end / PARTS).view(shape))
+    return Move(start, path, random, inside)

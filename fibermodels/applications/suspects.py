@@ -1,0 +1,138 @@
+"""Which of many statistics are too large: p-values over all classes and cues at once, and those of one class and place.
+
+Two nulls count, and the larger p-value of a statistic is taken. Shuffles of the data are exact for a network whose
+decisions know the classes only. No network is like that: a good one errs for images of some kind more often than for
+others. So the other null is the largest statistic of `R` other networks of the same kind, which were not trained with
+what is suspected. For one more network of them, the logarithm of its largest statistic is predicted to be within
+`mean + t sd sqrt(1 + 1/R)`, with `t` of Student's law with `R - 1` degrees of freedom.
+
+References: Westfall & Young, Resampling-Based Multiple Testing (1993), for the largest statistic; Efron, Large-Scale
+Simultaneous Hypothesis Testing: The Choice of a Null Hypothesis (2004), for nulls that are wider than the theoretical
+one; Geisser, Predictive Inference (1993), for the prediction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+LISTED = 10
+"""Suspects at most."""
+
+FEWEST = 3
+"""Other networks, if there are any."""
+
+TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A cue in the fibers of a class.
+
+    Args:
+        label: the class.
+        cue: its name.
+        place: its square of the grid, -1 for a cue of the whole image.
+        rate: in the class's fibers.
+        interval: of the rate, 95 %.
+        data: the rate in the data.
+        others: the rate in the fibers of other classes.
+        statistic: the difference in standard errors.
+        limit: the 95 % quantile of the largest statistic under the null.
+        pvalue: over all classes and cues.
+        fibers: some images of the fibers that hold the cue, `(n, C, H, W)`.
+        beside: images to compare with, `(m, C, H, W)`.
+        compared: what these are.
+    """
+
+    label: int
+    cue: str
+    place: int
+    rate: float
+    interval: tuple[float, float]
+    data: float
+    others: float
+    statistic: float
+    limit: float
+    pvalue: float
+    fibers: Tensor
+    beside: Tensor
+    compared: str
+
+
+@dataclass(frozen=True)
+class Null:
+    """The largest statistics where there is nothing to find.
+
+    Args:
+        shuffled: of shuffles, `(S,)`.
+        networks: of other networks, `(R,)`, none or at least `FEWEST`.
+    """
+
+    shuffled: Tensor
+    networks: Tensor
+
+    def pvalue(self, statistic: float) -> float:
+        """How often the largest statistic of the null reaches this one."""
+        own = float((1 + (self.shuffled >= statistic).sum()) / (1 + len(self.shuffled)))
+        if not len(self.networks):
+            return own
+        mean, spread = self._predicted()
+        far = (torch.tensor(max(statistic, TINY)).log().item() - mean) / spread
+        return max(own, float(student.sf(far, len(self.networks) - 1)))
+
+    def limit(self, level: float = 0.05) -> float:
+        """The statistic that the largest one of the null exceeds with probability `level`."""
+        own = float(self.shuffled.quantile(1 - level))
+        if not len(self.networks):
+            return own
+        mean, spread = self._predicted()
+        far = float(student.isf(level, len(self.networks) - 1))
+        return max(own, float(torch.tensor(mean + far * spread).exp()))
+
+    def _predicted(self) -> tuple[float, float]:
+        """The centre and the scale of the logarithm of the largest statistic of one more network."""
+        logs = self.networks.clamp(min=TINY).log()
+        return float(logs.mean()), max(float(logs.std()) * (1 + 1 / len(logs)) ** 0.5, TINY)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Cues that were compared in one way.
+
+    Args:
+        names: of the cues.
+        places: the square of each, `(Q,)`, -1 for a cue of the whole image.
+        statistics: of all known classes and cues, `(K, Q)`.
+        null: of the largest of them.
+    """
+
+    names: list[str]
+    places: Tensor
+    statistics: Tensor
+    null: Null
+
+    def leading(self) -> list[tuple[int, int]]:
+        """Class and cue of the largest statistics, one for each class and place."""
+        found: list[tuple[int, int]] = []
+        seen: set[tuple[int, int | str]] = set()
+        for flat in self.statistics.flatten().argsort(descending=True).tolist():
+            k, q = divmod(flat, self.statistics.shape[1])
+            place = int(self.places[q])
+            key = (k, place if place >= 0 else self.names[q])
+            if key in seen:
+                continue
+            seen.add(key)
+            found.append((k, q))
+            if len(found) == LISTED:
+                break
+        return found
+
+
+def interval(rate: float, count: int) -> tuple[float, float]:
+    """Of a rate, 95 %."""
+    error = 1.96 * (rate * (1 - rate) / max(count, 1)) ** 0.5
+    return max(0.0, rate - error), min(1.0, rate + error)
