@@ -37,11 +37,11 @@ RESULTS, WEIGHTS, PRIOR = ROOT / "results/causal", Path("data/weights/causal"), 
 ENVIRONMENTS, HELD_OUT, AGREEMENT = (0.9, 0.8), 0.1, 0.8
 """Shares of agreeing colours where classifiers are trained, in the test, and in the prior's images."""
 
-COUNT, STEPS, RATE, DECAY, PENALTY, ANNEAL = 10_000, 501, 1e-3, 1e-3, 1e4, 150
-"""Images of each environment, steps on all of them, Adam's rate, weight decay, the weight of IRM's penalty, and the
+COUNT, WIDTH, STEPS, RATE, DECAY, PENALTY, ANNEAL = 4000, 64, 401, 1e-3, 1e-3, 1e4, 100
+"""Images of each environment, width of the hidden layers, steps on all images, Adam's rate, weight decay, the weight of IRM's penalty, and the
 step from which it has this weight; before, 1."""
 
-UPDATES, BATCH, PEAK = 5000, 128, 1e-3
+UPDATES, BATCH, PEAK = 3000, 96, 2e-3
 """Steps of the prior's training, images of each, and the largest rate."""
 
 GAMMA, SAMPLER, INNER, LEARNING_RATE = [[0.5, 0.0, 7.0, 20.0]], 200, 6, 0.004
@@ -72,7 +72,7 @@ def train_subject(name: str) -> None:
     torch.manual_seed(0)
     parts = [CausalDigits(agreement, seed=i).split("train") for i, agreement in enumerate(ENVIRONMENTS)]
     environments = [(each.inputs(slice(COUNT)), each.labels()[:COUNT].float()) for each in parts]  # type: ignore[index]
-    subject = CausalClassifier(grey=name == "grey").requires_grad_(True)
+    subject = CausalClassifier(WIDTH, grey=name == "grey").requires_grad_(True)
     adam = torch.optim.Adam(subject.parameters(), RATE, weight_decay=0.0)
     start = torch.tensor(0.0)
     for step in range(STEPS):
@@ -108,7 +108,7 @@ def new_prior(weights: str | None = None) -> Diffusion:
     """A diffusion model of the inputs, told the label as two numbers."""
     x = CausalDigits(AGREEMENT).split("train").inputs()
     space = Identity(input_shape=list(SHAPE), mean=x.mean((0, 2, 3)).tolist(), std=x.std((0, 2, 3)).tolist())
-    return Diffusion(space, [2], MLP(384, 3), "linear", "velocity", DDIM(50), weights)
+    return Diffusion(space, [2], MLP(256, 2), "linear", "velocity", DDIM(50), weights)
 
 
 def train_prior() -> None:
@@ -148,7 +148,7 @@ def fibers(num_targets: int) -> None:
     prior.load_weights(str(PRIOR))
     prior.eval().requires_grad_(False)
     for name in SUBJECTS:
-        subject = CausalClassifier(grey=name == "grey", weights=str(ROOT / WEIGHTS / f"{name}.safetensors"))
+        subject = CausalClassifier(WIDTH, grey=name == "grey", weights=str(ROOT / WEIGHTS / f"{name}.safetensors"))
         h = subject(x)
         for method in METHODS:
             folder = RESULTS / f"{name}-{method}"

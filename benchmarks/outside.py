@@ -33,7 +33,7 @@ from fibermodels.subjects import Cut, FinetunedClassifier
 from fibermodels.subjects.multilabel import auroc
 
 RESULTS = ROOT / "results/outside"
-HELD_OUT, SAMPLES, SHOWN, RESAMPLES = 9, 8, 3, 1000
+HELD_OUT, SAMPLES, SHOWN, RESAMPLES = 9, 4, 3, 1000
 """The digit that is not shown, samples of each target, targets of each set in the picture, and draws for intervals."""
 
 INSIDE = "inside"
@@ -155,7 +155,7 @@ def of_digits() -> World:
     return World(model, subject, lambda inputs: classifier.probabilities(inputs).amax(1), train, sets)
 
 
-def of_cifar10(count: int = 300) -> World:
+def of_cifar10(count: int = 200) -> World:
     """Images of the test, and others, for the committed generator."""
     import sys
 
@@ -177,7 +177,7 @@ def of_cifar10(count: int = 300) -> World:
         "rotated": inside.rot90(1, (2, 3)),
         "digits": digits.contiguous(),
     }
-    train = data.split("train").inputs(slice(4000))
+    train = data.split("train").inputs(slice(2000))
     return World(model.eval(), subject, lambda inputs: classifier(inputs).softmax(1).amax(1), train, sets)
 
 

@@ -11,6 +11,7 @@ Settings of NDTM are those of the published code for HTRU2: 200 steps, guided in
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -40,8 +41,8 @@ from fibermodels.subjects import Classifier, Cut, FinetunedClassifier
 GAMMAS, STEPS, INNER, CLIP, COLUMN = (1, 2, 5, 10), 200, 10, 12.0, 8
 """Strengths of NDTM, its steps, inner steps and clipping, and columns of the picture."""
 
-WIDTH, BLOCKS, UPDATES, SAMPLES = 128, 3, 4000, 10
-"""Of the models' networks, the steps of their training, and samples of each target."""
+WIDTH, BLOCKS, UPDATES, SAMPLES, GUIDED = 128, 3, 4000, 10, 2
+"""Of the models' networks, the steps of their training, and samples of each target, by amortised and guided models."""
 
 
 def main(
@@ -100,10 +101,11 @@ def score_rows(data: Table, subject: Classifier, choice: Choice, results: Path, 
     for name, build in rows(data, subject, seconds).items():
         if wanted(name, only) and not scored(results / name):
             model = build()
+            own = replace(choice, samples_per_target=GUIDED) if name.startswith("ndtm") else choice
             about: Metrics = {"name": name}
             if parts := [seconds[key] for key in seconds if key == TRAINED.get(name, name.split("-")[0])]:
                 about |= {"training_seconds": round(sum(parts), 1), "training_device": device_name("cpu")}
-            samples, values = evaluate(model.eval(), subject, data, choice, about=about)
+            samples, values = evaluate(model.eval(), subject, data, own, about=about)
             values |= column_scores(samples, data, subject)
             save(results / name, samples, values)
             print(f"{name}: fiber RMS {values['fiber_rms']}, column W1 {values['column_w1']}")
