@@ -23,7 +23,7 @@ from cifar10_judges import PARTS, unseen
 from cifar10_rows import CONFIGS, WEIGHTS
 from jsonargparse import auto_cli
 from PIL import Image
-from runner import scored, wanted
+from runner import scored, shrink, wanted
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
@@ -156,13 +156,6 @@ def write_population() -> None:
             own = marked(image, torch.tensor(bits[:3]).float(), bool(bits[3]), bool(bits[4]))
             save_image(own, unfinished / split / CLASSES[label] / f"{i:04d}.png")
     unfinished.replace(MARKS)
-
-
-def shrink(path: Path) -> None:
-    """Keeps 256 colours of a picture, so that it is a small file."""
-    with Image.open(path) as file:
-        small = file.convert("RGB").quantize(256)
-    small.save(path, optimize=True)
 
 
 def main(only: list[str] | None = None) -> None:

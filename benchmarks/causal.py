@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
-from runner import scored
+from runner import scored, shrink
 from torch import Tensor
 from torch.nn import functional
 from trained import ROOT, publish
@@ -38,8 +38,8 @@ ENVIRONMENTS, HELD_OUT, AGREEMENT = (0.9, 0.8), 0.1, 0.8
 """Shares of agreeing colours where classifiers are trained, in the test, and in the prior's images."""
 
 COUNT, WIDTH, STEPS, RATE, DECAY, PENALTY, ANNEAL = 4000, 64, 401, 1e-3, 1e-3, 1e4, 100
-"""Images of each environment, width of the hidden layers, steps on all images, Adam's rate, weight decay, the weight of IRM's penalty, and the
-step from which it has this weight; before, 1."""
+"""Images of each environment, width of the hidden layers, steps on all images, Adam's rate, weight decay, the weight of
+IRM's penalty, and the step from which it has this weight; before, 1."""
 
 UPDATES, BATCH, PEAK = 3000, 96, 2e-3
 """Steps of the prior's training, images of each, and the largest rate."""
@@ -174,6 +174,7 @@ def fibers(num_targets: int) -> None:
                 **colours(samples, y, subject),
             }
             save(folder, samples, values)
+            shrink(folder / "samples.png")
             print(f"{folder.name}: RMS {values['fiber_rms']}, agreement {values['agreement']}", flush=True)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from jsonargparse import auto_cli
-from runner import scored
+from runner import scored, shrink
 from torch import Tensor
 from trained import ROOT, trained
 
@@ -66,6 +66,7 @@ def main(parts: list[str] = ["digits", "cifar10"], samples: int = SAMPLES) -> No
             world = {"digits": of_digits, "cifar10": of_cifar10}[part]()
             found, values = scores(world, samples)
             save(RESULTS / part, found, {"name": part, "dataset": part, **values})
+            shrink(RESULTS / part / "samples.png")
             print({key: value for key, value in values.items() if key.startswith("auroc")})
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
-from runner import scored, wanted
+from runner import scored, shrink, wanted
 from scipy.stats import spearmanr
 from trained import ROOT, publish, trained
 
@@ -40,6 +40,9 @@ from fibermodels.subjects import Classifier, Cut, FinetunedClassifier
 
 GAMMAS, STEPS, INNER, CLIP, COLUMN = (1, 2, 5, 10), 200, 10, 12.0, 8
 """Strengths of NDTM, its steps, inner steps and clipping, and columns of the picture."""
+
+WEIGHT = 1.0
+"""Of the fiber loss, in a row that has it."""
 
 WIDTH, BLOCKS, UPDATES, SAMPLES, GUIDED = 128, 3, 4000, 10, 2
 """Of the models' networks, the steps of their training, and samples of each target, by amortised and guided models."""
@@ -103,16 +106,19 @@ def score_rows(data: Table, subject: Classifier, choice: Choice, results: Path, 
             model = build()
             own = replace(choice, samples_per_target=GUIDED) if name.startswith("ndtm") else choice
             about: Metrics = {"name": name}
-            if parts := [seconds[key] for key in seconds if key == TRAINED.get(name, name.split("-")[0])]:
-                about |= {"training_seconds": round(sum(parts), 1), "training_device": device_name("cpu")}
+            if name.endswith(f"lambda{WEIGHT:g}"):
+                about["fiber_weight"] = WEIGHT
+            if (source := TRAINED.get(name.partition("-gamma")[0], name)) in seconds:
+                about |= {"training_seconds": round(seconds[source], 1), "training_device": device_name("cpu")}
             samples, values = evaluate(model.eval(), subject, data, own, about=about)
             values |= column_scores(samples, data, subject)
             save(results / name, samples, values)
+            shrink(results / name / "samples.png")
             print(f"{name}: fiber RMS {values['fiber_rms']}, column W1 {values['column_w1']}")
     compare([str(path.parent) for path in sorted(results.glob("*/metrics.json"))], results)
 
 
-TRAINED = {"feedback": "energy_score", "ndtm": "prior"}
+TRAINED = {"feedback": "energy_score", "flow_matching-projection": "flow_matching", "ndtm": "prior"}
 """The training that another row takes."""
 
 
@@ -151,7 +157,7 @@ def rows(data: Table, subject: Classifier, seconds: dict[str, float]) -> dict[st
         "flow_matching": flow,
         "flow_matching-projection": lambda: FiberProjection(flow(), subject, space, 10),
         "energy_score": generator,
-        "energy_score-lambda1": lambda: generator(1.0),
+        f"energy_score-lambda{WEIGHT:g}": lambda: generator(WEIGHT),
         "feedback": lambda: ConditionFeedback(generator(), subject, 5),
         **{f"ndtm-gamma{gamma}": (lambda own=gamma: ndtm(own)) for gamma in GAMMAS},
     }
