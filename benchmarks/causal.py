@@ -9,6 +9,7 @@ the nearest of the prior's own training images of the label. If a classifier can
 colours agree with the label; if it can, about as few as in the images. Results are in `results/causal`.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def main(parts: list[str] = ["subjects", "prior", "fibers"], num_targets: int = 
 def train_subject(name: str) -> None:
     """Trains on two environments, all images in each step, as the reference does with more of them."""
     torch.manual_seed(0)
+    began = time.perf_counter()
     parts = [CausalDigits(agreement, seed=i).split("train") for i, agreement in enumerate(ENVIRONMENTS)]
     environments = [(each.inputs(slice(COUNT)), each.labels()[:COUNT].float()) for each in parts]  # type: ignore[index]
     subject = CausalClassifier(WIDTH, grey=name == "grey").requires_grad_(True)
@@ -85,10 +87,11 @@ def train_subject(name: str) -> None:
         (loss / max(1.0, weight)).backward()
         adam.step()
     subject.requires_grad_(False)
+    seconds = time.perf_counter() - began
     scores = {
         f"accuracy_{agreement}": accuracy(subject, CausalDigits(agreement)) for agreement in (*ENVIRONMENTS, HELD_OUT)
     }
-    publish(subject, WEIGHTS / f"{name}.safetensors", "causal_mnist", scores, 0.0)
+    publish(subject, WEIGHTS / f"{name}.safetensors", "causal_mnist", scores, seconds)
 
 
 def risk(subject: CausalClassifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
