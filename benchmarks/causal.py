@@ -49,7 +49,7 @@ GAMMA, SAMPLER, INNER, LEARNING_RATE = [[0.5, 0.0, 14.0, 40.0]], 100, 6, 0.004
 """NDTM's strength over the second half of the steps, the steps, the inner ones and their rate: as published, with half
 of the steps and twice the strength."""
 
-SUBJECTS, METHODS, RESAMPLES = ("erm", "irm", "grey"), ("prior", "neighbours", "ndtm"), 2000
+SUBJECTS, METHODS, RESAMPLES = ("erm", "irm", "grey"), ("neighbours", "prior", "ndtm"), 2000
 
 
 def main(parts: list[str] = ["subjects", "prior", "fibers"], num_targets: int = 200) -> None:  # noqa: B006 (read only)
@@ -145,13 +145,11 @@ def train_prior() -> None:
 
 
 def fibers(num_targets: int) -> None:
-    """Samples the fibers of each classifier by each method, and writes what their colours say."""
+    """Samples the fibers of each classifier by each method, and writes what their colours say; without the prior's
+    weights, by neighbours alone."""
     test = CausalDigits(HELD_OUT).split("test")
     x, y = test.inputs(slice(num_targets)), test.labels()[:num_targets]  # type: ignore[index]
-    prior = new_prior()
-    prior.load_weights(str(PRIOR))
-    prior.eval().requires_grad_(False)
-    for method in METHODS:
+    for method in METHODS if PRIOR.exists() else METHODS[:1]:
         for name in SUBJECTS:
             folder = RESULTS / f"{name}-{method}"
             if scored(folder):
@@ -159,7 +157,7 @@ def fibers(num_targets: int) -> None:
             subject = CausalClassifier(WIDTH, grey=name == "grey", weights=str(ROOT / WEIGHTS / f"{name}.safetensors"))
             h = subject(x)
             x_hat = torch.empty(1, *x.shape)
-            for label, model in models(method, prior, subject):
+            for label, model in models(method, subject):
                 own = y == label
                 x_hat[:, own] = model.sample(h[own], 1, seeded("causal", method, str(label)))
             samples = FiberSamples(x, h, x_hat, subject(x_hat[0])[None])
@@ -182,19 +180,22 @@ def fibers(num_targets: int) -> None:
             print(f"{folder.name}: RMS {values['fiber_rms']}, agreement {values['agreement']}", flush=True)
 
 
-def models(method: str, prior: Diffusion, subject: CausalClassifier) -> Iterator[tuple[int, FiberModel]]:
+def models(method: str, subject: CausalClassifier) -> Iterator[tuple[int, FiberModel]]:
     """A model for each label."""
-    train = CausalDigits(AGREEMENT).split("train")
-    for label in (0, 1):
-        told = Told(prior, [float(label == 0), float(label == 1)])
-        if method == "neighbours":
+    if method == "neighbours":
+        train = CausalDigits(AGREEMENT).split("train")
+        for label in (0, 1):
             pool = train.inputs()[train.labels() == label]
             yield label, NearestNeighbour().remember(pool, subject(pool))
-        elif method == "ndtm":
-            guidance = NDTM(GAMMA, inner=INNER, learning_rate=LEARNING_RATE)
-            yield label, Guided(told, subject, guidance, sampler=Ancestral(SAMPLER))
-        else:
-            yield label, Unguided(told, DDIM(50))
+        return
+    prior = new_prior()
+    prior.load_weights(str(PRIOR))
+    prior.eval().requires_grad_(False)
+    for label in (0, 1):
+        told = Told(prior, [float(label == 0), float(label == 1)])
+        guidance = NDTM(GAMMA, inner=INNER, learning_rate=LEARNING_RATE)
+        guided = Guided(told, subject, guidance, sampler=Ancestral(SAMPLER))
+        yield label, guided if method == "ndtm" else Unguided(told, DDIM(50))
 
 
 def colours(samples: FiberSamples, y: Tensor, subject: CausalClassifier) -> Metrics:
