@@ -16,8 +16,7 @@ from cifar10 import unpack
 from cifar10_judges import PARTS, unseen
 from cifar10_rows import CONFIGS
 from jsonargparse import auto_cli
-from PIL import Image
-from runner import scored, wanted
+from runner import scored, shrink, wanted
 
 from fibermodels import cli
 
@@ -61,13 +60,6 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     **{f"audit-{kind}": audited(kind) for kind in AUDITED},
 }
 """Results by name, and the options of their commands."""
-
-
-def shrink(path: Path) -> None:
-    """Keeps 256 colours of a picture, so that it is a small file."""
-    with Image.open(path) as file:
-        small = file.convert("RGB").quantize(256)
-    small.save(path, optimize=True)
 
 
 def main(only: list[str] | None = None) -> None:

@@ -8,7 +8,6 @@ sample under them, at equal expected score; tables and figure in `results/tilts`
 `--parts '[subject]'` trains the committed network of the circles.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,15 @@ from pathlib import Path
 import plane_tilts
 import torch
 from jsonargparse import auto_cli
-from lightning.pytorch import Trainer
-from safetensors.torch import save_file
+from trained import publish, trained
 
 from fibermodels.component import device_name
-from fibermodels.config import describe
 from fibermodels.core import FiberModel
 from fibermodels.diffusion import DDIM, Ancestral, Heun, Midpoint, Prior
 from fibermodels.evaluation.comparing import compare
 from fibermodels.evaluation.drawing import Choice
 from fibermodels.evaluation.results import save
 from fibermodels.evaluation.scoring import evaluate
-from fibermodels.files import sha256
 from fibermodels.guidance import (
     DPS,
     NDTM,
@@ -46,7 +42,6 @@ from fibermodels.models import FlowMatching, NearestNeighbour, Oracle
 from fibermodels.nn import MLP
 from fibermodels.noise import seeded
 from fibermodels.suites.circles import Circles, CirclesClassifier, circles_prior, draw
-from fibermodels.training import Training
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = "data/weights/circles/classifier.safetensors"
@@ -93,19 +88,7 @@ def train_subject() -> None:
         adam.step()
     seconds = time.perf_counter() - start
     right = ((subject(test)[:, 0] > 0) == (test.norm(dim=1) > 1)).float().mean().item()
-    path = ROOT / WEIGHTS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(subject.state_dict(), path)
-    card = {
-        "sha256": sha256(path),
-        "dataset": "circles",
-        "test_scores": {"accuracy": round(right, 4)},
-        "training_seconds": round(seconds, 2),
-        "training_device": device_name("cpu"),
-        "component": describe(subject),
-    }
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
-    print(f"accuracy {right:.3f} after {seconds:.1f} s: {path}")
+    publish(subject, Path(WEIGHTS), "circles", {"accuracy": right}, seconds)
 
 
 def circles(choice: Choice, overwrite: bool) -> None:
@@ -169,13 +152,7 @@ def train(data: Circles, subject: CirclesClassifier) -> tuple[FlowMatching, floa
     torch.manual_seed(0)
     x = data.split("train").inputs()
     latents = Identity(input_shape=[2], mean=x.mean(0).tolist(), std=x.std(0).tolist())
-    module = Training(FlowMatching(latents, [1], MLP(128, 3), Midpoint(16)), subject, learning_rate=2e-3, preview=0)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-    trainer = Trainer(max_epochs=EPOCHS, accelerator="cpu", check_val_every_n_epoch=EPOCHS, **quiet)  # type: ignore[arg-type]
-    trainer.fit(module, datamodule=data)
-    learner = module.learner.eval().requires_grad_(False)
-    assert isinstance(learner, FlowMatching)
-    return learner, module.seconds
+    return trained(FlowMatching(latents, [1], MLP(128, 3), Midpoint(16)), data, EPOCHS, subject)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -66,6 +67,13 @@ def wanted(name: str, only: Sequence[str] | None) -> bool:
 def scored(folder: Path) -> bool:
     """Whether a result exists."""
     return (folder / "metrics.json").exists()
+
+
+def shrink(path: Path) -> None:
+    """Keeps 256 colours of a picture, so that it is a small file."""
+    with Image.open(path) as file:
+        small = file.convert("RGB").quantize(256)
+    small.save(path, optimize=True)
 
 
 def score(row: Row, configs: Path, results: Path, *options: object, scale: float = 1.0) -> None:

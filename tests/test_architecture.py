@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fibermodels"
 
-BASE = {"checks", "component", "config", "core", "display", "former", "distances", "files", "noise", "pictures"}
+BASE = {
+    "checks",
+    "component",
+    "config",
+    "core",
+    "display",
+    "former",
+    "distances",
+    "files",
+    "filters",
+    "noise",
+    "pictures",
+}
 BASE |= {"proper_scores", "spaces", "trainable"}
 COMMANDS = {"commands", "programs"}
 ALLOWED = {
@@ -25,6 +37,7 @@ ALLOWED = {
     "catalogue": {"commands", "config", "programs"},
     "distances": set(),
     "files": set(),
+    "filters": set(),
     "noise": set(),
     "pictures": set(),
     "proper_scores": set(),

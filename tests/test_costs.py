@@ -9,8 +9,8 @@ from cases import images, subject
 from fibermodels.config import build, describe
 from fibermodels.core import Subject
 from fibermodels.distances import DISTANCES
+from fibermodels.filters import low_pass
 from fibermodels.guidance import Cost, Cutouts, FiberDistance, LowPass, Masked, ScoreEnergy, WeightedSum
-from fibermodels.guidance.augmented_costs import low_pass
 from fibermodels.noise import seeded
 
 SHAPE = (2, 8, 10)

@@ -90,6 +90,7 @@ def test_every_metric_of_samples_is_covered():
     special = {
         metrics.fiber_rms_std,
         metrics.fiber_rms_shuffled,
+        metrics.column_w1,
         metrics.cosine_per_location,
         metrics.pairwise_distance,
         metrics.nll_bits_per_dim,

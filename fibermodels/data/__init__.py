@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from fibermodels.data.imagenet import ImageNet
     from fibermodels.data.in_memory import InMemory
     from fibermodels.data.representations import Representations
+    from fibermodels.data.table import Table
 
-__all__ = ["Arrays", "CheXpert", "CueConflict", "ImageFolder", "ImageNet", "InMemory", "Representations"]
+__all__ = ["Arrays", "CheXpert", "CueConflict", "ImageFolder", "ImageNet", "InMemory", "Representations", "Table"]
 
 _HOME = {
     "Arrays": "arrays",
@@ -23,6 +24,7 @@ _HOME = {
     "ImageNet": "imagenet",
     "InMemory": "in_memory",
     "Representations": "representations",
+    "Table": "table",
 }
 
 

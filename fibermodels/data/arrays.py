@@ -11,6 +11,7 @@ from fibermodels.config import Recorded, locate
 from fibermodels.data.digits import Split
 from fibermodels.data.in_memory import ArraySet, InMemory, TensorSet
 from fibermodels.data.split_data import SplitData
+from fibermodels.data.table import is_number
 from fibermodels.files import open_tensors
 
 ENDINGS = (".csv", ".npy", ".npz", ".safetensors")
@@ -85,18 +86,10 @@ def _binary(path: Path) -> dict[str, Tensor]:
 def _csv(path: Path) -> dict[str, Tensor]:
     with path.open(encoding="utf-8") as file:
         names = [name.strip() for name in file.readline().split(",")]
-    named = not all(_is_number(name) for name in names)
+    named = not all(is_number(name) for name in names)
     table = torch.from_numpy(np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2))
     labelled = [i for i, name in enumerate(names) if name == "y"]
     if not labelled:
         return {"x": table}
     inputs = [i for i in range(len(names)) if i not in labelled]
     return {"x": table[:, inputs], "y": table[:, labelled[0]]}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -32,7 +32,12 @@ MNIST = {
 
 
 def load_digits(base: BaseName, split: Split, root: str | None = None) -> Tensor:
-    """The grey images `(N, 1, H, W)`, float in [0, 1], with background in the first column.
+    """The grey digits alone; see `load_labelled`."""
+    return load_labelled(base, split, root)[0]
+
+
+def load_labelled(base: BaseName, split: Split, root: str | None = None) -> tuple[Tensor, Tensor]:
+    """The grey images `(N, 1, H, W)`, float in [0, 1], with background in the first column, and their digits `(N,)`.
 
     `digits` and `mnist` are 28 x 28; the others have strokes at the border and are padded to 32 x 32. The split of the
     training part into train and validation is fixed.
@@ -51,42 +56,45 @@ def load_digits(base: BaseName, split: Split, root: str | None = None) -> Tensor
     if base not in _FILES:
         raise ValueError(f"base: expected one of {['digits', *_FILES]}, got '{base}'")
     root = str(data_root(root))
-    images = _torchvision(base, train=split != "test", root=Path(root))
+    images, labels = _torchvision(base, train=split != "test", root=Path(root))
     if split != "test":
         order = torch.randperm(len(images), generator=seeded("split", base))
-        images = images[order[:-VAL_SIZE] if split == "train" else order[-VAL_SIZE:]]
+        own = order[:-VAL_SIZE] if split == "train" else order[-VAL_SIZE:]
+        images, labels = images[own], labels[own]
     if tuple(images.shape[1:]) != (28, 28):
         raise ValueError(f"{base}: expected images of 28 x 28 pixels under '{root}', got {tuple(images.shape[1:])}")
     digits = images[:, None].float() / 255
-    return _clear_first_column(digits) if base == "mnist" else torch.nn.functional.pad(digits, (2, 2, 2, 2))
+    clear = _clear_first_column(digits) if base == "mnist" else torch.nn.functional.pad(digits, (2, 2, 2, 2))
+    return clear, labels
 
 
-def _sklearn_digits(split: Split) -> Tensor:
+def _sklearn_digits(split: Split) -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits as load_bundled
 
-    small = torch.from_numpy(load_bundled().images).float()[:, None] / 16  # (1797, 1, 8, 8)
+    bundled = load_bundled()
+    small = torch.from_numpy(bundled.images).float()[:, None] / 16  # (1797, 1, 8, 8)
     large = torch.nn.functional.interpolate(small, size=(20, 20), mode="bicubic", align_corners=False)
     digits = torch.nn.functional.pad(large.clamp(0, 1), (4, 4, 4, 4))
     order = torch.randperm(len(digits), generator=seeded("split", "digits"))
     parts = {"train": order[:1297], "val": order[1297:1547], "test": order[1547:]}
-    return digits[parts[split]]
+    return digits[parts[split]], torch.from_numpy(bundled.target).long()[parts[split]]
 
 
-def _torchvision(base: str, train: bool, root: Path) -> Tensor:
+def _torchvision(base: str, train: bool, root: Path) -> tuple[Tensor, Tensor]:
     from torchvision import datasets
 
     name, files = _FILES[base]
     kind: Callable[..., Any] = getattr(datasets, name)
     extra: dict[str, Any] = {"split": "digits"} if base == "emnist" else {}
     try:
-        images: Tensor = kind(str(root), train=train, download=False, **extra).data
+        found = kind(str(root), train=train, download=False, **extra)
     except Exception as missing:  # torchvision reports damaged files by many types
         if not (isinstance(missing, RuntimeError) and "not found" in str(missing)):
             raise ValueError(
                 f"{base}: a file under '{root / name / 'raw'}' is truncated or damaged: {missing}"
             ) from missing
         try:
-            images = kind(str(root), train=train, download=True, **extra).data
+            found = kind(str(root), train=train, download=True, **extra)
         except (RuntimeError, OSError) as error:
             raise FileNotFoundError(
                 f"{base}: not found under '{root.resolve()}', and the download failed.\n"
@@ -95,7 +103,8 @@ def _torchvision(base: str, train: bool, root: Path) -> Tensor:
             ) from error
     if base == "mnist":
         _check_published(root / name / "raw" / f"{'train' if train else 't10k'}-images-idx3-ubyte")
-    return images.transpose(1, 2) if base == "emnist" else images  # EMNIST is stored transposed
+    images: Tensor = found.data.transpose(1, 2) if base == "emnist" else found.data  # EMNIST is stored transposed
+    return images, found.targets.long()
 
 
 def _check_published(path: Path) -> None:

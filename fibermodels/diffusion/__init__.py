@@ -17,6 +17,7 @@ from fibermodels.diffusion.samplers import (
     unguided,
 )
 from fibermodels.diffusion.schedule import SCHEDULES, Schedule, ScheduleName, Tabulated
+from fibermodels.diffusion.told import Told
 
 __all__ = [
     "DDIM",
@@ -38,5 +39,6 @@ __all__ = [
     "Schedule",
     "ScheduleName",
     "Tabulated",
+    "Told",
     "unguided",
 ]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 Row = dict[str, float | int | str]
 
-LAWS = ("colour_kl", "arc_kl", "factor_ks")
-"""Metrics of consistency with a known law, the first that a result has."""
+LAWS = ("colour_kl", "arc_kl", "factor_ks", "column_w1")
+"""Metrics of consistency, with a known law or with the columns of all targets: the first that a result has."""
 
 FLOOR = "_floor"
 

@@ -41,6 +41,7 @@ FIDELITY: tuple[Metric, ...] = (
     metrics.cosine_per_location,
     metrics.mean_reciprocal_rank,
     metrics.pairwise_distance,
+    metrics.column_w1,
 )
 """Metrics that apply to any model on any data."""
 

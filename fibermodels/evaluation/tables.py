@@ -40,6 +40,8 @@ COLUMNS = {
     "colour_w1": "colour W1",
     "arc_kl": "arc KL",
     "factor_ks": "factor KS",
+    "column_w1": "column W1",
+    "movement_spearman": "movement by sensitivity",
     "joint_distance": "joint distance",
     "mode_error": "mode error",
     "contrast_error": "contrast error",
@@ -70,7 +72,7 @@ IDENTITY = ("name", "subject_name", "fiber_weight")
 COST = ("network_calls_per_sample", "seconds_per_sample", "training_seconds")
 
 FIRST = (
-    *("colour_kl", "arc_kl", "factor_ks", "joint_distance", "mode_error"),
+    *("colour_kl", "arc_kl", "factor_ks", "column_w1", "joint_distance", "mode_error"),
     *("decision_match", "top1_match", "fid", "pixel_error", *COST),
     *("contrast_error", "mean_reciprocal_rank", "fiber_rms", "pairwise_distance", "num_targets", "kid"),
 )

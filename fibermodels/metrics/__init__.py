@@ -4,6 +4,7 @@ Metrics that need another network than the subject are in `classifiers` and `fea
 `frechet` and `kid` contain their formulas.
 """
 
+from fibermodels.metrics.columns import column_w1
 from fibermodels.metrics.diversity import pairwise_distance
 from fibermodels.metrics.fidelity import (
     cosine,
@@ -17,6 +18,7 @@ from fibermodels.metrics.fidelity import (
 from fibermodels.metrics.likelihood import nll_bits_per_dim
 
 __all__ = [
+    "column_w1",
     "cosine",
     "cosine_per_location",
     "fiber_l2_squared",

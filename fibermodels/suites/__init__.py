@@ -7,6 +7,7 @@ from fibermodels.config import lazy
 if TYPE_CHECKING:
     from fibermodels.suites.angular import AngularScore, FourModes
     from fibermodels.suites.blobs import BlobMoments, Blobs
+    from fibermodels.suites.causal_digits import CausalClassifier, CausalDigits
     from fibermodels.suites.circles import Circles, CirclesClassifier
     from fibermodels.suites.colour_autoencoder import ColourAutoencoder
     from fibermodels.suites.colour_digits import ColourDigits
@@ -19,6 +20,8 @@ __all__ = [
     "AngularScore",
     "BlobMoments",
     "Blobs",
+    "CausalClassifier",
+    "CausalDigits",
     "Circles",
     "CirclesClassifier",
     "ColourAutoencoder",
@@ -38,6 +41,8 @@ _HOME = {
     "FourModes": "angular",
     "Circles": "circles",
     "CirclesClassifier": "circles",
+    "CausalClassifier": "causal_digits",
+    "CausalDigits": "causal_digits",
     "BlobMoments": "blobs",
     "Blobs": "blobs",
     "ColourAutoencoder": "colour_autoencoder",

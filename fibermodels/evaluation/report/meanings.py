@@ -111,6 +111,18 @@ MEANINGS = {
         _FLOOR,
         "The Kolmogorov-Smirnov distance of each factor of the samples from its law, averaged over the factors.",
     ),
+    "column_w1": Meaning(
+        CONSISTENCY,
+        "deviations",
+        _FLOOR,
+        "The Wasserstein-1 distance of all samples from all targets in each column of a vector, averaged over columns.",
+    ),
+    "movement_spearman": Meaning(
+        CONSISTENCY,
+        "",
+        "below 0",
+        "The rank correlation over columns of how far samples move and how much the network sees of it.",
+    ),
     "joint_distance": Meaning(
         CONSISTENCY,
         "law's spread",
