@@ -70,8 +70,16 @@ QUESTIONS = {
     "circles": Question(
         Path("results/circles"),
         (
-            *("oracle", "nearest_neighbour", "prior", "flow_matching", "feedback", "flow_matching-projection"),
-            *("dps-strength0.001", "dps-strength0.003", "ndtm-gamma1", "latent_descent", "projection", "langevin"),
+            *("oracle", "nearest_neighbour", "flow_matching", "feedback", "flow_matching-projection"),
+            *("latent_descent", "projection", "langevin"),
+        ),
+        ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
+    ),
+    "circles_guided": Question(
+        Path("results/circles"),
+        (
+            *("oracle", "prior", "dps-strength0.001", "dps-strength0.003", "ndtm-gamma1", "ndtm-gamma10"),
+            *("moment_matching", "noise_optimisation"),
         ),
         ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
     ),

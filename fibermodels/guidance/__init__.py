@@ -1,7 +1,7 @@
 """Training-free ways to the fiber: they steer a prior, or refine the samples of any model."""
 
 from fibermodels.guidance.augmented_costs import Cutouts, LowPass, Masked
-from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, WeightedSum
+from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, SeenBy, WeightedSum
 from fibermodels.guidance.dps import DPS
 from fibermodels.guidance.feedback import ConditionFeedback
 from fibermodels.guidance.gauss_newton import ConjugateGradients, Exact, Solver
@@ -16,12 +16,13 @@ from fibermodels.guidance.pixel_optimisation import PixelOptimisation
 from fibermodels.guidance.projection import FiberProjection
 from fibermodels.guidance.refine import LatentDescent, Refined
 from fibermodels.guidance.renoised import Renoised
-from fibermodels.guidance.strength import StrengthSearch
+from fibermodels.guidance.strength import Calibrated, StrengthSearch, calibrate
 
 __all__ = [
     "DPS",
     "MACO",
     "NDTM",
+    "Calibrated",
     "ConditionFeedback",
     "ConjugateGradients",
     "Cost",
@@ -42,10 +43,12 @@ __all__ = [
     "Refined",
     "Renoised",
     "ScoreEnergy",
+    "SeenBy",
     "Solver",
     "Steered",
     "StrengthSearch",
     "Unguided",
     "WeightedSum",
+    "calibrate",
     "gradient",
 ]

@@ -1,9 +1,11 @@
 """Networks under study."""
 
 from fibermodels.subjects.classifier import Classifier
+from fibermodels.subjects.codes import Codes
 from fibermodels.subjects.cut import Cut
 from fibermodels.subjects.finetuned import FinetunedClassifier
 from fibermodels.subjects.live import Live
+from fibermodels.subjects.sparse_autoencoder import SparseAutoencoder
 from fibermodels.subjects.spatial_mean import SpatialMean
 from fibermodels.subjects.timm import Timm
 from fibermodels.subjects.torchvision import Torchvision
@@ -11,9 +13,11 @@ from fibermodels.subjects.transformers import Transformers
 
 __all__ = [
     "Classifier",
+    "Codes",
     "Cut",
     "FinetunedClassifier",
     "Live",
+    "SparseAutoencoder",
     "SpatialMean",
     "Timm",
     "Torchvision",
