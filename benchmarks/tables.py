@@ -15,6 +15,7 @@ import cifar10
 import cifar10_judges
 import cifar10_rows
 import colour_mnist
+import features_subjects
 import guidance
 import suites
 from jsonargparse import auto_cli
@@ -279,7 +280,7 @@ def of_applications() -> str:
     return markdown(["application", "figure of merit", "value", "null", "seconds"], lines)
 
 
-OTHERS = {"judges": of_judges, "applications": of_applications}
+OTHERS = {"judges": of_judges, "applications": of_applications, "dictionaries": features_subjects.of_dictionaries}
 """Tables that are no results of samples."""
 
 

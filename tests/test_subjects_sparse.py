@@ -161,16 +161,24 @@ class TestSubject:
         assert codes.feature_shape == (12, 3, 5)
         torch.testing.assert_close(codes(x), own.encode(cut(x)), rtol=0, atol=0)
         torch.testing.assert_close(Codes(cut, own, [7, 2])(x), own.encode(cut(x))[:, [7, 2]], rtol=0, atol=0)
-        torch.testing.assert_close(Codes(cut, own, gated=False)(x), own.activations(cut(x)), rtol=0, atol=0)
+        torch.testing.assert_close(Codes(cut, own, through=True)(x), codes(x))
 
-    def test_only_without_the_gate_a_feature_that_is_off_has_a_gradient(self, cut):
+    def test_only_through_the_gate_a_feature_that_is_off_has_a_gradient(self, cut):
         own = autoencoder(k=1)
         x = torch.rand(1, 3, 7, 11, generator=seeded("x"))
         off = [int(i) for i in (own.encode(cut(x))[0] > 0).flatten(1).any(1).logical_not().nonzero()[:1, 0]]
-        for gated in (True, False):
-            given = x.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(Codes(cut, own, off, gated)(given).sum(), given)
-            assert slope.any() != gated
+        given = x.clone().requires_grad_()
+        slopes = [
+            torch.autograd.grad(value.sum(), given)[0]
+            for value in (
+                Codes(cut, own, off)(given),
+                Codes(cut, own, off, through=True)(given),
+                own.activations(cut(given))[:, off],
+            )
+        ]
+        assert not slopes[0].any()
+        assert slopes[1].any()
+        torch.testing.assert_close(slopes[1], slopes[2])
 
     def test_errors_name_the_argument(self, cut):
         with pytest.raises(ValueError, match="units: expected numbers from 0 to 11, got \\[12\\]"):

@@ -9,14 +9,14 @@ from fibermodels.subjects.sparse_autoencoder import SparseAutoencoder
 class Codes(Subject):
     """`phi(x) = z(subject(x))`: which features of a dictionary the representation uses, and how much of each.
 
-    A feature that is off has no gradient, so guidance that should turn it on takes `gated: false`: the activations
-    before the gate, which may be negative. What it reached is measured with the gate.
+    A feature that is off has no derivative, so guidance that should turn it on takes `through: true`: the same codes,
+    with the derivative of the activations before the gate.
 
     Args:
         subject: the network at a layer, such as a `Cut`.
         autoencoder: trained on its representations.
         units: features, in this order; None takes all.
-        gated: False returns the activations before the gate.
+        through: whether derivatives pass through the gate, also of features that are off.
 
     Raises:
         ValueError: the autoencoder takes other representations; `units` is empty or has numbers out of range.
@@ -27,7 +27,7 @@ class Codes(Subject):
         subject: Subject,
         autoencoder: SparseAutoencoder,
         units: list[int] | None = None,
-        gated: bool = True,
+        through: bool = False,
     ) -> None:
         super().__init__()
         if tuple(subject.feature_shape) != autoencoder.input_shape:
@@ -39,13 +39,12 @@ class Codes(Subject):
         bad = [unit for unit in units or [] if not 0 <= unit < features]
         if units is not None and (bad or not units):
             raise ValueError(f"Codes: units: expected numbers from 0 to {features - 1}, got {bad or units}")
-        self.subject, self.autoencoder, self.gated = subject, autoencoder, gated
+        self.subject, self.autoencoder, self.through = subject, autoencoder, through
         self.units = None if units is None else list(units)
         self.input_space = subject.input_space
         self.feature_shape = (features if units is None else len(units), *places)
         self.freeze()
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.subject(images)
-        found = self.autoencoder.encode(x) if self.gated else self.autoencoder.activations(x)
+        found = self.autoencoder.encode(self.subject(images), self.through)
         return found if self.units is None else found[:, self.units]

@@ -105,9 +105,17 @@ class SparseAutoencoder(Trainable):
         """Pre-activations `s a` `(B, *codes_shape)` of representations `(B, *input_shape)`, in their units."""
         return (self._scale * self._activations(self._normalised(x))).reshape(len(x), *self.codes_shape)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes `s z` `(B, *codes_shape)`, at least 0, in the units of the representations."""
-        return (self._scale * self._gated(self._activations(self._normalised(x)))).reshape(len(x), *self.codes_shape)
+    def encode(self, x: Tensor, through: bool = False) -> Tensor:
+        """Codes `s z` `(B, *codes_shape)`, at least 0, in the units of the representations.
+
+        Args:
+            x: representations `(B, *input_shape)`.
+            through: whether their derivative is that of the pre-activations, so that a feature that is off has one.
+        """
+        a = self._activations(self._normalised(x))
+        z = self._gated(a)
+        z = z.detach() + a - a.detach() if through else z
+        return (self._scale * z).reshape(len(x), *self.codes_shape)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Representations `(B, *input_shape)` from codes `(B, *codes_shape)`."""
