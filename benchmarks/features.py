@@ -63,8 +63,8 @@ class Pixels(Subject):
 
 def main(
     parts: list[str] = ["dictionaries", "methods", "energies", "tasks"],  # noqa: B006 (read only)
-    units: int = 6,
-    count: int = 12,
+    units: int = 4,
+    count: int = 8,
     precision: str = "32-true",
     dictionaries: list[str] | None = None,
 ) -> None:
@@ -99,7 +99,7 @@ def main(
 def compare_methods(lab: Laboratory, units: int, count: int) -> tuple[list[dict[str, str]], list[Tensor]]:
     """Each method on each feature, and two of them on neurons."""
     priors = [draw(lab.unguided, lab.cut, units * count, "prior", i) for i in range(2)]
-    real = lab.pool.split("test").inputs(slice(500))
+    real = lab.photos.split("test").inputs(slice(500))
     rows, pictures = [], list[Tensor]()
     for kind in ("feature", "neuron"):
         chosen = lab.units(kind, units, count)
@@ -175,7 +175,7 @@ def compare_energies(lab: Laboratory, units: int, count: int) -> tuple[list[dict
 def inject_tasks(lab: Laboratory, units: int, count: int) -> tuple[list[dict[str, str]], list[Tensor]]:
     """The energy and `w` times another objective, at equal activation of the first feature."""
     (unit,) = lab.units("feature", 1, count)
-    reference = lab.pool.split("test").inputs(slice(1000))[test_of(lab, REFERENCE)]
+    reference = lab.photos.split("test").inputs(torch.tensor([test_of(lab, REFERENCE)]))[0]
     logits = [50.0 * (label == LABEL) for label in range(10)]
     tasks = {
         "class": SeenBy(FiberDistance("soft_cross_entropy"), lab.tasked, logits),
@@ -205,7 +205,7 @@ def inject_tasks(lab: Laboratory, units: int, count: int) -> tuple[list[dict[str
 
 def test_of(lab: Laboratory, label: int) -> int:
     """The first test image of a class."""
-    labels = lab.pool.split("test").labels()
+    labels = lab.photos.split("test").labels()
     assert labels is not None
     return int((labels[:1000] == label).nonzero()[0, 0])
 

@@ -79,7 +79,10 @@ class Laboratory:
 
     def __init__(self) -> None:
         data = yaml.safe_load((CONFIGS / "sparse.yaml").read_text())["data"]["init_args"]
-        self.pool = ImageFolder(**data["data"]["init_args"])
+        images = data["data"]["init_args"]
+        self.pool = ImageFolder(**images)
+        self.photos = ImageFolder(**images | {"cache": False, "workers": 0})
+        """The same images; only those that are asked for are decoded."""
         self.cut: Cut = part(PARTS / "resnet20-spatial.yaml")  # type: ignore[assignment]
         self.maps = Representations(self.pool, self.cut, data["batch_size"])
         self.dictionary = SparseAutoencoder([64, 8, 8], weights=str(SPARSE / "topk.safetensors"))
@@ -132,7 +135,7 @@ class Laboratory:
 
     def images(self, rows: Tensor) -> Tensor:
         """Images of the pool."""
-        return self.pool.split("train").inputs(rows)
+        return self.photos.split("train").inputs(rows)
 
 
 def of_dictionaries() -> str:
