@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -114,6 +114,7 @@ class Laboratory:
             return Codes(self.cut, self.dictionary, [unit.number], through=True)
         return Cut(**self.cut.arguments | {"units": [unit.number]})
 
+    @cache  # noqa: B019 (it lives as long as the program)
     @torch.no_grad()
     def activations(self, kind: str) -> Tensor:
         """Scores of the pool's images, `(N, K)`, of all features or all neurons."""
