@@ -63,8 +63,8 @@ class Pixels(Subject):
 
 def main(
     parts: list[str] = ["dictionaries", "methods", "energies", "tasks"],  # noqa: B006 (read only)
-    units: int = 4,
-    count: int = 8,
+    units: int = 3,
+    count: int = 6,
     precision: str = "32-true",
     dictionaries: list[str] | None = None,
 ) -> None:
@@ -99,27 +99,40 @@ def main(
 def compare_methods(lab: Laboratory, units: int, count: int) -> tuple[list[dict[str, str]], list[Tensor]]:
     """Each method on each feature, and two of them on neurons."""
     priors = [draw(lab.unguided, lab.cut, units * count, "prior", i) for i in range(2)]
-    real = lab.photos.split("test").inputs(slice(500))
+    real = lab.photos.split("test").inputs(slice(200))
+    truth, middle = seen(lab.eyes, real), seen(lab.judge.encoder, real).mean(0)
+    against = seen(lab.eyes, priors[0])
     rows, pictures = [], list[Tensor]()
     for kind in ("feature", "neuron"):
         chosen = lab.units(kind, units, count)
         for method in METHODS if kind == "feature" else ("search", "energy_dps"):
             found = [METHODS[method](lab, unit, count) for unit in chosen]
-            rows.append({"images of": f"{kind}s", "method": method} | scores(lab, chosen, found, priors[0], real))
+            rows.append(
+                {"images of": f"{kind}s", "method": method} | scores(lab, chosen, found, against, truth, middle)
+            )
             print(rows[-1], flush=True)
             if kind == "feature":
                 pictures += [own.images[:SHOWN] for own in found[:3]]
     alone = [Drawn(own, 0.0, 0.0) for own in priors[1].split(count)]
-    rows.append({"images of": "the prior", "method": "unguided"} | scores(lab, [], alone, priors[0], real))
+    rows.append({"images of": "the prior", "method": "unguided"} | scores(lab, [], alone, against, truth, middle))
     return rows, pictures
 
 
-def scores(lab: Laboratory, units: list[Unit], found: list[Drawn], prior: Tensor, real: Tensor) -> dict[str, str]:
-    """What the images of some units are, on average over the units."""
+def scores(
+    lab: Laboratory, units: list[Unit], found: list[Drawn], against: Tensor, truth: Tensor, middle: Tensor
+) -> dict[str, str]:
+    """What the images of some units are, on average over the units.
+
+    Args:
+        lab: the networks.
+        units: what was asked for; empty for images of the prior.
+        found: their images.
+        against, truth: features of the prior's images and of real ones.
+        middle: the mean of the judge's features of real images.
+    """
     eyes = [seen(lab.eyes, own.images) for own in found]
-    against, truth = seen(lab.eyes, prior), seen(lab.eyes, real)
     kernels = torch.tensor([[kernel_distance(own, other) for other in (against, truth)] for own in eyes])
-    alike = torch.tensor([similarity(lab, own.images, real) for own in found])
+    alike = torch.tensor([similarity(lab, own.images, middle) for own in found])
     reached = [reach(lab, unit, own.images) / unit.goal for unit, own in zip(units, found, strict=False)]
     return {
         "activation / goal": f"{torch.tensor(reached).mean():.2f}" if units else "",
@@ -136,9 +149,9 @@ def reach(lab: Laboratory, unit: Unit, images: Tensor) -> float:
     return float(SCORE.score(seen(lab.subject(unit), images)).mean())
 
 
-def similarity(lab: Laboratory, images: Tensor, real: Tensor) -> float:
+def similarity(lab: Laboratory, images: Tensor, middle: Tensor) -> float:
     """The mean cosine of pairs of images in an unseen judge's features, about the mean of real images."""
-    own = normalize(seen(lab.judge.encoder, images) - seen(lab.judge.encoder, real).mean(0), dim=1)
+    own = normalize(seen(lab.judge.encoder, images) - middle, dim=1)
     pairs = own @ own.T
     return float((pairs.sum() - pairs.trace()) / (len(own) * (len(own) - 1)))
 

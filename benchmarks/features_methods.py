@@ -13,7 +13,7 @@ from fibermodels.diffusion import DDIM
 from fibermodels.guidance import DPS, MACO, Cost, Guided, PixelOptimisation, ScoreEnergy, calibrate
 from fibermodels.noise import seeded
 
-DESCENT, ROUNDS, FEW, LOW, HIGH = 32, 4, 4, 0.05, 2.0
+DESCENT, ROUNDS, FEW, LOW, HIGH = 32, 4, 3, 0.05, 2.0
 """Steps of the optimisers; rounds and samples of a calibration, and the strengths between which it looks."""
 
 

@@ -31,6 +31,9 @@ DICTIONARIES: dict[str, tuple[object, ...]] = {
 STEPS = 12
 """Of DDIM, guided or not."""
 
+POOL = 4000
+"""Training images among which the most active ones are searched."""
+
 SCORE = ScoreEnergy(reduction="mix")
 """The score of a unit: .7 times its maximum over places and .3 times its mean."""
 
@@ -119,8 +122,8 @@ class Laboratory:
     def activations(self, kind: str) -> Tensor:
         """Scores of the pool's images, `(N, K)`, of all features or all neurons."""
         found = []
-        for batch in self.maps.split("train").batches(500):
-            codes = self.dictionary.encode(batch["x"]) if kind == "feature" else batch["x"]
+        for maps in self.maps.split("train").inputs(slice(POOL)).split(500):
+            codes = self.dictionary.encode(maps) if kind == "feature" else maps
             places = codes.flatten(2)
             found.append(torch.lerp(places.mean(2), places.amax(2), 0.7))
         return torch.cat(found)
