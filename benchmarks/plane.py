@@ -141,7 +141,7 @@ def rows(
         "projection": lambda: projected(sampled),
         "langevin": lambda: Langevin(projected(sampled), steps=50, step_size=0.02, prior=prior),
         "ndtm-gamma1": lambda: guided(NDTM(gamma=1.0)),
-        "moment_matching": lambda: guided(MomentMatching()),
+        "moment_matching": lambda: guided(MomentMatching(until=0.99)),
         "noise_optimisation": lambda: NoiseOptimisation(sampled, subject, FiberDistance("squared"), steps=30),
         "ndtm-gamma10": lambda: guided(NDTM(gamma=10.0)),
     }

@@ -19,7 +19,7 @@ from fibermodels.core import FiberModel
 from fibermodels.diffusion import Ancestral, Midpoint
 from fibermodels.evaluation.results import commit
 from fibermodels.files import replace_file, write_text
-from fibermodels.guidance import DPS, NDTM, Guided, PixelOptimisation, ScoreEnergy
+from fibermodels.guidance import DPS, NDTM, Guided, PixelOptimisation, ScoreEnergy, calibrate
 from fibermodels.guidance.costs import Cost
 from fibermodels.latents import Identity
 from fibermodels.models import FlowMatching
@@ -182,18 +182,9 @@ def sampled(
 
 
 def calibrated(draw: Callable[[float], Tensor], score: AngularScore, goal: float) -> tuple[Tensor, float]:
-    """The samples whose mean score is nearest to the goal, by bisection of the logarithm of a method's knob."""
-    low, high = -8.0, 8.0
-    best: tuple[float, Tensor, float] | None = None
-    for _ in range(ROUNDS):
-        knob = 2.0 ** ((low + high) / 2)
-        points = draw(knob)
-        reached = float(score(points).mean())
-        if best is None or abs(reached - goal) < best[0]:
-            best = abs(reached - goal), points, knob
-        low, high = ((low + high) / 2, high) if reached < goal else (low, (low + high) / 2)
-    assert best is not None
-    return best[1], best[2]
+    """The samples whose mean score is nearest to the goal, and the method's knob there."""
+    found = calibrate(draw, score, goal, rounds=ROUNDS)
+    return found.samples, found.strength
 
 
 def scores(points: Tensor, goal: float, prior: FourModes, score: AngularScore, s: Tensor) -> dict[str, Any]:

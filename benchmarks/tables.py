@@ -15,6 +15,7 @@ import cifar10
 import cifar10_judges
 import cifar10_rows
 import colour_mnist
+import features_subjects
 import guidance
 import suites
 from jsonargparse import auto_cli
@@ -70,8 +71,16 @@ QUESTIONS = {
     "circles": Question(
         Path("results/circles"),
         (
-            *("oracle", "nearest_neighbour", "prior", "flow_matching", "feedback", "flow_matching-projection"),
-            *("dps-strength0.001", "dps-strength0.003", "ndtm-gamma1", "latent_descent", "projection", "langevin"),
+            *("oracle", "nearest_neighbour", "flow_matching", "feedback", "flow_matching-projection"),
+            *("latent_descent", "projection", "langevin"),
+        ),
+        ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
+    ),
+    "circles_guided": Question(
+        Path("results/circles"),
+        (
+            *("oracle", "prior", "dps-strength0.001", "dps-strength0.003", "ndtm-gamma1", "ndtm-gamma10"),
+            *("moment_matching", "noise_optimisation"),
         ),
         ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
     ),
@@ -271,7 +280,7 @@ def of_applications() -> str:
     return markdown(["application", "figure of merit", "value", "null", "seconds"], lines)
 
 
-OTHERS = {"judges": of_judges, "applications": of_applications}
+OTHERS = {"judges": of_judges, "applications": of_applications, "dictionaries": features_subjects.of_dictionaries}
 """Tables that are no results of samples."""
 
 

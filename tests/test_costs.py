@@ -10,8 +10,9 @@ from fibermodels.config import build, describe
 from fibermodels.core import Subject
 from fibermodels.distances import DISTANCES
 from fibermodels.filters import low_pass
-from fibermodels.guidance import Cost, Cutouts, FiberDistance, LowPass, Masked, ScoreEnergy, WeightedSum
+from fibermodels.guidance import Cost, Cutouts, FiberDistance, LowPass, Masked, ScoreEnergy, SeenBy, WeightedSum
 from fibermodels.noise import seeded
+from fibermodels.subjects import SpatialMean
 
 SHAPE = (2, 8, 10)
 
@@ -55,6 +56,7 @@ COSTS = {
     "low-pass": lambda: LowPass(FiberDistance(), filter="butterworth"),
     "cutouts": lambda: Cutouts(FiberDistance("squared"), 4),
     "masked": lambda: Masked(FiberDistance("squared"), [1, 2, 5, 6]),
+    "seen": lambda: SeenBy(FiberDistance("squared"), SpatialMean(list(SHAPE)), [0.5, -1.0]),
     "sum": lambda: WeightedSum([FiberDistance(), ScoreEnergy(0)], [2.0, 0.1]),
 }
 
@@ -286,6 +288,21 @@ class TestMasked:
                 Masked(FiberDistance(), box)
         with pytest.raises(ValueError, match="leaves the images of 8 x 10"):
             Masked(FiberDistance(), [0, 0, 9, 3])(Linear(), x, h)
+
+
+class TestSeenBy:
+    def test_it_is_the_cost_of_the_other_network(self, x, h):
+        other, target = Linear(3), [0.5, 0.0, -1.0]
+        expected = (other(x) - torch.tensor(target).double()).square().mean(1)
+        torch.testing.assert_close(SeenBy(FiberDistance("squared"), other, target)(Linear(), x, h), expected)
+
+    def test_a_large_logit_is_a_class(self, x, h):
+        cost = SeenBy(FiberDistance("soft_cross_entropy"), Linear(3), [0.0, 50.0, 0.0])
+        torch.testing.assert_close(cost(Linear(), x, h), -Linear(3)(x).log_softmax(1)[:, 1])
+
+    def test_the_target_has_the_shape_of_its_representation(self):
+        with pytest.raises(ValueError, match="expected the 3 entries"):
+            SeenBy(FiberDistance(), Linear(3), [1.0])
 
 
 class TestWeightedSum:

@@ -16,8 +16,10 @@ from fibermodels.guidance import (
     Guided,
     MomentMatching,
     Renoised,
+    ScoreEnergy,
     StrengthSearch,
     Unguided,
+    calibrate,
 )
 from fibermodels.guidance.strength import HIGHEST, LOWEST, find_strength
 from fibermodels.latents import Identity
@@ -46,6 +48,17 @@ class Pixels(Subject):
         return images.flatten(1)
 
 
+class Scored(Subject):
+    """The score `a x` of points."""
+
+    def __init__(self, a: Tensor) -> None:
+        super().__init__()
+        self.input_shape, self.feature_shape, self.a = (2,), (1,), a
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images @ self.a)[:, None]
+
+
 def pulled(**options) -> Guided:
     """A narrow Gaussian around grey, guided."""
     prior = GaussianMixture(Identity((1, 2, 2)), [[0.0] * 4], [[0.05] * 4])
@@ -69,6 +82,32 @@ class TestStrength:
         asked = []
         find_strength(lambda s: asked.append(s) or torch.ones(1), 0.5, 1, 12)
         assert LOWEST < min(asked) <= max(asked) < HIGHEST
+
+    def test_one_strength_reaches_an_expected_score(self):
+        z = torch.randn(100, 1, generator=seeded("z"))
+        z = z - z.mean()
+        found = calibrate(lambda s: z + s, lambda x: x, 3.0, rounds=14)
+        assert found.score == pytest.approx(3, rel=1e-2)
+        assert found.strength == pytest.approx(3, rel=1e-2)
+        torch.testing.assert_close(found.samples, z + found.strength)
+        least = calibrate(lambda s: z + s, lambda x: x, -1.0, rounds=4)
+        assert least.strength == pytest.approx(2**-7), "the nearest of those that were tried"
+
+    def test_calibrated_energy_dps_is_near_the_tilt(self):
+        """The tilt of N(0, S) by exp(l a x) is N(l S a, S): its mean is along S a. DPS reaches the expected score; its
+        mean is between S a and a, because the last steps hardly see the prior."""
+        a, covariance = torch.tensor([0.8, 0.6]), torch.tensor([1.0, 0.1])
+        prior = GaussianMixture(Identity(input_shape=[2]), [[0.0, 0.0]], [covariance.sqrt().tolist()])
+        model = Guided(prior, Scored(a), DPS(), ScoreEnergy(), Ancestral(20))
+
+        def draw(strength: float) -> Tensor:
+            model.strength = strength
+            return model.sample(torch.zeros(1, 1), 400, seeded("tilt"))[:, 0]
+
+        found = calibrate(draw, lambda x: x @ a, 1.5, rounds=8)
+        assert found.score == pytest.approx(1.5, rel=0.03)
+        angle = torch.atan2(*found.samples.mean(0).flip(0))
+        assert torch.atan2(*(covariance * a).flip(0)) < angle < torch.atan2(*a.flip(0))
 
     @pytest.mark.parametrize("goal", [0.02, 0.05, 0.1])
     def test_a_guided_prior_reaches_the_fidelity_asked_for(self, goal):

@@ -2,7 +2,7 @@
 
 from fibermodels.guidance.augmented_costs import Cutouts, LowPass, Masked
 from fibermodels.guidance.best_of import BestOf
-from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, WeightedSum
+from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, SeenBy, WeightedSum
 from fibermodels.guidance.dps import DPS
 from fibermodels.guidance.feedback import ConditionFeedback
 from fibermodels.guidance.gauss_newton import ConjugateGradients, Exact, Solver
@@ -17,13 +17,14 @@ from fibermodels.guidance.pixel_optimisation import PixelOptimisation
 from fibermodels.guidance.projection import FiberProjection
 from fibermodels.guidance.refine import LatentDescent, Refined
 from fibermodels.guidance.renoised import Renoised
-from fibermodels.guidance.strength import StrengthSearch
+from fibermodels.guidance.strength import Calibrated, StrengthSearch, calibrate
 
 __all__ = [
     "DPS",
     "MACO",
     "NDTM",
     "BestOf",
+    "Calibrated",
     "ConditionFeedback",
     "ConjugateGradients",
     "Cost",
@@ -44,10 +45,12 @@ __all__ = [
     "Refined",
     "Renoised",
     "ScoreEnergy",
+    "SeenBy",
     "Solver",
     "Steered",
     "StrengthSearch",
     "Unguided",
     "WeightedSum",
+    "calibrate",
     "gradient",
 ]

@@ -1,5 +1,6 @@
 """What an image costs, given the representation it should have."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
@@ -100,6 +101,35 @@ class ScoreEnergy(Cost):
                 raise ValueError(f"ScoreEnergy: index {max(self.units)} is not among the {units.shape[1]} units")
             units = units[:, self.units]
         return torch.lerp(units.mean(1), units.amax(1), {"mean": 0.0, "max": 1.0, "mix": 0.7}[self.reduction])
+
+
+class SeenBy(Cost):
+    """A cost of what another network sees, at a target of its own.
+
+    With `soft_cross_entropy` and a target of one large logit it is minus the log-probability of a class:
+    `SeenBy(FiberDistance("soft_cross_entropy"), classifier, [0.0, 50.0, 0.0])`.
+
+    Args:
+        cost: the inner cost.
+        network: takes the same images as the subject.
+        target: the entries of its representation in order, for every row.
+
+    Raises:
+        ValueError: another number of entries.
+    """
+
+    def __init__(self, cost: Cost, network: Subject, target: list[float]) -> None:
+        super().__init__()
+        if len(target) != math.prod(network.feature_shape):
+            raise ValueError(
+                f"SeenBy: target: expected the {math.prod(network.feature_shape)} entries of "
+                f"{list(network.feature_shape)}, got {len(target)}"
+            )
+        self.cost, self.network, self.target = cost, network, list(target)
+
+    def forward(self, subject: Subject, images: Tensor, h: Tensor) -> Tensor:
+        own = images.new_tensor(self.target).view(1, *self.network.feature_shape)
+        return self.cost(self.network, images, own.expand(len(images), *own.shape[1:]))
 
 
 class WeightedSum(Cost):

@@ -1,8 +1,9 @@
-"""Ask for a fidelity: the strength of a guidance is found target by target."""
+"""Ask for a fidelity: the strength of a guidance is found target by target, or one for an expected score."""
 
 import math
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,3 +104,54 @@ def find_strength(measure: Callable[[Tensor], Tensor], goal: float, targets: int
         best, reached = torch.where(nearer, middle.exp(), best), torch.where(nearer, rms, reached)
         low, high = torch.where(rms > goal, middle, low), torch.where(rms > goal, high, middle)
     return best, reached
+
+
+class Calibrated(NamedTuple):
+    """Samples with a given mean score.
+
+    Args:
+        samples: `(N, ...)`.
+        strength: at which they were drawn.
+        score: their mean score.
+    """
+
+    samples: Tensor
+    strength: float
+    score: float
+
+
+def calibrate(
+    draw: Callable[[float], Tensor],
+    score: Callable[[Tensor], Tensor],
+    goal: float,
+    low: float = 2.0**-8,
+    high: float = 2.0**8,
+    rounds: int = 10,
+) -> Calibrated:
+    """The one strength at which the mean score of samples is nearest to `goal`, by bisection of its logarithm.
+
+    This compares methods at equal expected score, as EnergyDPS does. The score should grow with the strength; where it
+    does not, the strength that came nearest of all that were tried is kept.
+
+    Args:
+        draw: samples at a strength, with the same random numbers every time.
+        score: `(N,)` of samples, or `(N, 1)`.
+        goal: the mean score.
+        low, high: between which strengths, positive.
+        rounds: draws; the answer is within a factor `(high / low)^(2^-rounds)` of the crossing.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+    check_number("calibrate", "rounds", rounds, least=1)
+    check_number("calibrate", "low", low, above=0, below=high)
+    best: Calibrated | None = None
+    for _ in range(rounds):
+        middle = math.sqrt(low * high)
+        samples = draw(middle)
+        reached = float(score(samples).mean())
+        if best is None or abs(reached - goal) < abs(best.score - goal):
+            best = Calibrated(samples, middle, reached)
+        low, high = (middle, high) if reached < goal else (low, middle)
+    assert best is not None
+    return best

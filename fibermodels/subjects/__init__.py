@@ -1,10 +1,12 @@
 """Networks under study."""
 
 from fibermodels.subjects.classifier import Classifier
+from fibermodels.subjects.codes import Codes
 from fibermodels.subjects.cut import Cut
 from fibermodels.subjects.finetuned import FinetunedClassifier
 from fibermodels.subjects.head import Head
 from fibermodels.subjects.live import Live
+from fibermodels.subjects.sparse_autoencoder import SparseAutoencoder
 from fibermodels.subjects.spatial_mean import SpatialMean
 from fibermodels.subjects.timm import Timm
 from fibermodels.subjects.torchvision import Torchvision
@@ -12,10 +14,12 @@ from fibermodels.subjects.transformers import Transformers
 
 __all__ = [
     "Classifier",
+    "Codes",
     "Cut",
     "FinetunedClassifier",
     "Head",
     "Live",
+    "SparseAutoencoder",
     "SpatialMean",
     "Timm",
     "Torchvision",
