@@ -65,6 +65,8 @@ OF_LAMBDA = (
     *("flow_map", "flow_map-lambda0.2", *suites.WRAPPERS),
 )
 LAST_MAP = "resnet20-spatial"
+BELIEVED = ("cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "fid_resnet56", "network_calls_per_sample")
+"""Whether the subject and networks that took no part believe the samples, and what one costs."""
 MAP_ON_FIBER, CUTS = cifar10_rows.MAP_ON_FIBER, cifar10_rows.CUTS
 
 QUESTIONS = {
@@ -220,7 +222,7 @@ QUESTIONS = {
             *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued", "-balanced")),
             f"feedback-{LAST_MAP}-energy_score",
         ),
-        ("cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "fid_resnet56", COST[0]),
+        BELIEVED,
     ),
     "every_stage": Question(
         CIFAR,
@@ -250,7 +252,7 @@ QUESTIONS = {
                 for name, own in cifar10_rows.SUBJECTS.items()
                 if own == f"{network}-{cut}" and scored(ROOT / CIFAR / name)
             ),
-            (*JUDGED, "mean_reciprocal_rank", "network_calls_per_sample", "seconds_per_sample"),
+            BELIEVED if network == "resnet20" else (*JUDGED, "mean_reciprocal_rank", *COST),
         )
         for network, cut in (("resnet20", "pooled"), ("resnet20", "logits"), *(("resnet56", c) for c in CUTS))
     },
