@@ -282,7 +282,23 @@ def of_applications() -> str:
     return markdown(["application", "figure of merit", "value", "null", "seconds"], lines)
 
 
-OTHERS = {"judges": of_judges, "applications": of_applications, "dictionaries": features_subjects.of_dictionaries}
+def of_cells() -> str:
+    """Samples against held-out images of the same coarse code."""
+    heads = ["model", "same cell", "energy distance (floor)", "cells rejected (floor)", "distance to training images"]
+    lines = [
+        [
+            name,
+            f"{100 * row['on_cell']:.0f} %",
+            f"{row['cell_distance']:.3f} ({row['cell_distance_floor']:.3f})",
+            f"{100 * row['cells_rejected']:.0f} % ({100 * row['cells_rejected_floor']:.0f} %)",
+            f"{row['copied']:.2f}",
+        ]
+        for name, row in json.loads((ROOT / CIFAR / "cells.json").read_text()).items()
+    ]
+    return markdown(heads, lines)
+
+
+OTHERS = {"cells": of_cells, "judges": of_judges, "applications": of_applications, "dictionaries": features_subjects.of_dictionaries}
 """Tables that are no results of samples."""
 
 

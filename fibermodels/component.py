@@ -181,8 +181,20 @@ def reading(described: dict[str, Any]) -> str:
         described: the subject's description (see `fibermodels.config`).
     """
     given = described["init_args"].items()
-    arguments = {name: value for name, value in given if name != "weights" and value is not None}
+    arguments = {name: _unweighted(value) for name, value in given if name != "weights" and value is not None}
     return hashlib.sha256(json.dumps([described["class_path"], arguments], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _unweighted(described: Any) -> Any:
+    """A description, with the `weights` of all objects inside set to None, as `config.build` may do."""
+    if isinstance(described, list):
+        return [_unweighted(item) for item in described]
+    if not isinstance(described, dict):
+        return described
+    if set(described) != {"class_path", "init_args"}:
+        return {name: _unweighted(value) for name, value in described.items()}
+    own = {name: None if name == "weights" else _unweighted(value) for name, value in described["init_args"].items()}
+    return described | {"init_args": own}
 
 
 def device_name(device: str | torch.device) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 from fibermodels.api.fit import fit
 from fibermodels.api.load import load
 from fibermodels.checks import check_shape
+from fibermodels.component import reading
 from fibermodels.config import build, describe
 from fibermodels.core import FiberSamples, HasLaw, Subject
 from fibermodels.data import Arrays, InMemory, Representations
@@ -317,6 +318,16 @@ class TestSubjects:
         torch.testing.assert_close(head(Live(network, "pooled", input_shape=[2, 10])(x)), network(x))
         with pytest.raises(ValueError, match="Head: subject: expected a network that is read at the input of a linear"):
             Head(Live(network, "logits", input_shape=[2, 10]))
+
+    def test_a_subject_inside_another_one_is_the_same_layer_without_its_file(self, tmp_path):
+        """A checkpoint holds the weights, so a subject is built again without the files that it was made from."""
+        state = tmp_path / "net.pt"
+        torch.save(nn.Linear(3, 2).state_dict(), state)
+        made = {"network": "torch.nn.Linear", "network_args": {"in_features": 3, "out_features": 2}, "layer": "pooled"}
+        head = Head(Cut(**made, input_shape=[3], weights=str(state)))
+        again = build(describe(head), weights=False)
+        assert describe(again) != describe(head)
+        assert reading(describe(again)) == reading(describe(head))
 
     def test_a_network_of_signals_is_read_at_any_layer(self):
         network = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(40, 5)).eval()
