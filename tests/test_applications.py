@@ -25,13 +25,16 @@ from fibermodels.applications import (
     select,
     steer,
 )
+from fibermodels.applications.drawing import fibers
 from fibermodels.applications.selecting import farthest, medoids, nearest
 from fibermodels.applications.steering import clustered, factorised
-from fibermodels.core import FiberModel, Pushforward, Subject
+from fibermodels.core import FiberModel, HasLogProb, Pushforward, Subject
+from fibermodels.latents import Identity
 from fibermodels.models import Oracle
 from fibermodels.noise import seeded
 from fibermodels.suites import BlobMoments, Blobs, ColourDigits, DecolorisedEncoder
 from fibermodels.suites.colour import backgrounds
+from fibermodels.trainable import TrainableFiberModel
 
 SIDE, SPREAD = 6, 0.05
 ORACLE = ("--checkpoint", "configs/digits/oracle.yaml", "--device", "cpu")
@@ -199,6 +202,24 @@ class TestInvarianceMap:
             invariance_map(oracle, subject, x[:, :1])
 
 
+class Normal(TrainableFiberModel, HasLogProb):
+    """Normal pixels about 1/2, whatever the condition, and minus the squared distance as their density."""
+
+    network_calls = 0
+
+    def __init__(self) -> None:
+        super().__init__(Identity([1, SIDE, SIDE]), [12])
+
+    def transport(self, noise: Tensor, h: Tensor) -> Tensor:
+        return self.latents.encode(0.5 + SPREAD * noise, h)
+
+    def latent_loss(self, z: Tensor, h: Tensor) -> dict[str, Tensor]:
+        return {"nll": -self.log_prob(z, h)}
+
+    def log_prob(self, z: Tensor, h: Tensor) -> Tensor:
+        return -(self.latents.decode(z, h) - 0.5).flatten(1).square().sum(1)
+
+
 class TestSelect:
     def test_medoids_are_the_best_choice(self):
         """Against all choices of 3 of 12 points; two clusters of a line get a point each."""
@@ -219,6 +240,21 @@ class TestSelect:
         assert (found.shares.diff(dim=0) <= 0).all()
         judged = select(oracle, subject, x[:1], k=2, n=20, judge=DecolorisedEncoder(width=32, blocks=1))
         assert judged.merits[0].value < 1e-4, "the judge is blind to what differs"
+
+    def test_the_most_likely_are_those_near_the_middle(self, digits):
+        """A normal law of the pixels: the density falls with the distance from its mean."""
+        subject = linear()
+        found = select(Normal(), subject, pictures(3), k=5, n=40, method="likelihood")
+        far = (found.samples - 0.5).flatten(2).square().sum(2)  # (k, B)
+        drawn = fibers(Normal(), subject, pictures(3), 80, 0).x_hat[:40]
+        every = (drawn - 0.5).flatten(2).square().sum(2)
+        torch.testing.assert_close(far.sort(0).values, every.sort(0).values[:5])
+        merit = found.merits[0]
+        torch.testing.assert_close(merit.value, -float(far.mean()) / SIDE**2)
+        assert merit.value > merit.null
+        _, oracle, own, x = digits
+        with pytest.raises(ValueError, match="select: method: 'likelihood' needs a model with a density"):
+            select(oracle, own, x[:1], k=2, n=4, method="likelihood")
 
     def test_coverage_is_the_distance_to_the_nearest(self):
         distances = torch.tensor([[[1.0, 5.0, 3.0], [4.0, 2.0, 0.5]]])
