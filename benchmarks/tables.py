@@ -5,24 +5,19 @@ python benchmarks/tables.py [--check true] [--compare true]
 A name is a question of `QUESTIONS`, whose table is made from the metrics of its results, or the path of a file.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
 
-import applications
 import cifar10
-import cifar10_judges
 import cifar10_rows
 import colour_mnist
-import features_subjects
 import guidance
 import suites
 from jsonargparse import auto_cli
+from other_tables import OTHERS
 from question import ROOT, Question
 from runner import scored
-
-from fibermodels.evaluation.tables import markdown
 
 BLOCK = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end of table -->", re.DOTALL)
 
@@ -85,6 +80,14 @@ QUESTIONS = {
             *("moment_matching", "noise_optimisation"),
         ),
         ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
+    ),
+    "table": Question(
+        Path("results/table"),
+        (
+            *("nearest_neighbour", "prior", "flow_matching", "flow_matching-projection", "energy_score"),
+            *("energy_score-lambda1", "feedback", *strengths("ndtm", 1, 2, 5, 10)),
+        ),
+        ("fiber_rms", "column_w1", "movement_spearman", "pairwise_distance", *COST),
     ),
     "which_on_images": Question(
         CIFAR,
@@ -258,48 +261,6 @@ QUESTIONS = {
     },
 }
 """The tables of README and docs, by name."""
-
-
-def of_judges() -> str:
-    """The judges of CIFAR-10, from the cards of their weights."""
-    lines = []
-    for name, network in cifar10_judges.NETWORKS.items():
-        card = json.loads((ROOT / cifar10_judges.WEIGHTS / f"{name}.json").read_text())
-        role = "may serve in losses, never scores" if name in cifar10_judges.SHOWN else "scores, never in a training"
-        lines.append([name, f"`{network}`", f"{100 * card['test_scores']['accuracy']:.1f} %", role])
-    return markdown(["judge", "network", "accuracy on test images", "role"], lines)
-
-
-def of_applications() -> str:
-    """The leading figure of merit of each application on CIFAR-10, beside its null."""
-    lines = []
-    for name in applications.COMMANDS:
-        if scored(folder := ROOT / applications.RESULTS / name):
-            values = json.loads((folder / "metrics.json").read_text())
-            key = next(key for key in values if f"{key}_null" in values)
-            numbers = [f"{values[each]:.3g}" for each in (key, f"{key}_null")]
-            lines.append([f"`{name}`", key.replace("_", " "), *numbers, f"{values['seconds']:.0f}"])
-    return markdown(["application", "figure of merit", "value", "null", "seconds"], lines)
-
-
-def of_cells() -> str:
-    """Samples against held-out images of the same coarse code."""
-    heads = ["model", "same cell", "energy distance (floor)", "cells rejected (floor)", "distance to training images"]
-    lines = [
-        [
-            name,
-            f"{100 * row['on_cell']:.0f} %",
-            f"{row['cell_distance']:.3f} ({row['cell_distance_floor']:.3f})",
-            f"{100 * row['cells_rejected']:.0f} % ({100 * row['cells_rejected_floor']:.0f} %)",
-            f"{row['copied']:.2f}",
-        ]
-        for name, row in json.loads((ROOT / CIFAR / "cells.json").read_text()).items()
-    ]
-    return markdown(heads, lines)
-
-
-OTHERS = {"cells": of_cells, "judges": of_judges, "applications": of_applications, "dictionaries": features_subjects.of_dictionaries}
-"""Tables that are no results of samples."""
 
 
 def content(name: str) -> str:

@@ -37,7 +37,7 @@ LIKE = {
     "colour_kl": "KL divergence of colours from their law, nats",
     "arc_kl": "KL divergence of positions on the level curve from their law, nats",
     "factor_ks": "Kolmogorov-Smirnov distance of factors from their law",
-    "column_w1": "Wasserstein distance of columns from those of the targets, in deviations",
+    "column_w1": "Wasserstein distance of columns from the targets', in deviations",
     "fid": "Frechet distance to real images",
 }
 """The metrics of consistency in words."""

@@ -1,0 +1,100 @@
+"""Tables that are made of something else than the scores of samples."""
+
+import json
+from functools import partial
+
+import applications
+import cifar10_judges
+import cifar10_rows
+import features_subjects
+import papers
+from question import ROOT
+from runner import scored
+
+from fibermodels.evaluation.tables import markdown, number
+
+
+def of_judges() -> str:
+    """The judges of CIFAR-10, from the cards of their weights."""
+    lines = []
+    for name, network in cifar10_judges.NETWORKS.items():
+        card = json.loads((ROOT / cifar10_judges.WEIGHTS / f"{name}.json").read_text())
+        role = "may serve in losses, never scores" if name in cifar10_judges.SHOWN else "scores, never in a training"
+        lines.append([name, f"`{network}`", f"{100 * card['test_scores']['accuracy']:.1f} %", role])
+    return markdown(["judge", "network", "accuracy on test images", "role"], lines)
+
+
+def of_applications() -> str:
+    """The leading figure of merit of each application on CIFAR-10, beside its null."""
+    lines = []
+    for name in applications.COMMANDS:
+        if scored(folder := ROOT / applications.RESULTS / name):
+            values = json.loads((folder / "metrics.json").read_text())
+            key = next(key for key in values if f"{key}_null" in values)
+            numbers = [f"{values[each]:.3g}" for each in (key, f"{key}_null")]
+            lines.append([f"`{name}`", key.replace("_", " "), *numbers, f"{values['seconds']:.0f}"])
+    return markdown(["application", "figure of merit", "value", "null", "seconds"], lines)
+
+
+def of_cells() -> str:
+    """Samples against held-out images of the same coarse code."""
+    heads = ["model", "same cell", "energy distance (floor)", "cells rejected (floor)", "distance to training images"]
+    lines = [
+        [
+            name,
+            f"{100 * row['on_cell']:.0f} %",
+            f"{row['cell_distance']:.3f} ({row['cell_distance_floor']:.3f})",
+            f"{100 * row['cells_rejected']:.0f} % ({100 * row['cells_rejected_floor']:.0f} %)",
+            f"{row['copied']:.2f}",
+        ]
+        for name, row in json.loads((ROOT / cifar10_rows.RESULTS / "cells.json").read_text()).items()
+    ]
+    return markdown(heads, lines)
+
+
+def of_causal() -> str:
+    """What the colours of fibers say of each classifier, from its card and the results of each method."""
+    import causal
+
+    lines = []
+    for subject in causal.SUBJECTS:
+        card = json.loads((ROOT / causal.WEIGHTS / f"{subject}.json").read_text())["test_scores"]
+        for method in causal.METHODS:
+            if not scored(folder := causal.RESULTS / f"{subject}-{method}"):
+                continue
+            values = json.loads((folder / "metrics.json").read_text())
+            own = [f"{values[key]:.2f}" for key in ("colour_effect", "fiber_rms")]
+            spans = [
+                f"{values[key]:.2f} ({values[f'{key}_low']:.2f} to {values[f'{key}_high']:.2f})"
+                for key in ("agreement", "correlation_change")
+            ]
+            right = " / ".join(f"{100 * card[f'accuracy_{share}']:.0f} %" for share in (0.9, 0.1))
+            lines.append([subject, right, own[0], method, own[1], *spans])
+    titles = ["classifier", "accuracy at 90 / 10 % agreement", "effect of the colour", "samples", "fiber RMS"]
+    return markdown([*titles, "colours that agree", "change of the correlation"], lines)
+
+
+def of_outside(part: str) -> str:
+    """Each kind of inputs, and how well each detector finds it."""
+    values = json.loads((ROOT / "results/outside" / part / "metrics.json").read_text())
+    kinds = [key.removeprefix("fiber_rms_") for key in values if key.startswith("fiber_rms_")]
+    lines = [["inside", number(values["fiber_rms"]), "", "", ""]]
+    for kind in kinds:
+        low, high = (values[f"auroc_fiber_{kind}_{end}"] for end in ("low", "high"))
+        fiber = f"{values[f'auroc_fiber_{kind}']:.3f} ({low:.3f} to {high:.3f})"
+        others = [f"{values[f'auroc_{detector}_{kind}']:.3f}" for detector in ("neighbour", "confidence")]
+        lines.append([kind.replace("_", " "), number(values[f"fiber_rms_{kind}"]), fiber, *others])
+    titles = ["inputs", "fiber RMS", "AUROC of the fiber RMS", "of the nearest representation", "of the confidence"]
+    return markdown(titles, lines)
+
+
+OTHERS = {
+    "judges": of_judges,
+    "cells": of_cells,
+    "dictionaries": features_subjects.of_dictionaries,
+    "applications": of_applications,
+    "causal": of_causal,
+    **{f"outside_{part}": partial(of_outside, part) for part in ("digits", "cifar10")},
+    **{f"papers_{paper}": partial(papers.of_paper, paper) for paper in papers.experiments()},
+}
+"""What makes each table, by its name."""

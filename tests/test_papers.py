@@ -1,0 +1,58 @@
+"""The list of the papers' experiments: a command or a reason in every row, and nothing that does not exist."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from fibermodels.applications import APPLICATIONS
+from fibermodels.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+import papers  # noqa: E402  # a script beside the package
+
+ROWS = [(paper, row) for paper, rows in papers.experiments().items() for row in rows]
+
+
+@pytest.mark.parametrize(("paper", "row"), ROWS, ids=lambda each: getattr(each, "where", each))
+class TestRows:
+    def test_its_command_names_what_exists(self, paper, row):
+        words = shlex.split(row.command)
+        if not words:
+            assert row.without
+            return
+        if words[0] == "python":
+            assert (ROOT / words[1]).is_file()
+        else:
+            assert words[0] == "fibermodels"
+            assert words[1] in COMMANDS
+            assert words[1] != "explore" or words[2] in APPLICATIONS
+        for word in words:
+            assert not word.startswith("configs/") or (ROOT / word).is_file(), word
+
+    def test_its_figures_are_those_of_results(self, paper, row):
+        for result, key in papers.ENTRY.findall(row.ours):
+            assert key in json.loads((ROOT / "results" / result / "metrics.json").read_text()), result
+
+    def test_its_link_leads_to_a_heading(self, paper, row):
+        page, _, anchor = row.see.partition("#")
+        if page:
+            text = (ROOT / "docs" / page).read_text()
+            headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings]
+            assert not anchor or anchor in slugs, slugs
+
+
+def test_there_are_five_papers():
+    assert list(papers.experiments()) == ["show_me", "featinv", "equidiff", "energydps", "dig_in"]
+
+
+def test_a_row_without_command_and_reason_is_refused():
+    with pytest.raises(ValueError, match="fig. 1: expected a command, or the reason"):
+        papers.Experiment("fig. 1", "what", "1.0", ours="2.0")
+    with pytest.raises(ValueError, match="fig. 1: expected figures of ours"):
+        papers.Experiment("fig. 1", "what", "1.0", command="python train.py")
