@@ -42,7 +42,7 @@ SHOWN = 6
 LABEL, REFERENCE = 8, 8
 """The class of the injected task, ships, and the test image of the other task, a ship."""
 
-WEIGHTS = {"class": (0.0, 0.1, 0.3, 1.0, 3.0), "reference": (0.0, 10.0, 30.0, 100.0, 300.0)}
+WEIGHTS = {"class": (0.0, 0.1, 0.3, 1.0, 3.0), "reference": (0.0, 300.0, 1000.0, 3000.0, 10000.0)}
 """Of the injected objective beside the energy."""
 
 
