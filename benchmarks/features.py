@@ -5,7 +5,7 @@
 `dictionaries` trains four sparse autoencoders on ResNet-20's last map of CIFAR-10, unless their weights are there.
 `methods` draws images of some features by four methods at equal activation, and of as many neurons by two. `energies`
 compares the kinds of energy on one feature, and `tasks` adds another objective with five weights. Each writes a table
-and a picture into `results/features`, and `metrics.json` says how it was made. Finished parts are skipped.
+and a picture into `results/features`, and `values.json` says how it was made. Finished parts are skipped.
 """
 
 import json
@@ -21,7 +21,7 @@ from features_methods import METHODS, Drawn, draw, energy_dps, guided
 from features_subjects import DICTIONARIES, SCORE, Laboratory, Unit, train_dictionaries
 from jsonargparse import auto_cli
 from PIL import Image
-from runner import scored, write_table
+from runner import write_table
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 from torchvision.utils import make_grid
@@ -42,7 +42,7 @@ SHOWN = 6
 LABEL, REFERENCE = 8, 8
 """The class of the injected task, ships, and the test image of the other task, a ship."""
 
-WEIGHTS = {"class": (0.0, 0.1, 0.3, 1.0, 3.0), "reference": (0.0, 10.0, 30.0, 100.0, 300.0)}
+WEIGHTS = {"class": (0.0, 0.1, 0.3, 1.0, 3.0), "reference": (0.0, 300.0, 1000.0, 3000.0, 10000.0)}
 """Of the injected objective beside the energy."""
 
 
@@ -83,7 +83,7 @@ def main(
     if "dictionaries" in parts:
         train_dictionaries(precision, dictionaries or list(DICTIONARIES))
     todo = {"methods": compare_methods, "energies": compare_energies, "tasks": inject_tasks}
-    left = {name: run for name, run in todo.items() if name in parts and not scored(OUT / name)}
+    left = {name: run for name, run in todo.items() if name in parts and not (OUT / name / "values.json").exists()}
     lab = Laboratory() if left else None
     for name, run in left.items():
         assert lab is not None
@@ -93,7 +93,7 @@ def main(
         replace_file(OUT / name / "samples.png", partial(picture.save, optimize=True))
         about = {"name": name, "commit": commit(), "device": device_name("cpu"), "seed": 0}
         about |= {"dataset": lab.pool.name, "num_units": units if name == "methods" else 1, "samples_per_unit": count}
-        write_text(OUT / name / "metrics.json", json.dumps(about, indent=2) + "\n")
+        write_text(OUT / name / "values.json", json.dumps(about, indent=2) + "\n")
 
 
 def compare_methods(lab: Laboratory, units: int, count: int) -> tuple[list[dict[str, str]], list[Tensor]]:
