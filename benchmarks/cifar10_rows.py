@@ -204,9 +204,6 @@ CASCADES = [
 ]
 """A pooled vector or logits, inverted through the last map."""
 
-BEST = Sampling("resnet20-spatial", Row("best-spatial", "best", targets=2000, samples=9))
-"""The winner at the last map of ResNet-20, from its committed weights."""
-
 MIRROR = {"scale": "[1.0, 1.0]", "flip": 1.0}
 """The target's mirror image: how far judges agree with themselves."""
 
@@ -216,7 +213,7 @@ SAMPLINGS = [
     *(sampling("nearest_neighbour", cut, targets=250, network="resnet56") for cut in CUTS),
     *(sampling("augmented", cut) for cut in CUTS),
     sampling("augmented", "spatial", "mirror", 2000, 1, changes=MIRROR),
-    BEST,
+    sampling("best_of", "spatial", targets=2000, samples=2),
     *CASCADES,
     sampling("feedback", "spatial", SCORED, 2000, 9, changes={**inner(SCORED, "spatial", GENERATOR), "steps": 1}),
     sampling("prior_samples", "spatial", targets=250),

@@ -223,7 +223,7 @@ QUESTIONS = {
             *strengths(f"dps-{LAST_MAP}", 3, 10, knob="scale"),
             *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-wide")),
             *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued", "-balanced")),
-            f"feedback-{LAST_MAP}-energy_score",
+            f"best_of-{LAST_MAP}",
         ),
         BELIEVED,
     ),
