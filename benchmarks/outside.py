@@ -103,7 +103,7 @@ def scores(world: World, n: int) -> tuple[FiberSamples, Metrics]:
             if detector == "fiber":
                 values |= {f"auroc_{detector}_{kind}_low": low, f"auroc_{detector}_{kind}_high": high}
     parts = [
-        torch.cat([getattr(each, name) for each in shown], "_hat" in name) for name in ("x", "h", "x_hat", "h_hat")
+        torch.cat([getattr(each, name) for each in shown], int("_hat" in name)) for name in ("x", "h", "x_hat", "h_hat")
     ]
     return FiberSamples(*parts), values
 
