@@ -23,7 +23,7 @@ from fibermodels.metrics.spectral import CUTOFFS, filtered_rms, radial_power
 RUNS, RESULTS = Path("runs/spectral"), ROOT / "results/spectral"
 SUBJECT = "configs/parts/colour_mnist/subject.yaml"
 
-METHODS = ("oracle", "flow_map", "feedback", "ndtm", "latent_descent", "equidiff", "pixel_optimisation", "maco")
+METHODS = ("oracle", "feedback", "ndtm", "latent_descent", "equidiff", "pixel_optimisation", "maco")
 """Configs of `configs/colour_mnist`."""
 
 
