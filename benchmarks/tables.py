@@ -263,6 +263,15 @@ QUESTIONS = {
 """The tables of README and docs, by name."""
 
 
+def in_parts(table: str, most: int = 12) -> str:
+    """A Markdown table as several ones with the same titles, none of more than so many rows."""
+    lines = table.splitlines()
+    if not lines or len(lines) - 2 <= most or not all(line.startswith("|") for line in lines):
+        return table
+    parts = [lines[:2] + lines[2 + i : 2 + i + most] for i in range(0, len(lines) - 2, most)]
+    return "\n".join("\n".join(part) + "\n" for part in parts)
+
+
 def content(name: str) -> str:
     """The table of a question, another one by its name, or a file."""
     if name in OTHERS:
@@ -272,7 +281,9 @@ def content(name: str) -> str:
 
 def filled(text: str) -> str:
     """`text` with every block replaced by the table it names."""
-    return BLOCK.sub(lambda found: f"<!-- table: {found[1]} -->\n{content(found[1])}<!-- end of table -->", text)
+    return BLOCK.sub(
+        lambda found: f"<!-- table: {found[1]} -->\n{in_parts(content(found[1]))}<!-- end of table -->", text
+    )
 
 
 def main(check: bool = False, compare: bool = False) -> None:
