@@ -25,7 +25,7 @@ from torch.nn.functional import one_hot
 
 from fibermodels.applications.cues import Cues, held
 from fibermodels.applications.drawing import decisions
-from fibermodels.applications.suspects import Family, Null, Suspect, interval
+from fibermodels.applications.suspects import Family, Null, Suspect
 from fibermodels.core import Subject
 from fibermodels.noise import seeded
 
@@ -79,9 +79,19 @@ def compare_held(
     others = [statistics(*_rows(cues, truth, decisions(each, samples), known), len(known)).max() for each in networks]
     null = Null(torch.stack(largest), torch.stack(others) if others else torch.empty(0))
     family = Family(cues.names, cues.places, found, null)
-    return family, [
-        _suspect(family, cues, images, truth, samples, label, int(known[k]), k, q) for k, q in family.leading()
-    ]
+    suspects: list[Suspect] = []
+    for k, q in family.leading():
+        holds, own = cues.fibers[:, q], int(known[k])
+        mine, data = label == own, truth == own
+        suspects.append(
+            family.suspect(
+                *(k, q, own, holds, mine, float(cues.data[data, q].mean())),
+                fibers=samples[mine & (holds > 0)][:SHOWN],
+                beside=images[data][:SHOWN],
+                compared="data of the class",
+            )
+        )
+    return family, suspects
 
 
 def _rows(cues: Cues, truth: Tensor, label: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,34 +120,3 @@ def statistics(values: Tensor, place: Tensor, sampled: Tensor, classes: int) -> 
             excess = excess + sign * part * 2 * rate.sqrt().asin()
             error = error + 1 / (count + 0.5)
     return excess / error.sqrt()
-
-
-def _suspect(
-    family: Family,
-    cues: Cues,
-    images: Tensor,
-    truth: Tensor,
-    samples: Tensor,
-    label: Tensor,
-    own: int,
-    k: int,
-    q: int,
-) -> Suspect:
-    """A class and a cue, with their rates and some images."""
-    mine, statistic = label == own, float(family.statistics[k, q])
-    rate = float(cues.fibers[mine, q].mean())
-    return Suspect(
-        label=own,
-        cue=cues.names[q],
-        place=int(cues.places[q]),
-        rate=rate,
-        interval=interval(rate, int(mine.sum())),
-        data=float(cues.data[truth == own, q].mean()),
-        others=float(cues.fibers[~mine, q].mean()),
-        statistic=statistic,
-        limit=family.null.limit(),
-        pvalue=family.null.pvalue(statistic),
-        fibers=samples[mine & (cues.fibers[:, q] > 0)][:SHOWN],
-        beside=images[truth == own][:SHOWN],
-        compared="data of the class",
-    )

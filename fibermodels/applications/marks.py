@@ -22,7 +22,7 @@ from torch.nn.functional import one_hot
 
 from fibermodels.applications.cues import GRID, PLACES
 from fibermodels.applications.drawing import decisions
-from fibermodels.applications.suspects import Family, Null, Suspect, interval
+from fibermodels.applications.suspects import Family, Null, Suspect
 from fibermodels.core import Subject
 from fibermodels.noise import seeded
 
@@ -180,30 +180,17 @@ def compare_marks(
     ]
     null = Null(torch.stack(largest), torch.stack(others) if others else torch.empty(0))
     family = Family(names, places, statistics(change, held), null)
-    return family, [
-        _suspect(family, drawn, held[:, q], images, after, int(known[k]), k, q) for k, q in family.leading()
-    ]
-
-
-def _suspect(
-    family: Family, drawn: Marks, held: Tensor, images: Tensor, after: Tensor, own: int, k: int, q: int
-) -> Suspect:
-    """A class and a mark, with its rates and some copies beside their images."""
-    mine, statistic = after == own, float(family.statistics[k, q])
-    rate = float(held[mine].mean())
-    which = (mine & (held > 0)).nonzero()[:SHOWN, 0]
-    return Suspect(
-        label=own,
-        cue=family.names[q],
-        place=int(family.places[q]),
-        rate=rate,
-        interval=interval(rate, int(mine.sum())),
-        data=float(held.mean()),
-        others=float(held[~mine].mean()),
-        statistic=statistic,
-        limit=family.null.limit(),
-        pvalue=family.null.pvalue(statistic),
-        fibers=drawn.painted(images, which),
-        beside=images[drawn.rows[which]],
-        compared="the same without marks",
-    )
+    suspects: list[Suspect] = []
+    for k, q in family.leading():
+        holds, own = held[:, q], int(known[k])
+        mine = after == own
+        which = (mine & (holds > 0)).nonzero()[:SHOWN, 0]
+        suspects.append(
+            family.suspect(
+                *(k, q, own, holds, mine, float(holds.mean())),
+                fibers=drawn.painted(images, which),
+                beside=images[drawn.rows[which]],
+                compared="the same without marks",
+            )
+        )
+    return family, suspects

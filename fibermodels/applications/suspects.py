@@ -14,6 +14,7 @@ one; Geisser, Predictive Inference (1993), for the prediction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.stats import t as student
@@ -130,6 +131,32 @@ class Family:
             if len(found) == LISTED:
                 break
         return found
+
+    def suspect(self, k: int, q: int, label: int, held: Tensor, mine: Tensor, data: float, **shown: Any) -> Suspect:
+        """A class and a cue, with its rates.
+
+        Args:
+            k, q: of the statistic.
+            label: the class.
+            held: whether a row of the fibers holds the cue, `(N,)`.
+            mine: whether it is of the class, `(N,)`.
+            data: the rate in the data.
+            shown: `fibers`, `beside` and `compared` of the suspect.
+        """
+        statistic, rate = float(self.statistics[k, q]), float(held[mine].mean())
+        return Suspect(
+            label=label,
+            cue=self.names[q],
+            place=int(self.places[q]),
+            rate=rate,
+            interval=interval(rate, int(mine.sum())),
+            data=data,
+            others=float(held[~mine].mean()),
+            statistic=statistic,
+            limit=self.null.limit(),
+            pvalue=self.null.pvalue(statistic),
+            **shown,
+        )
 
 
 def interval(rate: float, count: int) -> tuple[float, float]:
