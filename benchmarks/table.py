@@ -192,7 +192,7 @@ def of_columns(data: Table, subject: Classifier, results: Path) -> None:
 
     made = [name for name in SHOWN if scored(results / name)]
     if missing := [name for name in made if not (results / name / "samples.safetensors").exists()]:
-        print(f"columns.md and columns.png stay as they are: no samples of {missing}; delete these folders to draw them")
+        print(f"columns.md and columns.png stay as they are: no samples of {missing}; delete these folders")
         return
     found = {name: load_samples(results / name) for name in made}
     x = next(iter(found.values())).x
