@@ -6,13 +6,13 @@ of processes continues exactly as if it had never stopped.
 """
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from fibermodels.checks import check_finite, check_number
+from fibermodels.checks import check_choice, check_finite, check_number
 from fibermodels.component import device_name
 from fibermodels.config import Recorded, describe
 from fibermodels.core import FiberModel, Pushforward, Subject
@@ -20,6 +20,7 @@ from fibermodels.data.loading import ResumableLoader
 from fibermodels.models import FiberLoss
 from fibermodels.noise import seeded
 from fibermodels.trainable import Supervised, Trainable, TrainableFiberModel
+from fibermodels.training.muon import Muon
 from fibermodels.training.objective import EpochMeans, Terms, check_terms, energy, labels_of, own_terms, preview
 from fibermodels.training.record import FORMAT, check_same, fingerprints, modernise
 from fibermodels.training.schedule import freeze_others, one_cycle
@@ -28,7 +29,7 @@ from fibermodels.training.statistics import measure
 
 
 class Training(LightningModule, metaclass=Recorded):
-    """Minimises the mean of the summed loss terms with AdamW under a one-cycle schedule.
+    """Minimises the mean of the summed loss terms by AdamW or Muon under a one-cycle schedule.
 
     Args:
         learner: what is trained.
@@ -37,7 +38,9 @@ class Training(LightningModule, metaclass=Recorded):
         train_only: prefixes of the names of the parameters that are trained, for example those of the condition
             encoder if the inverter was trained for another subject. The others stay as they are. None trains all.
         learning_rate: the peak of the learning rate.
-        weight_decay: AdamW's decoupled weight decay.
+        optimizer: `adamw`; or `muon`, which learns several times as much in a step where matrices and convolutions have
+            hundreds of channels (`Muon`), and whose best rate is a little higher.
+        weight_decay: decoupled, of all parameters.
         beta2: AdamW's memory of squared gradients, in (0, 1): it remembers about `1 / (1 - beta2)` steps.
         warmup: the share of the steps, in (0, 1), during which the learning rate grows; then it falls as a cosine.
         seed: the seed of all random numbers in training.
@@ -55,6 +58,7 @@ class Training(LightningModule, metaclass=Recorded):
         fiber: FiberLoss | None = None,
         train_only: list[str] | None = None,
         learning_rate: float = 1e-3,
+        optimizer: Literal["adamw", "muon"] = "adamw",
         weight_decay: float = 0.01,
         beta2: float = 0.999,
         warmup: float = 0.1,
@@ -64,6 +68,7 @@ class Training(LightningModule, metaclass=Recorded):
         super().__init__()
         fiber, name = fiber or FiberLoss(), type(learner).__name__
         check_number("Training", "learning_rate", learning_rate, above=0)
+        check_choice("Training", "optimizer", optimizer, ("adamw", "muon"))
         check_number("Training", "weight_decay", weight_decay, least=0)
         check_number("Training", "beta2", beta2, above=0, below=1)
         check_number("Training", "warmup", warmup, above=0, below=1)
@@ -86,7 +91,7 @@ class Training(LightningModule, metaclass=Recorded):
         if train_only is not None:
             freeze_others(learner, train_only)
         self.learner, self.subject, self.fiber = learner, subject, fiber
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.learning_rate, self.optimizer, self.weight_decay = learning_rate, optimizer, weight_decay
         self.beta2, self.warmup = beta2, warmup
         self.seed, self.preview = seed, preview
         self.seconds, self.earlier_steps = 0.0, 0  # with those of the run that it started from
@@ -105,13 +110,13 @@ class Training(LightningModule, metaclass=Recorded):
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         scaled = str(self.trainer.precision).startswith("16")  # a fused optimizer would undo that after the clipping
-        optimizer = torch.optim.AdamW(
-            parameters,
-            lr=self.learning_rate,
-            betas=(0.9, self.beta2),
-            weight_decay=self.weight_decay,
-            fused=not scaled,
-        )
+        numbers: dict[str, Any] = {
+            "lr": self.learning_rate,
+            "betas": (0.9, self.beta2),
+            "weight_decay": self.weight_decay,
+        }
+        muon = self.optimizer == "muon"
+        optimizer = Muon(parameters, **numbers) if muon else torch.optim.AdamW(parameters, **numbers, fused=not scaled)
         steps = self._planned_steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps, self.warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
