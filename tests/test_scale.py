@@ -176,15 +176,20 @@ sharding.UNIT = 1  # every block of a list for itself
 die, resume, folder = int(sys.argv[1]), sys.argv[2] == "resume", Path({folder!r})
 strategy = sharding.FullyShardedStrategy() if {strategy!r} == "fsdp" else {strategy!r}
 run = trainer(folder, extra=[Die(die, signal.SIGKILL)], steps=2, devices=2, strategy=strategy, precision={precision!r})
-run.fit(training(), datamodule=ColourDigits(batch_size=16), ckpt_path=folder / "last.ckpt" if resume else None)
+learner = training(optimizer={optimizer!r})
+run.fit(learner, datamodule=ColourDigits(batch_size=16), ckpt_path=folder / "last.ckpt" if resume else None)
 """
 
 
-def processes(folder, strategy, precision, *calls):
+def processes(folder, strategy, precision, optimizer, *calls):
     """Two processes train; each call is a step to be killed at (-1: none), `start` or `resume`, and a status."""
     folder.mkdir()
     script = folder / "run.py"
-    script.write_text(RUN.format(tests=str(ROOT / "tests"), folder=str(folder), strategy=strategy, precision=precision))
+    script.write_text(
+        RUN.format(
+            tests=str(ROOT / "tests"), folder=str(folder), strategy=strategy, precision=precision, optimizer=optimizer
+        )
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for *arguments, status in calls:
         done = subprocess.run(
@@ -195,11 +200,11 @@ def processes(folder, strategy, precision, *calls):
             assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 8
 
 
-def killed_and_resumed(folder, strategy, precision="32-true"):
+def killed_and_resumed(folder, strategy, precision="32-true", optimizer="adamw"):
     """A run of two processes that is killed in the second epoch and resumed, and one that ran through."""
     whole, parts = folder / "whole", folder / "parts"
-    processes(whole, strategy, precision, ("-1", "start", 0))
-    processes(parts, strategy, precision, ("9", "start", -signal.SIGKILL), ("-1", "resume", 0))
+    processes(whole, strategy, precision, optimizer, ("-1", "start", 0))
+    processes(parts, strategy, precision, optimizer, ("9", "start", -signal.SIGKILL), ("-1", "resume", 0))
     assert rows(whole) == rows(parts)
     return whole, parts
 
@@ -211,9 +216,11 @@ def test_two_processes_killed_and_resumed_end_as_two_that_ran_through(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_two_shards_killed_and_resumed_end_as_two_that_ran_through(tmp_path, precision):
-    compare(*killed_and_resumed(tmp_path, "fsdp", precision))
+@pytest.mark.parametrize(
+    ("precision", "optimizer"), [("32-true", "adamw"), ("bf16-mixed", "adamw"), ("32-true", "muon")]
+)
+def test_two_shards_killed_and_resumed_end_as_two_that_ran_through(tmp_path, precision, optimizer):
+    compare(*killed_and_resumed(tmp_path, "fsdp", precision, optimizer))
 
 
 def command(monkeypatch, *arguments):

@@ -74,8 +74,8 @@ class _StopAt(Callback):
             raise _Stop
 
 
-@pytest.mark.parametrize("cached", [True, False])
-def test_a_resumed_run_continues_exactly(tmp_path, cached):
+@pytest.mark.parametrize(("cached", "optimizer"), [(True, "adamw"), (False, "adamw"), (False, "muon")])
+def test_a_resumed_run_continues_exactly(tmp_path, cached, optimizer):
     """Losses, raw and averaged weights equal those of a run that was never interrupted."""
 
     def data():
@@ -83,14 +83,16 @@ def test_a_resumed_run_continues_exactly(tmp_path, cached):
         return CachedLatents(source, vae(), subject(), 2, str(tmp_path / "cache")) if cached else source
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    trainer(whole, 4).fit(training(), datamodule=data())
+    trainer(whole, 4).fit(training(optimizer=optimizer), datamodule=data())
 
     interrupted = trainer(parts, 4)
     interrupted.callbacks.append(_StopAt(2))
     with pytest.raises(_Stop):
-        interrupted.fit(training(), datamodule=data())
+        interrupted.fit(training(optimizer=optimizer), datamodule=data())
     torch.manual_seed(12345)  # whatever happens between
-    trainer(parts, 4).fit(training(), datamodule=data(), ckpt_path=str(parts / "last.ckpt"), weights_only=True)
+    trainer(parts, 4).fit(
+        training(optimizer=optimizer), datamodule=data(), ckpt_path=str(parts / "last.ckpt"), weights_only=True
+    )
 
     assert rows(parts) == rows(whole)
     first, second = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (whole, parts))

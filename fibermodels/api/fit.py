@@ -23,7 +23,7 @@ from fibermodels.spaces import ImageSpace, InputSpace
 from fibermodels.subjects.live import Live, expected_input, input_channels
 from fibermodels.training import Run
 from fibermodels.training.planning import Plan, planned
-from fibermodels.training.recipe import BATCH, LEARNING_RATE, Scale, training
+from fibermodels.training.recipe import BATCH, Scale, training
 from fibermodels.training.running import TRAINER, callbacks, quiet, saving
 
 SCALED = 10_000
@@ -44,7 +44,7 @@ def fit(
     transform: Any = None,
     input_size: int | None = None,
     fiber_weight: float | None = None,
-    learning_rate: float = LEARNING_RATE,
+    learning_rate: float | None = None,
     batch_size: int = BATCH,
     flip: bool = False,
     seed: int = 0,
@@ -74,7 +74,7 @@ def fit(
         input_size: pixels per side of the network's input; None does not resize, unless a network of timm takes one
             size only.
         fiber_weight: lambda, of the fiber loss; None takes 2 for images and maps, and 0 for other inputs.
-        learning_rate: its peak.
+        learning_rate: its peak; None takes .007 for images and maps, and .002 for other inputs.
         batch_size: images of a step; fewer where the minutes do not allow enough steps.
         flip: whether to mirror half of the training images.
         seed: of all random numbers.

@@ -247,7 +247,7 @@ def dry_run(
         table.add_row(f"parameters: {name}".removesuffix(": "), f"{counts[0]:,} trained, {counts[1]:,} frozen")
     table.add_row("weights, buffers", _bytes(weights))
     table.add_row("gradients", _bytes(trained))
-    table.add_row("optimizer (AdamW)", _bytes(2 * trained))
+    table.add_row(f"optimizer ({module.optimizer}), at most", _bytes(2 * trained))
     table.add_row("averages", _bytes(trained if averaged else 0))
     table.add_row("checkpoint, at most", _bytes(checkpoint_bytes(weights, trained, averaged)))
     table.add_row("activations per image", _bytes(base.each.activations))

@@ -71,6 +71,8 @@ class Muon(torch.optim.AdamW):
         state = self.state[weight]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(weight)
+            state["step"] = torch.zeros(())  # AdamW expects it in every state that it loads
+        state["step"] += 1
         momentum = state["momentum"].lerp_(gradient, 1 - self.momentum)
         update = orthogonal(gradient.lerp(momentum, self.momentum).flatten(1))
         length = MATCH * max(update.shape) ** 0.5
