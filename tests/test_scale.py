@@ -48,8 +48,9 @@ def trainer(folder, epochs=2, extra=(), steps=0, **options):
     return Trainer(**defaults | options)
 
 
-def training():
-    return Training(flow_matching(), subject(), FiberLoss(1.0, rows=4, checkpointing=True), preview=8)
+def training(optimizer="adamw"):
+    fiber = FiberLoss(1.0, rows=4, checkpointing=True)
+    return Training(flow_matching(), subject(), fiber, optimizer=optimizer, preview=8)
 
 
 def compare(whole, parts, **tolerance):
