@@ -58,6 +58,7 @@ what to score
   --subject, --data             another subject or other data for a --model file
   --out DIR                     folder of the result
   --overwrite true              replace an earlier result
+  --tensorboard true            also write metrics and figures for TensorBoard
   --name NAME                   name of the result in tables
 
 the samples

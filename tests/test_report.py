@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -16,13 +17,14 @@ from scripts import run
 
 from fibermodels.core import FiberSamples
 from fibermodels.evaluation.calibration import rank_histograms
+from fibermodels.evaluation.events import write_events
 from fibermodels.evaluation.figures import read_grid, sample_grid
 from fibermodels.evaluation.report import fibers
 from fibermodels.evaluation.report.comparison import write_comparison_report
 from fibermodels.evaluation.report.meanings import GROUPS, MEANINGS, meaning
 from fibermodels.evaluation.report.result import result_page, write_result_report
 from fibermodels.evaluation.report.scatter import HEIGHT, LETTER, WIDTH, plot
-from fibermodels.evaluation.results import located_results, save
+from fibermodels.evaluation.results import located_results, result_folders, save
 from fibermodels.evaluation.tables import COLUMNS, IDENTITY, JUDGED
 from fibermodels.metrics import fiber_rms
 from fibermodels.noise import seeded
@@ -411,10 +413,31 @@ def test_the_command_line_writes_reports(tmp_path):
     names = {"metrics.json", "ranks.png", "report.html", "samples.png", "samples.safetensors"}
     assert {path.name for path in out.iterdir()} == names
 
-    done = run("evaluate.py", "--compare", out, "--out", tmp_path)
+    done = run("evaluate.py", "--compare", out, "--out", tmp_path, "--tensorboard", "true")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "report.html")
+    assert done.stdout.splitlines()[-2:] == [str(tmp_path / "report.html"), str(tmp_path / "tensorboard")]
     assert "oracle/report.html" in (tmp_path / "report.html").read_text()
+    assert result_folders([str(out), str(tmp_path / "tensorboard")]) == [str(out)]
+
+
+def test_tensorboard_shows_the_metrics_and_the_pictures(result, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _, values, _ = result
+    values = values | {"training_steps": 30}
+    for path in folder.glob("*.png"):
+        shutil.copy(path, tmp_path)
+    for _ in range(2):
+        write_events(tmp_path, values)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert set(tags["images"]) == {f"result/{path.stem}" for path in tmp_path.glob("*.png")} != set()
+    only = events.Scalars("result/fiber_rms")
+    assert [(each.step, each.value) for each in only] == [(30, pytest.approx(values["fiber_rms"]))]
+    shown = events.Images("result/samples")[0]
+    with Image.open(tmp_path / "samples.png") as picture:
+        assert (shown.width, shown.height) == picture.size
 
 
 def test_a_report_that_cannot_be_made_changes_nothing(tmp_path):

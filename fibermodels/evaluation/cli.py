@@ -102,6 +102,12 @@ def parser() -> Parser:
         "default: the classifier's own, else 0.5",
     )
     own.add_argument("--overwrite", type=bool, default=False, help="replace an earlier result")
+    own.add_argument(
+        "--tensorboard",
+        type=bool,
+        default=False,
+        help="also write the metrics and the figures as TensorBoard events into OUT/tensorboard",
+    )
     return own
 
 
@@ -147,13 +153,18 @@ def run(options: Namespace, overrides: list[str]) -> None:
     for mark in ("comparison.csv" if options.compare else "metrics.json", REPORT):
         check_new(out / mark, options.overwrite)
     if options.compare:
+        from fibermodels.evaluation.events import write_events
+
         compare(options.compare, out, options.across_subjects)
+        if options.tensorboard:
+            print(write_events(out, {}))
         return
     _evaluate(options, overrides, out)
 
 
 def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
     from fibermodels.evaluation import building
+    from fibermodels.evaluation.events import write_events
     from fibermodels.evaluation.report.result import write_result_report
     from fibermodels.evaluation.results import save
     from fibermodels.evaluation.scoring import evaluate
@@ -180,10 +191,11 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
         )
         save(out, samples, values)
         report = write_result_report(out, values, samples)
+        events = [write_events(out, values)] if options.tensorboard else []
     finally:
         release(lock)
     print_rows([values])
-    print(f"{out}/metrics.json\n{out}/samples.png\n{report}")
+    print(f"{out}/metrics.json", f"{out}/samples.png", report, *events, sep="\n")
 
 
 def _share(source: Any, choice: Choice, device: str, kept: Path, processes: int, rank: int) -> None:

@@ -56,6 +56,10 @@ COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "metamers.png
 """The files that a comparison writes."""
 
 
+EVENTS = "tensorboard"
+"""The folder of the events that `--tensorboard` writes, in that of a result or a comparison."""
+
+
 def result_folders(paths: Sequence[str]) -> list[str]:
     """The paths without the files of an earlier comparison, so `--compare DIR/* --out DIR` can be repeated.
 
@@ -64,7 +68,12 @@ def result_folders(paths: Sequence[str]) -> list[str]:
     Raises:
         ValueError: nothing is left.
     """
-    kept = [path for path in paths if not (Path(path).name in COMPARISON and Path(path).is_file())]
+    kept = [
+        path
+        for path in paths
+        if not (Path(path).name in COMPARISON and Path(path).is_file())
+        and not (Path(path).name == EVENTS and not (Path(path) / "metrics.json").exists())
+    ]
     if not kept:
         raise ValueError(f"expected folders of results, got only the files of a comparison: {list(paths)}")
     return kept

@@ -2,8 +2,9 @@
 
 A generator in one call (`EnergyScore` with `nn.Upsampler`, over pixels) is trained by the energy score of patches and
 of the first stages of the subject's own network, and by the fiber loss of the layer and of the logits. Muon takes the
-steps, of which it needs a few hundred. It is the recipe of `configs/cifar10/energy_score.yaml`, and `docs/cifar10.md` has its figures. Inputs without places (points, tables,
-signals) have flow matching with `nn.MLP`, over the inputs as they are, standardised.
+steps, of which it needs a few hundred. It is the recipe of `configs/cifar10/energy_score.yaml`, and `docs/cifar10.md`
+has its figures. Inputs without places (points, tables, signals) have flow matching with `nn.MLP`, over the inputs as
+they are, standardised.
 """
 
 from dataclasses import dataclass
