@@ -78,10 +78,9 @@ MAP_ON_FIBER = f"{FLOW_MAP}-lambda1-resnet20-spatial-continued"
 GENERATOR, CONTINUED = f"{SCORED}-lambda1-resnet20-spatial", "continued"
 FAITHFUL = f"{SCORED}-lambda2-resnet20-spatial-{CONTINUED}"
 BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
-MUON, MUON_BALANCED = (f"{SCORED}-lambda2-resnet20-spatial-{end}" for end in ("muon", "muon-balanced"))
-START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, MUON_WEIGHTS, NEW_WEIGHTS = (
-    WEIGHTS / f"{SCORED}-spatial{end}.safetensors"
-    for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon", "-muon-balanced")
+MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
+START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS = (
+    WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced")
 )
 LAST, FEATURES, LATER = "resnet20-spatial", "--model.learner.init_args.features", "--model.fiber.init_args.later"
 WIDTH = "--model.learner.init_args.network.init_args.width"
@@ -134,7 +133,6 @@ TRAININGS = [
     scored_training(LAST, 1020, BETTER, CONTINUED, *SLOWER),
     scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 3060, None, "muon", muon=True),
-    scored_training(LAST, 306, MUON_WEIGHTS, "muon-balanced", *MANY, "--model.learning_rate", 0.003, muon=True),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
     *(scored_training(f"resnet20-{cut}", 255) for cut in ("pooled", "logits")),
@@ -160,8 +158,6 @@ PUBLISHED_AS = {
     f"{GENERATOR}-{CONTINUED}": BETTER.with_suffix(""),
     FAITHFUL: BEST_WEIGHTS.with_suffix(""),
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
-    MUON: MUON_WEIGHTS.with_suffix(""),
-    MUON_BALANCED: NEW_WEIGHTS.with_suffix(""),
     **{
         name: RUNS / "cifar10" / name / "model"
         for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))
@@ -283,7 +279,7 @@ METHODS = {
 
 CURVES = {
     "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED),
-    "energy score, Muon": (MUON, MUON_BALANCED),
+    "energy score, Muon": (MUON,),
     "energy score, twice as wide": (f"{GENERATOR}-wide",),
     "energy score, short": (f"{SCORED}-lambda2-{LAST}",),
     "flow map after a prior": (MAP_ON_FIBER,),

@@ -220,9 +220,9 @@ QUESTIONS = {
         (
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
             f"augmented-{LAST_MAP}-mirror",
-            *strengths(f"dps-{LAST_MAP}", 3, 10, knob="scale"),
+            *strengths(f"dps-{LAST_MAP}", 10, knob="scale"),
             *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-wide")),
-            *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued", "-balanced")),
+            *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued", "-balanced", "-muon")),
             f"best_of-{LAST_MAP}",
         ),
         BELIEVED,
