@@ -96,7 +96,7 @@ def parts(*names: str) -> str:
 MANY = (FEATURES, parts("resnet20-layer1", "resnet20-layer2", LAST, "resnet20", "judges/plain-maps"))
 """The features of the first trainings: more of them are nearer to the distribution and further from the target."""
 ADAM = ("--model.optimizer", "adamw", "--model.learning_rate", 0.002)
-"""The optimizer of the first trainings; Muon, that of the config, learns several times as much in a step."""
+"""The optimizer of the first trainings; Muon, that of the config, is ahead in short ones."""
 SLOWER = ("--model.learning_rate", 0.001)
 
 

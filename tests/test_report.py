@@ -406,6 +406,9 @@ def test_the_command_line_writes_reports(tmp_path):
     assert done.returncode == 2
     assert "report.html' exists: give --overwrite true" in done.stderr
     (out / "report.html").write_text("old")
+    done = run("evaluate.py", "--report", out, "--overwrite", "true", "--tensorboard", "true")
+    assert done.returncode == 2
+    assert "tensorboard: expected none with --report" in done.stderr
     done = run("evaluate.py", "--report", out, "--overwrite", "true")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out / "report.html")

@@ -144,6 +144,8 @@ def run(options: Namespace, overrides: list[str]) -> None:
             raise ValueError(f"{name}: expected text, got ''")
     if options.across_subjects and not options.compare:
         raise ValueError("across_subjects: expected only with --compare")
+    if options.report and options.tensorboard:
+        raise ValueError("tensorboard: expected none with --report, which writes report.html alone")
     if options.report:
         rewrite(options.report, options.out, options.overwrite)
         return

@@ -68,15 +68,18 @@ def result_folders(paths: Sequence[str]) -> list[str]:
     Raises:
         ValueError: nothing is left.
     """
-    kept = [
-        path
-        for path in paths
-        if not (Path(path).name in COMPARISON and Path(path).is_file())
-        and not (Path(path).name == EVENTS and not (Path(path) / "metrics.json").exists())
-    ]
+    kept = [path for path in paths if not (_is_of_comparison(Path(path)) or _has_events(Path(path)))]
     if not kept:
         raise ValueError(f"expected folders of results, got only the files of a comparison: {list(paths)}")
     return kept
+
+
+def _is_of_comparison(path: Path) -> bool:
+    return path.name in COMPARISON and path.is_file()
+
+
+def _has_events(path: Path) -> bool:
+    return path.name == EVENTS and path.is_dir() and not (path / "metrics.json").exists()
 
 
 def read_metrics(folder: str | Path) -> Row:

@@ -38,8 +38,8 @@ class Training(LightningModule, metaclass=Recorded):
         train_only: prefixes of the names of the parameters that are trained, for example those of the condition
             encoder if the inverter was trained for another subject. The others stay as they are. None trains all.
         learning_rate: the peak of the learning rate.
-        optimizer: `adamw`; or `muon`, which learns several times as much in a step where matrices and convolutions have
-            hundreds of channels (`Muon`), and whose best rate is a little higher.
+        optimizer: `adamw`; or `muon` (see `Muon`), which is far ahead in short trainings, at rates several times as
+            high.
         weight_decay: decoupled, of all parameters.
         beta2: AdamW's memory of squared gradients, in (0, 1): it remembers about `1 / (1 - beta2)` steps.
         warmup: the share of the steps, in (0, 1), during which the learning rate grows; then it falls as a cosine.
