@@ -79,6 +79,8 @@ GENERATOR, CONTINUED = f"{SCORED}-lambda1-resnet20-spatial", "continued"
 FAITHFUL = f"{SCORED}-lambda2-resnet20-spatial-{CONTINUED}"
 BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
 MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
+CORRECTOR = "corrector"
+CORRECTED = f"{CORRECTOR}-lambda1-resnet20-spatial"
 START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS = (
     WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced")
 )
@@ -133,6 +135,7 @@ TRAININGS = [
     scored_training(LAST, 1020, BETTER, CONTINUED, *SLOWER),
     scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 3060, None, "muon", muon=True),
+    Training(CORRECTOR, LAST, 1530, None, weight=1, batch=64),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
     *(scored_training(f"resnet20-{cut}", 255) for cut in ("pooled", "logits")),
@@ -158,6 +161,7 @@ PUBLISHED_AS = {
     f"{GENERATOR}-{CONTINUED}": BETTER.with_suffix(""),
     FAITHFUL: BEST_WEIGHTS.with_suffix(""),
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
+    CORRECTED: WEIGHTS / "corrector-spatial",
     **{
         name: RUNS / "cifar10" / name / "model"
         for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))
