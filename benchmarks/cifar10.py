@@ -18,6 +18,7 @@ from cifar10_rows import (
     BALANCED,
     BASE,
     CONFIGS,
+    CORRECTED,
     CURVES,
     CUTS,
     EPOCH,
@@ -141,9 +142,8 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if training.name in PUBLISHED_AS:
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
-            targets, samples = (
-                (2000, 9) if training.name.startswith((GENERATOR, FAITHFUL, BALANCED, MUON)) else (500, 2)
-            )
+            many = training.name.startswith((GENERATOR, FAITHFUL, BALANCED, MUON, CORRECTED))
+            targets, samples = (2000, 9) if many else (500, 2)
             if not training.subject.startswith("resnet20"):
                 targets //= 2
             row = Row(training.name, series=training.series, targets=targets, samples=samples, seed=seed)

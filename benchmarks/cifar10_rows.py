@@ -80,6 +80,8 @@ FAITHFUL = f"{SCORED}-lambda2-resnet20-spatial-{CONTINUED}"
 BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
 MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
 SHORT = f"{GENERATOR}-muon"
+CORRECTOR = "corrector"
+CORRECTED = f"{CORRECTOR}-lambda1-resnet20-spatial"
 START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS = (
     WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced")
 )
@@ -135,6 +137,7 @@ TRAININGS = [
     scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 3060, None, "muon", muon=True),
     scored_training(LAST, 1530, None, "muon", *MAP_ALONE, weight=1, muon=True),
+    Training(CORRECTOR, LAST, 1530, None, weight=1, batch=64),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
     *(scored_training(f"resnet20-{cut}", 255) for cut in ("pooled", "logits")),
@@ -160,6 +163,7 @@ PUBLISHED_AS = {
     f"{GENERATOR}-{CONTINUED}": BETTER.with_suffix(""),
     FAITHFUL: BEST_WEIGHTS.with_suffix(""),
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
+    CORRECTED: WEIGHTS / "corrector-spatial",
     **{
         name: RUNS / "cifar10" / name / "model"
         for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))
@@ -283,6 +287,7 @@ CURVES = {
     "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED),
     "energy score, Muon": (SHORT,),
     "energy score, Muon, twice the fiber loss": (MUON,),
+    "energy score and corrector": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED, CORRECTED),
     "energy score, twice as wide": (f"{GENERATOR}-wide",),
     "energy score, short": (f"{SCORED}-lambda2-{LAST}",),
     "flow map after a prior": (MAP_ON_FIBER,),
