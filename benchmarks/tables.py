@@ -221,11 +221,19 @@ QUESTIONS = {
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
             f"augmented-{LAST_MAP}-mirror",
             *strengths(f"dps-{LAST_MAP}", 10, knob="scale"),
-            *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-wide")),
+            *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-wide", "-muon")),
             *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued", "-balanced", "-muon")),
-            f"best_of-{LAST_MAP}",
         ),
         BELIEVED,
+    ),
+    "two_calls": Question(
+        CIFAR,
+        (
+            *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "best_of", "corrector-lambda1", "ndtm")),
+            f"augmented-{LAST_MAP}-mirror",
+            f"energy_score-lambda2-{LAST_MAP}-balanced",
+        ),
+        (*BELIEVED[:-1], "diversity", *COST),
     ),
     "every_stage": Question(
         CIFAR,

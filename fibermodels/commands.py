@@ -115,7 +115,8 @@ def nearest(message: str, keys: Iterable[str] = ()) -> str:
     if choice := re.search(r"Literal\[(.*?)\]\. Got value: (\S+)", message):
         known, quoted = set(re.findall(r"'(.*?)'", choice[1])), [choice[2]]
     else:
-        named = re.sub(r"<class '[\w.]+'>", "", message)
+        told = message.partition(" do not fit: ")[0]  # behind it are names of weights
+        named = re.sub(r"<class '[\w.]+'>", "", told)
         parts = re.findall(r"--([\w.]+)|['\"]([\w.]+)['\"]|path string: ([\w.]+)", named)
         quoted = ["".join(words) for words in parts]
     for word in dict.fromkeys(part.rpartition(".")[2] for part in quoted):

@@ -179,3 +179,10 @@ def test_names_that_are_imported_lazily_have_public_paths(home, public):
     cls = import_class(home, lambda found: isinstance(found, type), "a class")
     assert public_path(cls) == public
     assert import_class(public, lambda found: found is cls, "the same class") is cls
+
+
+def test_names_of_weights_get_no_suggestion():
+    from fibermodels.commands import nearest
+
+    assert nearest("no option 'widht'") == "; did you mean 'width' instead of 'widht'?"
+    assert nearest("MLP: the weights in 'a.safetensors' do not fit: Missing key(s): \"network.enter.bias\"") == ""
