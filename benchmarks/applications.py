@@ -32,6 +32,8 @@ BEST = CONFIGS / "best.yaml"
 FIRST, SECOND = "configs/parts/cifar10/resnet20.yaml", "configs/parts/cifar10/resnet56.yaml"
 VGG = PARTS / "vgg.yaml"
 MOVED = ("--steps", 15, "--near", 1)
+CAT = ("--label", 3, "--classifier", FIRST, *unseen())
+STEERED = ("--checkpoint", BEST, "--targets", 300, "--k", 32, "--n", 2, *CAT)
 
 
 def audited(kind: str) -> tuple[object, ...]:
@@ -50,8 +52,10 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "compare": ("--checkpoint", BEST, "--other", CONFIGS / "feedback.yaml", "--targets", 4, "--n", 4),
     "interpolate": ("--checkpoint", BEST, "--targets", 256),
     "compose": ("--checkpoint", BEST, "--targets", 256),
-    "counterfactual": ("--checkpoint", BEST, "--targets", 64, "--label", 3, "--classifier", FIRST, *unseen()),
-    "steer": ("--checkpoint", BEST, "--targets", 16, "--method", "nmf", "--n", 2, *unseen()),
+    "counterfactual": ("--checkpoint", BEST, "--targets", 64, *CAT),
+    "steer": (*STEERED, "--method", "contrast"),
+    "steer-nmf": (*STEERED, "--method", "nmf"),
+    "steer-clusters": (*STEERED, "--method", "clusters"),
     "disagree": (
         *("--checkpoint", BEST, "--targets", 100, "--first", FIRST, "--second", SECOND, "--judge", VGG, "--k", 6),
         *MOVED,

@@ -15,11 +15,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from fibermodels.applications.drawing import device_of, representations
+from fibermodels.applications.drawing import check_label, device_of, representations
 from fibermodels.applications.finding import Finding, Merit, Strip
 from fibermodels.applications.moving import Move, move
 from fibermodels.applications.neighbours import approach
-from fibermodels.checks import check_choice, check_numbers
+from fibermodels.checks import check_choice
 from fibermodels.core import FiberModel, Subject
 from fibermodels.display import heat
 from fibermodels.guidance import Cost, FiberDistance
@@ -122,9 +122,7 @@ def counterfactual(
             without references or with a cost.
     """
     decider = classifier or subject
-    if len(decider.feature_shape) != 1:
-        raise ValueError(f"counterfactual: classifier: expected logits, got outputs {list(decider.feature_shape)}")
-    check_numbers("counterfactual", {"label": label}, least=0, below=decider.feature_shape[0])
+    check_label("counterfactual", decider, label)
     way: Way = space or ("condition" if references is None or cost else "neighbour")
     check_choice("counterfactual", "space", way, get_args(Way))
     if way == "neighbour":

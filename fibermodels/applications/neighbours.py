@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fibermodels.applications.drawing import decisions, device_of, representations
+from fibermodels.applications.drawing import decisions, device_of, of_class, representations
 from fibermodels.applications.moving import STOPS, Move, inside_of, painter
 from fibermodels.checks import check_images
 from fibermodels.core import FiberModel, Subject
@@ -55,12 +55,7 @@ def approach(
     """
     for name, own in (("images", images), ("references", references)):
         check_images(own, tuple(subject.image_shape), name)
-    chosen = decisions(classifier, references) == label
-    if chosen.all() or not chosen.any():
-        raise ValueError(
-            f"references: expected images that are decided for class {label}, and others; {int(chosen.sum())} of "
-            f"{len(references)} are"
-        )
+    chosen = of_class("counterfactual", label, classifier, references)
     known, own = representations(subject, references), representations(subject, images)
     distances = torch.cdist(own.flatten(1), known[chosen].flatten(1))
     towards = known[chosen][distances.argmin(1)] - own
