@@ -53,6 +53,8 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "interpolate": ("--checkpoint", BEST, "--targets", 256),
     "compose": ("--checkpoint", BEST, "--targets", 256),
     "counterfactual": ("--checkpoint", BEST, "--targets", 64, *CAT),
+    "counterfactual-cam": ("--checkpoint", BEST, "--targets", 64, "--mask", "cam", *CAT),
+    "counterfactual-half": ("--checkpoint", BEST, "--targets", 64, "--mask", "[0,0,32,16]", *CAT),
     "steer": (*STEERED, "--method", "contrast"),
     "steer-nmf": (*STEERED, "--method", "nmf"),
     "steer-clusters": (*STEERED, "--method", "clusters"),
@@ -61,6 +63,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
         *MOVED,
     ),
     "maximise": ("--checkpoint", BEST, "--targets", 100, "--unit", 10, "--k", 6, "--steps", 15),
+    "maximise-npca": ("--checkpoint", BEST, "--targets", 100, "--label", 3, "--k", 6, "--steps", 15),
     **{f"audit-{kind}": audited(kind) for kind in AUDITED},
 }
 """Results by name, and the options of their commands."""
