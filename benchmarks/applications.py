@@ -32,6 +32,8 @@ BEST = CONFIGS / "best.yaml"
 FIRST, SECOND = "configs/parts/cifar10/resnet20.yaml", "configs/parts/cifar10/resnet56.yaml"
 VGG = PARTS / "vgg.yaml"
 MOVED = ("--steps", 15, "--near", 1)
+CAT = ("--label", 3, "--classifier", FIRST, *unseen())
+STEERED = ("--checkpoint", BEST, "--targets", 300, "--k", 32, "--n", 2, *CAT)
 
 
 def audited(kind: str) -> tuple[object, ...]:
@@ -50,13 +52,18 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "compare": ("--checkpoint", BEST, "--other", CONFIGS / "feedback.yaml", "--targets", 4, "--n", 4),
     "interpolate": ("--checkpoint", BEST, "--targets", 256),
     "compose": ("--checkpoint", BEST, "--targets", 256),
-    "counterfactual": ("--checkpoint", BEST, "--targets", 64, "--label", 3, "--classifier", FIRST, *unseen()),
-    "steer": ("--checkpoint", BEST, "--targets", 16, "--method", "nmf", "--n", 2, *unseen()),
+    "counterfactual": ("--checkpoint", BEST, "--targets", 64, *CAT),
+    "counterfactual-cam": ("--checkpoint", BEST, "--targets", 64, "--mask", "cam", *CAT),
+    "counterfactual-half": ("--checkpoint", BEST, "--targets", 64, "--mask", "[0,0,32,16]", *CAT),
+    "steer": (*STEERED, "--method", "contrast"),
+    "steer-nmf": (*STEERED, "--method", "nmf"),
+    "steer-clusters": (*STEERED, "--method", "clusters"),
     "disagree": (
         *("--checkpoint", BEST, "--targets", 100, "--first", FIRST, "--second", SECOND, "--judge", VGG, "--k", 6),
         *MOVED,
     ),
     "maximise": ("--checkpoint", BEST, "--targets", 100, "--unit", 10, "--k", 6, "--steps", 15),
+    "maximise-npca": ("--checkpoint", BEST, "--targets", 100, "--label", 3, "--k", 6, "--steps", 15),
     **{f"audit-{kind}": audited(kind) for kind in AUDITED},
 }
 """Results by name, and the options of their commands."""

@@ -32,8 +32,10 @@ def of_applications() -> str:
             values = json.loads((folder / "metrics.json").read_text())
             key = next(key for key in values if f"{key}_null" in values)
             numbers = [f"{values[each]:.3g}" for each in (key, f"{key}_null")]
+            gain = [values.get(f"{key}_gain_{end}") for end in ("low", "high")]
+            numbers.append("" if None in gain else " to ".join(f"{each:.3g}" for each in gain))
             lines.append([f"`{name}`", key.replace("_", " "), *numbers, f"{values['seconds']:.0f}"])
-    return markdown(["application", "figure of merit", "value", "null", "seconds"], lines)
+    return markdown(["application", "figure of merit", "value", "null", "gain, 95 %", "seconds"], lines)
 
 
 def of_cells() -> str:

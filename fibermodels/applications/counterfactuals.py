@@ -15,11 +15,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from fibermodels.applications.drawing import device_of, representations
+from fibermodels.applications.class_weights import class_layer
+from fibermodels.applications.drawing import check_label, decisions, device_of, representations
 from fibermodels.applications.finding import Finding, Merit, Strip
+from fibermodels.applications.masks import Mask, activated
 from fibermodels.applications.moving import Move, move
 from fibermodels.applications.neighbours import approach
-from fibermodels.checks import check_choice, check_numbers
+from fibermodels.checks import check_choice
 from fibermodels.core import FiberModel, Subject
 from fibermodels.display import heat
 from fibermodels.guidance import Cost, FiberDistance
@@ -66,7 +68,7 @@ class Counterfactual(Finding):
         meaning = "The share of the classifier's own decisions for the class; the null is a random move as long."
         found.append(Merit.paired("validity", own[1], own[2], meaning))
         changed = float(self.move.distance().mean()), float(self.move.distance(inside=False).mean())
-        meaning = "The root mean square change of the pixels inside of the box; the null is that outside of it."
+        meaning = "The root mean square change of the pixels inside of the mask; the null is that outside of it."
         found.append(Merit("change of pixels", *changed, meaning))
         return found
 
@@ -100,13 +102,13 @@ def counterfactual(
     steps: int = 40,
     step_size: float = 0.1,
     near: float = 1.0,
-    box: list[int] | None = None,
+    mask: Mask | None = None,
     seed: int = 0,
 ) -> Counterfactual:
     """Moves images until a classifier decides for a class.
 
     Args:
-        model, subject, images, steps, step_size, near, box, seed: as in `moving.move`.
+        model, subject, images, steps, step_size, near, seed: as in `moving.move`.
         label: the class.
         classifier: returns logits `(B, K)`; None takes the subject.
         judges: further classifiers by name, which take no part.
@@ -116,25 +118,29 @@ def counterfactual(
         space: `neighbour` for the way to the nearest reference of the class, or a space of `moving.move`, where
             `steps`, `step_size` and `near` count; None takes `neighbour` if there are references and no cost, else
             `condition`.
+        mask: as in `moving.move`, or `cam`: the half of the pixels of each image that speak most for its decision, by
+            the classifier's weights of this class and the subject's map.
 
     Raises:
-        ValueError: as `moving.move` and `neighbours.approach`; a class that the classifier does not have; `neighbour`
-            without references or with a cost.
+        ValueError: as `moving.move` and `neighbours.approach`; `cam` without a map or a last linear layer; a class that
+            the classifier does not have; `neighbour` without references or with a cost.
     """
     decider = classifier or subject
-    if len(decider.feature_shape) != 1:
-        raise ValueError(f"counterfactual: classifier: expected logits, got outputs {list(decider.feature_shape)}")
-    check_numbers("counterfactual", {"label": label}, least=0, below=decider.feature_shape[0])
+    check_label("counterfactual", decider, label)
     way: Way = space or ("condition" if references is None or cost else "neighbour")
     check_choice("counterfactual", "space", way, get_args(Way))
+    if isinstance(mask, str) and mask == "cam":
+        h = representations(subject, images)
+        weights = class_layer("counterfactual", decider, h.shape[1]).weight.detach().cpu()
+        mask = activated(h, weights[decisions(decider, images)], *images.shape[-2:])
     if way == "neighbour":
         if references is None or cost:
             raise ValueError("counterfactual: space: 'neighbour' needs references, and lowers no cost")
-        moved = approach(model, subject, images, references, decider, label, box, seed)
+        moved = approach(model, subject, images, references, decider, label, mask, seed)
     else:
         asked = torch.zeros(len(images), *decider.feature_shape, device=device_of(subject))
         asked[:, label] = CERTAIN
-        lowered, own = cost or FiberDistance("soft_cross_entropy"), (way, steps, step_size, near, box, seed)
+        lowered, own = cost or FiberDistance("soft_cross_entropy"), (way, steps, step_size, near, mask, seed)
         moved = move(model, subject, images, lambda x: lowered(decider, x, asked), *own)
     ends = torch.stack((moved.start, moved.end, moved.random))
     judged = [representations(judge, ends).flatten(2).argmax(2) for judge in (judges or {}).values()]

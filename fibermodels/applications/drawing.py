@@ -31,6 +31,29 @@ def decisions(subject: Subject, images: Tensor) -> Tensor:
     return representations(subject, images).flatten(1).argmax(1)
 
 
+def check_label(owner: str, classifier: Subject, label: int) -> None:
+    """Refuses a network that returns no logits `(B, K)`, and a class that it does not have."""
+    if len(classifier.feature_shape) != 1:
+        raise ValueError(f"{owner}: classifier: expected logits, got outputs {list(classifier.feature_shape)}")
+    check_numbers(owner, {"label": label}, least=0, below=classifier.feature_shape[0])
+
+
+def of_class(owner: str, label: int, classifier: Subject, references: Tensor) -> Tensor:
+    """Which references `(R, C, H, W)` a classifier decides for a class, `(R,)`.
+
+    Raises:
+        ValueError: as `check_label`; all references are of the class, or none is.
+    """
+    check_label(owner, classifier, label)
+    chosen = decisions(classifier, references) == label
+    if chosen.all() or not chosen.any():
+        raise ValueError(
+            f"{owner}: references: expected images that are decided for class {label}, and others; "
+            f"{int(chosen.sum())} of {len(references)} are"
+        )
+    return chosen
+
+
 def fibers(model: FiberModel, subject: Subject, images: Tensor, n: int, seed: int) -> FiberSamples:
     """Samples of the fibers of images `(B, C, H, W)`, on the CPU; a target's samples do not depend on the batches.
 

@@ -1,6 +1,7 @@
 """What does a unit respond to? Images that raise it, and that lower it, from where real images are.
 
-A unit is an entry of a vector, or a channel of a map, averaged over its places. The images with the largest activation
+A unit is an entry of a vector, or a channel of a map, averaged over its places; or, with a class, a principal component
+of the features that its weights multiply (NPCA, `class_weights.py`). The images with the largest activation
 move (see `moving`) up the unit and, from the same start, down. The figure of merit is the activation at the end, in
 standard deviations of the unit over the images; its null is the largest activation of the images. Other units should
 change less: their mean change is beside that of the unit.
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fibermodels.applications.class_weights import components, pooled
 from fibermodels.applications.drawing import representations
 from fibermodels.applications.finding import Finding, Merit, Strip
+from fibermodels.applications.masks import Mask, activated
 from fibermodels.applications.moving import Move, Space, move
 from fibermodels.checks import check_numbers
 from fibermodels.core import FiberModel, Subject
@@ -78,35 +81,50 @@ def maximise(
     step_size: float = 0.1,
     near: float = 0.0,
     seed: int = 0,
+    mask: Mask | None = None,
+    label: int | None = None,
+    references: Tensor | None = None,
 ) -> Maximisation:
     """Moves images to where a unit responds most, and least.
 
     Args:
         model, subject, space, steps, step_size, near, seed: as in `moving.move`.
         images: among which the most active ones are taken, and over which the units are standardised, at least two.
-        unit: an entry of the representation, or a channel of its maps.
+        unit: an entry of the representation, or a channel of its maps; with a label the number of a component.
         k: images that move.
+        mask: as in `moving.move`, or `cam`: the half of the pixels of each image where the unit is most active.
+        label: a class of the network's last linear layer, whose components are the units; None takes single entries.
+        references: images among which those of the class are; None takes the images.
 
     Raises:
-        ValueError: as `moving.move`; a unit that the subject does not have.
+        ValueError: as `moving.move` and `class_weights.components`; a unit that the subject does not have;
+            `cam` without maps.
     """
-    check_numbers("maximise", {"unit": unit}, least=0, below=subject.feature_shape[0])
     check_numbers("maximise", {"k": k}, least=1)
     check_numbers("maximise", {"images": len(images)}, least=2)
+    h = representations(subject, images)
+    directions = None
+    if label is not None:
+        learned = h if references is None else representations(subject, references)
+        directions = components("maximise", subject, learned, label)
+    check_numbers("maximise", {"unit": unit}, least=0, below=h.shape[1] if directions is None else len(directions))
 
     def units(h: Tensor) -> Tensor:
-        return h.flatten(2).mean(2) if h.ndim > 2 else h
+        return pooled(h) if directions is None else pooled(h) @ directions.T.to(h)
 
-    known = units(representations(subject, images))
+    known = units(h)
     mean, std = known.mean(0), known.std(0).clamp(min=1e-12)
     most = known[:, unit].argsort(descending=True, stable=True)[:k]
     x = images[most]
+    if isinstance(mask, str) and mask == "cam":
+        weights = torch.eye(h.shape[1])[unit] if directions is None else directions[unit]
+        mask = activated(h[most], weights.expand(len(x), -1), *x.shape[-2:])
 
     def along(sign: float) -> Move:
         def lowered(own: Tensor) -> Tensor:
             return -sign * units(subject(own))[:, unit]
 
-        return move(model, subject, x, lowered, space, steps, step_size, near, None, seed)
+        return move(model, subject, x, lowered, space, steps, step_size, near, mask, seed)
 
     up, down = along(1.0), along(-1.0)
     found = [(units(representations(subject, own)) - mean) / std for own in (x, up.start, up.end, down.end)]

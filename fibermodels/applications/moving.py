@@ -6,7 +6,7 @@
 
     cost(x(v)) + near mean((x(v) - x(0))^2)
 
-by a fixed length for each row, which falls linearly to 0. With a box, `x(v)` keeps the pixels of `x(0)` outside of it.
+by a fixed length for each row, which falls linearly to 0. With a mask, `x(v)` keeps the pixels of `x(0)` outside of it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fibermodels.applications.drawing import device_of
+from fibermodels.applications.masks import Mask, inside_of
 from fibermodels.checks import check_choice, check_images, check_numbers
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.guidance import gradient
@@ -39,7 +40,7 @@ class Move:
         start: `x(0)`, `(B, C, H, W)`; in pixels the images themselves, elsewhere a sample of their fibers.
         path: `(STOPS, B, C, H, W)`, from the start to the end.
         random: the end of a move of the same length in a random direction.
-        inside: whether a pixel may change, `(H, W)`.
+        inside: whether a pixel may change, `(B, H, W)`.
     """
 
     start: Tensor
@@ -53,11 +54,10 @@ class Move:
         return self.path[-1]
 
     def distance(self, inside: bool = True) -> Tensor:
-        """The root mean square change of the pixels inside of the box, or outside, `(B,)`; 0 if there are none."""
-        where = self.inside if inside else ~self.inside
-        if not where.any():
-            return self.start.new_zeros(len(self.start))
-        return (self.end - self.start)[..., where].square().flatten(1).mean(1).sqrt()
+        """The root mean square change of the pixels inside of the mask, or outside, `(B,)`; 0 if there are none."""
+        where = (self.inside if inside else ~self.inside).flatten(1)
+        change = (self.end - self.start).square().mean(1).flatten(1)
+        return ((change * where).sum(1) / where.sum(1).clamp(min=1)).sqrt()
 
 
 def move(
@@ -69,7 +69,7 @@ def move(
     steps: int = 40,
     step_size: float = 0.1,
     near: float = 0.0,
-    box: list[int] | None = None,
+    mask: Mask | None = None,
     seed: int = 0,
 ) -> Move:
     """Moves images to a lower cost.
@@ -83,12 +83,13 @@ def move(
         steps: how many.
         step_size: of the first one, as the root mean square over the entries of `v`.
         near: weight of the squared change of the pixels.
-        box: top, left, bottom and right end of the pixels that may change; None is the whole image.
+        mask: the pixels that may change: a box `[top, left, bottom, right]`, an image file, or booleans; None is the
+            whole image.
         seed: of the noise.
 
     Raises:
-        ValueError: a model that is no `Pushforward`, and another space than `pixel`; a number out of its range; a box
-            outside of the image.
+        ValueError: a model that is no `Pushforward`, and another space than `pixel`; a number out of its range; a
+            mask that does not fit the images.
     """
     check_choice("move", "space", space, get_args(Space))
     check_numbers("move", {"steps": steps}, least=1)
@@ -97,14 +98,14 @@ def move(
     check_images(images, tuple(subject.image_shape), "images")
     where = device_of(subject)
     x = images.to(where)
-    inside = inside_of(box, *images.shape[-2:]).to(where)
+    inside = inside_of(mask, images).to(where)
     paint, first = painter(model, subject, x, space, seed)
     v = first
     with torch.no_grad():
         start = paint(first)
 
     def shown(v: Tensor) -> Tensor:
-        return torch.where(inside, paint(v), start)
+        return torch.where(inside[:, None], paint(v), start)
 
     path = [start]
     for step in range(steps):
@@ -144,14 +145,3 @@ def painter(
         return (lambda v: model.push(v, h)), noise
     scale = h.std().clamp(min=1e-12)
     return (lambda v: model.push(noise, h + scale * v)), torch.zeros_like(h)
-
-
-def inside_of(box: list[int] | None, height: int, width: int) -> Tensor:
-    """Where the box is, `(H, W)`."""
-    if box is None:
-        return torch.ones(height, width, dtype=torch.bool)
-    if len(box) != 4 or not (0 <= box[0] < box[2] <= height and 0 <= box[1] < box[3] <= width):
-        raise ValueError(f"box: expected [top, left, bottom, right] within {height} x {width} pixels, got {box}")
-    found = torch.zeros(height, width, dtype=torch.bool)
-    found[box[0] : box[2], box[1] : box[3]] = True
-    return found

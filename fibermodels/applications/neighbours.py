@@ -16,8 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fibermodels.applications.drawing import decisions, device_of, representations
-from fibermodels.applications.moving import STOPS, Move, inside_of, painter
+from fibermodels.applications.drawing import decisions, device_of, of_class, representations
+from fibermodels.applications.masks import Mask, inside_of
+from fibermodels.applications.moving import STOPS, Move, painter
 from fibermodels.checks import check_images
 from fibermodels.core import FiberModel, Subject
 from fibermodels.noise import seeded
@@ -34,7 +35,7 @@ def approach(
     references: Tensor,
     classifier: Subject,
     label: int,
-    box: list[int] | None = None,
+    mask: Mask | None = None,
     seed: int = 0,
 ) -> Move:
     """Moves images towards their nearest unlike neighbours.
@@ -46,21 +47,16 @@ def approach(
         references: among which the neighbours are, `(R, C, H, W)`.
         classifier: returns logits `(B, K)`.
         label: the class.
-        box: as in `moving.move`.
+        mask: as in `moving.move`.
         seed: of the noise and of the null.
 
     Raises:
-        ValueError: a model that is no `Pushforward`; a box outside of the image; no reference of the class, or none of
-            another one.
+        ValueError: a model that is no `Pushforward`; a mask that does not fit the images; no reference of the class, or
+            none of another one.
     """
     for name, own in (("images", images), ("references", references)):
         check_images(own, tuple(subject.image_shape), name)
-    chosen = decisions(classifier, references) == label
-    if chosen.all() or not chosen.any():
-        raise ValueError(
-            f"references: expected images that are decided for class {label}, and others; {int(chosen.sum())} of "
-            f"{len(references)} are"
-        )
+    chosen = of_class("counterfactual", label, classifier, references)
     known, own = representations(subject, references), representations(subject, images)
     distances = torch.cdist(own.flatten(1), known[chosen].flatten(1))
     towards = known[chosen][distances.argmin(1)] - own
@@ -73,11 +69,11 @@ def approach(
     where = device_of(subject)
     scale = subject(images.to(where)).std().clamp(min=1e-12)  # the unit of the painter's moves
     shape = (-1, *(1 for _ in own.shape[1:]))
-    inside = inside_of(box, *images.shape[-2:])
+    inside = inside_of(mask, images)
     start = paint(torch.zeros_like(own).to(where)).cpu()
 
     def shown(move: Tensor) -> Tensor:
-        return torch.where(inside, paint(move.to(where) / scale).cpu(), start)
+        return torch.where(inside[:, None], paint(move.to(where) / scale).cpu(), start)
 
     way = torch.stack([start, *(shown(towards * part / PARTS) for part in range(1, PARTS + 1))])
     there = torch.stack([decisions(classifier, each) == label for each in way])

@@ -1,40 +1,37 @@
 """What does a concept inside the network look like? The same noise, with the concept scaled.
 
-A concept is a subspace of the channels with the orthonormal basis `U` `(d, C)`, found in the vectors of all places of
-the maps of some images (a representation that is a vector is a map of one place):
+A concept is a subspace of the channels with the basis `U` (`concepts.py`), found in the representations of images of a
+class, or of all images. The condition becomes `h + (c - 1) U^T U h` at every place, for coefficients `c`.
 
-    pca        a principal direction
-    nmf        a part of a factorisation of maps without negative entries; d = 1
-    clusters   the leading directions of one cluster of places
+The figure of merit is directed: by how much the probability of the class rises from the smallest to the largest
+coefficient, in judges that took no part,
 
-The condition becomes `h + (c - 1) U^T U h` at every place, for coefficients `c`. The figures of merit are how far the
-concept in the samples follows, and how far judges' probabilities change; the null is a random subspace of as many
-dimensions, whose change of the condition has the same length.
+    mean_j p_j(class | x(c_max)) - p_j(class | x(c_min)).
 
-References: Vielhaben et al., MCD, arXiv 2301.11911 (subspaces of clusters); Fel et al., CRAFT, arXiv 2211.10154 (NMF);
-Lee & Seung, Nature 401 (1999) 788 (its updates).
+Its null is a random subspace for each image, with a change of the condition of the same length. A distance between the
+probabilities is no merit: a random subspace changes more pixels at the same length, and its damage changes decisions,
+but not towards the class. So the change of the pixels stands beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from fibermodels.applications.drawing import edited, representations
+from fibermodels import distances
+from fibermodels.applications.concepts import Method, by_chance, find, projected, vectors
+from fibermodels.applications.drawing import edited, of_class, representations
 from fibermodels.applications.finding import Finding, Merit, Strip
 from fibermodels.checks import check_choice, check_images, check_numbers
 from fibermodels.core import FiberModel, Subject
 from fibermodels.display import heat
-from fibermodels.noise import seeded
 
-Method = Literal["pca", "nmf", "clusters"]
-
-SHOWN, PLACES, ROUNDS = 6, 4000, 50
-"""Images in a picture, places from which concepts are found, and rounds of their algorithms."""
+SHOWN = 6
+"""Images in a picture."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,16 +39,17 @@ class Steering(Finding):
     """Samples with a concept scaled.
 
     Args:
-        images: the targets `(B, C, H, W)`.
+        images: the targets `(B, C, H, W)`, those with the most of the concept first.
         samples: of each coefficient, `(E, n, B, C, H, W)`.
         coefficients: E of them.
         basis: of the concept, `(d, channels)`.
         change: the median over samples of the change of each pixel from the smallest to the largest coefficient,
             `(B, H, W)`.
         followed: the change of the representation along the concept, as a share of the one that was asked for, for the
-            concept and for a random subspace.
-        judged: the mean total variation distance of judges' probabilities between the smallest and the largest
-            coefficient, for the concept and for a random subspace; None without judges.
+            concept and for a random subspace, `(2, B)`.
+        moved: the root mean square change of the pixels for both, `(2, B)`.
+        judged: the rise of the probability of the class for both, `(2, B)`, the mean of all judges; None without
+            judges.
     """
 
     question = "What does a concept inside the network look like?"
@@ -61,23 +59,30 @@ class Steering(Finding):
     coefficients: list[float]
     basis: Tensor
     change: Tensor
-    followed: tuple[float, float]
-    judged: tuple[float, float] | None
+    followed: Tensor
+    moved: Tensor
+    judged: Tensor | None
 
     @property
     def merits(self) -> list[Merit]:
         found = []
+        null = "the null is a random subspace for each image, with a change of the condition of the same length."
         if self.judged is not None:
             meaning = (
-                "How far the probabilities of judges that took no part change from the smallest to the largest "
-                "coefficient, as a total variation distance; the null is a random subspace."
+                "By how much the probability of the class rises from the smallest to the largest coefficient, in "
+                f"judges that took no part; {null}"
             )
-            found.append(Merit("change seen by judges", *self.judged, meaning))
+            found.append(Merit.paired("rise of the class", *self.judged, meaning))
+            meaning = f"The same for each unit of the root mean square change of the pixels; {null}"
+            rates = self.judged / self.moved.clamp(min=1e-12)
+            found.append(Merit.paired("rise per change of pixels", *rates, meaning))
         meaning = (
             "The change of the representation of the samples along the concept, as a share of the change that was "
-            "asked for; 1 is best, and the null is a random subspace with a change of the same length."
+            f"asked for; 1 is best, and {null}"
         )
-        return [*found, Merit("change along the concept", *self.followed, meaning)]
+        found.append(Merit.paired("change along the concept", *self.followed, meaning))
+        meaning = f"The root mean square change of the pixels between both coefficients; {null}"
+        return [*found, Merit.paired("change of pixels", *self.moved, meaning)]
 
     def strips(self) -> list[Strip]:
         names = ["image", *(f"x {value:g}" for value in self.coefficients), "change"]
@@ -94,12 +99,15 @@ def steer(
     subject: Subject,
     images: Tensor,
     references: Tensor | None = None,
+    label: int | None = None,
+    classifier: Subject | None = None,
     concept: int = 0,
     concepts: int = 5,
     dimensions: int = 1,
     method: Method = "pca",
     coefficients: list[float] | None = None,
     judges: Mapping[str, Subject] | None = None,
+    k: int = 8,
     n: int = 4,
     seed: int = 0,
 ) -> Steering:
@@ -108,117 +116,69 @@ def steer(
     Args:
         model: samples the fibers; it must take conditions that no image gave it.
         subject: the network.
-        images: the targets `(B, C, H, W)` in [0, 1].
-        references: images in whose representations the concepts are found, such as those of a class; None takes the
-            targets.
+        images: among which the targets are, `(N, C, H, W)` in [0, 1].
+        references: images in whose representations the concepts are found; None takes the images.
+        label: the class of the concepts, which are found in the references that are decided for it; None finds them in
+            all references.
+        classifier: returns logits `(B, K)` and decides for references; None takes the subject.
         concept: which of the concepts, from 0 on, by their share of the representations.
         concepts: how many are found.
         dimensions: of a concept that is a cluster.
-        method: `pca`, `nmf` or `clusters`.
+        method: `pca`, `nmf`, `clusters` or `contrast`, which needs a label.
         coefficients: from small to large; None takes 0, 1, 2 and 3.
-        judges: classifiers by name, which take no part.
+        judges: classifiers by name, which take no part and are asked for the class; they need a label.
+        k: images that are targets, those with the most of the concept: the sum over places of the product with the
+            mean of the references, within the subspace.
         n: samples of each image.
-        seed: of the samples and of the random subspace.
+        seed: of the samples and of the random subspaces.
 
     Raises:
-        ValueError: no images for the subject, a number out of its range, or negative entries with `nmf`.
+        ValueError: no images for the subject, a number out of its range, no label where one is needed, a class that the
+            classifier does not have, no references of the class, or none of another one; negative entries with `nmf`.
     """
     check_choice("steer", "method", method, get_args(Method))
     check_images(images, tuple(subject.image_shape), "images")
-    check_numbers("steer", {"concept": concept}, least=0, below=concepts)
-    check_numbers("steer", {"n": n, "dimensions": dimensions}, least=1)
+    check_numbers("steer", {"n": n, "dimensions": dimensions, "k": k}, least=1)
+    check_numbers("steer", {"concepts": concepts}, least=1, most=subject.feature_shape[0])
+    check_numbers("steer", {"concept": concept}, least=0, below=1 if method == "contrast" else concepts)
+    if label is None and (judges or method == "contrast"):
+        raise ValueError("steer: label: judges and the method 'contrast' need the class of the concept, got None")
     scales = [0.0, 1.0, 2.0, 3.0] if coefficients is None else coefficients
+    x = images if references is None else references
+    known = representations(subject, x)
+    chosen = torch.ones(len(x), dtype=torch.bool)
+    if label is not None:
+        chosen = of_class("steer", label, classifier or subject, x)
+    basis = find(vectors(known[chosen]), vectors(known[~chosen]), concepts, dimensions, method, seed)[concept]
     h = representations(subject, images)
-    known = h if references is None else representations(subject, references)
-    check_numbers("steer", {"concepts": concepts}, least=1, most=known.shape[1])
-    basis = find(_vectors(known), concepts, dimensions, method, seed)[concept]
-    generator = seeded("steer", seed)
-    chance = torch.linalg.qr(torch.randn(basis.shape[::-1], generator=generator))[0].T
-    along, random = _projected(h, basis), _projected(h, chance)
+    typical = projected(vectors(known[chosen]).mean(0, keepdim=True), basis)[0]
+    amount = torch.einsum("bc...,c->b", h, typical)
+    most = amount.argsort(descending=True, stable=True)[:k]
+    x, h = images[most], h[most]
+    along, random = projected(h, basis), projected(h, by_chance(vectors(known), len(basis), len(h), seed))
     length = along.flatten(1).norm(dim=1) / random.flatten(1).norm(dim=1).clamp(min=1e-12)
     random = random * length.view(-1, *(1 for _ in h.shape[1:]))
-    samples = edited(model, subject, images, [h + (scale - 1) * along for scale in scales], n, seed)
-    by_chance = edited(model, subject, images, [h + (scales[i] - 1) * random for i in (0, -1)], n, seed)
-    ends = samples[[0, -1]]
+    samples = edited(model, subject, x, [h + (scale - 1) * along for scale in scales], n, seed)
+    nulls = edited(model, subject, x, [h + (scales[i] - 1) * random for i in (0, -1)], n, seed)
+    both = torch.stack((samples[[0, -1]], nulls))  # (2, 2, n, B, C, H, W): concept and null, both ends
     asked = (scales[-1] - scales[0]) * torch.stack((along, random))
-    followed = [_followed(subject, own, wish) for own, wish in zip((ends, by_chance), asked, strict=True)]
+    moved = distances.rms(both[:, 0], both[:, 1], batch_dims=3).mean(1)
     judged = None
-    if judges:
-        seen = [sum(_told(judge, own) for judge in judges.values()) / len(judges) for own in (ends, by_chance)]
-        judged = (seen[0], seen[1])
-    change = (ends[1] - ends[0]).abs().mean(2).median(0).values
-    return Steering(images, samples, scales, basis, change, (followed[0], followed[1]), judged)
+    if judges and label is not None:
+        judged = torch.stack([_rise(judge, both, label) for judge in judges.values()]).mean(0)
+    change = (both[0, 1] - both[0, 0]).abs().mean(2).median(0).values
+    return Steering(x, samples, scales, basis, change, _followed(subject, both, asked), moved, judged)
 
 
-def _vectors(h: Tensor) -> Tensor:
-    """The vectors `(N, C)` of all places of representations `(B, C, ...)`."""
-    return h.flatten(2).transpose(1, 2).flatten(0, 1) if h.ndim > 2 else h
-
-
-def _projected(h: Tensor, basis: Tensor) -> Tensor:
-    """The part of representations `(B, C, ...)` in a subspace of the channels."""
-    return torch.einsum("dc,de,be...->bc...", basis, basis, h)
-
-
-def _followed(subject: Subject, ends: Tensor, asked: Tensor) -> float:
-    """The change between samples `(2, n, B, C, H, W)` along the change that was asked for, as a share of it."""
+def _followed(subject: Subject, ends: Tensor, asked: Tensor) -> Tensor:
+    """The change between samples `(2, 2, n, B, C, H, W)` along the asked ones `(2, B, ...)`, as a share of these,
+    `(2, B)`."""
     h = representations(subject, ends)
-    change, wish = (h[1] - h[0]).mean(0).flatten(1), asked.flatten(1)
-    return float(((change * wish).sum(1) / wish.square().sum(1).clamp(min=1e-20)).mean())
+    change, wish = (h[:, 1] - h[:, 0]).mean(1).flatten(2), asked.flatten(2)
+    return (change * wish).sum(2) / wish.square().sum(2).clamp(min=1e-20)
 
 
-def _told(judge: Subject, ends: Tensor) -> float:
-    """The mean total variation distance of a judge's probabilities between samples `(2, n, B, C, H, W)`."""
-    first, last = representations(judge, ends).flatten(3).softmax(3)
-    return float((first - last).abs().sum(2).mean() / 2)
-
-
-def find(vectors: Tensor, count: int, dimensions: int, method: Method, seed: int) -> list[Tensor]:
-    """The bases `(d, C)` of concepts in vectors `(N, C)`, by their share of the vectors' square norm.
-
-    Raises:
-        ValueError: negative entries with `nmf`.
-    """
-    generator = seeded("concepts", seed)
-    some = vectors[torch.randperm(len(vectors), generator=generator)[:PLACES]]
-    if method == "pca":
-        _, axes = torch.linalg.eigh(torch.cov(some.T).reshape(some.shape[1], -1))
-        return [axes[:, -1 - i][None] for i in range(count)]
-    if method == "nmf":
-        return [part[None] for part in factorised(some, count, generator)]
-    own = clustered(some, count, generator)
-    sizes = own.bincount(minlength=count).argsort(descending=True).tolist()
-    return [torch.linalg.svd(some[own == j], full_matrices=False)[2][:dimensions] for j in sizes if (own == j).any()]
-
-
-def factorised(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """The parts `(count, C)` of unit length of `V = W H` without negative entries, the largest first, by multiplicative
-    updates of the squared error.
-
-    Raises:
-        ValueError: negative entries in `V`.
-    """
-    if vectors.min() < 0:
-        raise ValueError(f"steer: method: 'nmf' expects representations of at least 0, got {float(vectors.min()):.3g}")
-    small = 1e-9
-    parts = torch.rand(count, vectors.shape[1], generator=generator) + small
-    weights = torch.rand(len(vectors), count, generator=generator) + small
-    for _ in range(4 * ROUNDS):
-        parts *= (weights.T @ vectors) / (weights.T @ weights @ parts + small)
-        weights *= (vectors @ parts.T) / (weights @ (parts @ parts.T) + small)
-    lengths = parts.norm(dim=1).clamp(min=small)
-    order = (weights.square().sum(0) * lengths.square()).argsort(descending=True)
-    return (parts / lengths[:, None])[order]
-
-
-def clustered(vectors: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """The cluster `(N,)` of each direction by k-means on the sphere, from far starts."""
-    unit = torch.nn.functional.normalize(vectors, dim=1)
-    centres = unit[torch.randint(len(unit), (1,), generator=generator)]
-    while len(centres) < count:
-        centres = torch.cat((centres, unit[(unit @ centres.T).amax(1).argmin()][None]))
-    for _ in range(ROUNDS):
-        own = (unit @ centres.T).argmax(1)
-        means = torch.stack([unit[own == j].sum(0) if (own == j).any() else centres[j] for j in range(count)])
-        centres = torch.nn.functional.normalize(means, dim=1)
-    return (unit @ centres.T).argmax(1)
+def _rise(judge: Subject, ends: Tensor, label: int) -> Tensor:
+    """By how much a judge's probability of a class rises between samples `(2, 2, n, B, C, H, W)`, `(2, B)`."""
+    told = representations(judge, ends).flatten(4).softmax(4)[..., label]
+    return (told[:, 1] - told[:, 0]).mean(1)
