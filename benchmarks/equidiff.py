@@ -1,9 +1,9 @@
 """The two grids of EquiDiff's appendix: twenty low-pass filters, and optimisers times learning rates.
 
-    FIBERMODELS_DATA=... python benchmarks/equidiff.py [--parts '[optimisers, filters]'] [--steps 64]
+    FIBERMODELS_DATA=... python benchmarks/equidiff.py [--parts '[optimisers, filters]'] [--steps 40]
 
 As there, the target is the probabilities of a classifier: ten digits, by multinomial regression on the representation
-of the subject of colour MNIST. The noise of the prior behind `configs/colour_mnist/equidiff.yaml` is optimised in 64
+of the subject of colour MNIST. The noise of the prior behind `configs/colour_mnist/equidiff.yaml` is optimised in 40
 steps instead of 512, through a sampler of 4 steps, for four samples instead of eight of each of eight test images.
 Tables, the figure and a record of each grid are in `results/equidiff`. Finished cells are skipped.
 """
@@ -219,7 +219,7 @@ def made(part: str, steps: int, out: Path) -> dict[str, dict[str, float]]:
 
 def main(
     parts: list[str] = ["optimisers", "filters"],  # noqa: B006 (read only)
-    steps: int = 64,
+    steps: int = 40,
     out: Path = RESULTS,
 ) -> None:
     """Runs what is missing of the grids, and draws them.
