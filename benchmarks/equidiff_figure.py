@@ -36,8 +36,10 @@ def draw(optimisers: Rows, filters: Rows, path: Path) -> None:
     right.axhline(filters["none"]["loss"], color="grey", lw=0.8, label="no filter")
     right.axhline(filters["none"]["loss_filtered"], color="grey", lw=0.8, ls="--")
     right.set_xlabel("cut-off, shares of Nyquist (dashed: of low-passed samples)", fontsize=7)
+    right.margins(y=0.25)
+    left.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, 0.9))
+    right.legend(fontsize=6)
     for axes in (left, right):
         axes.set_ylabel("sum of squares of probabilities", fontsize=7)
         axes.tick_params(labelsize=6)
-        axes.legend(fontsize=6)
     replace_file(path, lambda file: save_image(as_tensor(figure), file, format="png"))
