@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-DistanceName = Literal["rms", "squared", "cosine", "l2", "l1", "soft_cross_entropy"]
+DistanceName = Literal["rms", "squared", "cosine", "l2", "l2_squared", "l1", "soft_cross_entropy"]
 
 
 def rms(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
@@ -40,6 +40,14 @@ def l2(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
     return torch.linalg.vector_norm((h_hat - h).flatten(batch_dims), dim=-1)
 
 
+def l2_squared(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
+    """The sum of squares `||h_hat - h||_2^2`: `squared` times the number of dimensions.
+
+    Reference: EquiDiff, algorithm 1.
+    """
+    return (h_hat - h).flatten(batch_dims).square().sum(-1)
+
+
 def l1(h: Tensor, h_hat: Tensor, batch_dims: int = 1) -> Tensor:
     """Mean absolute difference over the dimensions."""
     return (h_hat - h).flatten(batch_dims).abs().mean(-1)
@@ -60,6 +68,7 @@ DISTANCES: dict[DistanceName, Callable[..., Tensor]] = {
     "squared": squared,
     "cosine": cosine,
     "l2": l2,
+    "l2_squared": l2_squared,
     "l1": l1,
     "soft_cross_entropy": soft_cross_entropy,
 }

@@ -89,10 +89,11 @@ class TestEveryCost:
 
 class TestDistances:
     def test_closed_forms(self, x, h):
-        found = {name: FiberDistance(name)(Linear(), x, h) for name in ("l1", "l2", "soft_cross_entropy")}
+        found = {name: FiberDistance(name)(Linear(), x, h) for name in ("l1", "l2", "l2_squared", "soft_cross_entropy")}
         difference = Linear()(x) - h
         torch.testing.assert_close(found["l1"], difference.abs().mean(1))
         torch.testing.assert_close(found["l2"], difference.square().sum(1).sqrt())
+        torch.testing.assert_close(found["l2_squared"], difference.square().sum(1))
         expected = torch.nn.functional.cross_entropy(Linear()(x), h.softmax(1), reduction="none")
         torch.testing.assert_close(found["soft_cross_entropy"], expected)
 

@@ -1,12 +1,18 @@
 """Tables: what is read, what is refused, and what their columns say of a fiber."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.stats import wasserstein_distance
+from scripts import run as script
 
+from fibermodels.api.fit import fit
+from fibermodels.api.load import load
 from fibermodels.config import build, describe
 from fibermodels.core import FiberSamples, Subject
 from fibermodels.data import Table
@@ -14,6 +20,8 @@ from fibermodels.data.table import DISTINCT, embedded, read_table
 from fibermodels.metrics import column_w1
 from fibermodels.metrics.columns import column_distances, movement, sensitivity, wasserstein
 from fibermodels.noise import seeded
+
+ROOT = Path(__file__).parents[1]
 
 
 def write(path, lines):
@@ -149,3 +157,45 @@ class TestColumns:
         seen = sensitivity(subject, x) / x.std(0, correction=0)
         torch.testing.assert_close(seen, torch.tensor([3.0, 2.0, 2**0.5, 0, 0]))
         assert column_w1(of(x, x_hat)) < 0.08
+
+
+class TestRoad:
+    """From a table to samples, scores and a report, with no code of the user's beyond the network."""
+
+    def test_fit_takes_the_table(self, tmp_path):
+        torch.manual_seed(0)
+        data, network = Table(), torch.nn.Linear(30, 2)
+        run = fit(network, data, "logits", 0.01, runs=tmp_path, progress=False)
+        row = data.split("test").inputs(slice(1))[0]
+        samples = run.sample(row, n=3)
+        assert samples.shape == (3, 30)
+        assert data.restored(samples).isfinite().all()
+        scores = run.score(20, 2)
+        assert scores["fiber_rms"] > 0
+        assert scores["column_w1"] > 0
+        assert len(run.plot(n=2).axes) > 0
+        run.save(tmp_path / "saved")
+        again = load(tmp_path / "saved", subject=network)
+        torch.testing.assert_close(again.sample(row, n=3), samples)
+
+    def test_the_command_line_takes_a_file_of_ones_own(self, stars, tmp_path):
+        linear = {"network": "torch.nn.Linear", "layer": "logits", "input_shape": [8]}
+        linear["network_args"] = {"in_features": 8, "out_features": 2}
+        own = {
+            "subject": {"class_path": "fibermodels.subjects.Cut", "init_args": linear},
+            "data": {"class_path": "fibermodels.data.Table", "init_args": {"file": stars}},
+        }
+        config = yaml.safe_load((ROOT / "configs/table/flow_matching.yaml").read_text()) | own
+        config["model"]["learner"]["init_args"]["latents"]["init_args"]["input_shape"] = [8]
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+        once = ("--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1", "--runs", tmp_path)
+        done = script("train.py", "--config", tmp_path / "own.yaml", "--name", "own", *once)
+        assert done.returncode == 0, done.stderr
+        last, out = tmp_path / "own/checkpoints/last.ckpt", tmp_path / "result"
+        done = script("evaluate.py", "--checkpoint", last, "--num_targets", 12, "--device", "cpu", "--out", out)
+        assert done.returncode == 0, done.stderr
+        values = json.loads((out / "metrics.json").read_text())
+        assert values["dataset"] == "stars"
+        assert values["column_w1"] > 0
+        assert "column W1" in (out / "report.html").read_text()
+        assert (out / "samples.png").is_file()

@@ -12,11 +12,12 @@ from torch import Tensor
 from fibermodels.checks import check_choice, check_finite, check_number
 from fibermodels.guidance.objective import each, gradient
 
-OptimizerName = Literal["sgd", "adam", "nadam"]
+OptimizerName = Literal["sgd", "adam", "nadam", "adagrad"]
 OPTIMIZERS: dict[OptimizerName, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "nadam": torch.optim.NAdam,
+    "adagrad": torch.optim.Adagrad,
 }
 
 Look = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -48,7 +49,7 @@ def descend(
         start: the variables, `(B, ...)` each.
         learning_rates: one for each variable.
         steps: how many steps of the optimiser.
-        optimizer: `sgd`, `adam` or `nadam`.
+        optimizer: `sgd`, `adam`, `nadam` or `adagrad`.
         stop: a row ends as soon as its cost is below this number.
         clip: the largest absolute entry that a row's gradient may have; a larger gradient is scaled down.
         project: called on the variables after every step; it may change them in place.

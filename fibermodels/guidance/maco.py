@@ -37,7 +37,7 @@ class MACO(FiberModel, HasInputSpace):
         cost: what is lowered; None takes the fiber's distance.
         steps: steps of the optimiser.
         learning_rate: of the optimiser, in radians.
-        optimizer: `nadam`, `adam` or `sgd`.
+        optimizer: `nadam`, `adam`, `adagrad` or `sgd`.
         decay: the power with which the magnitude falls with the frequency; 0 is white.
     """
 

@@ -7,10 +7,11 @@ its law; `keep_norm` holds it at the radius from which it started.
 
 Two papers are configurations of this class:
 
-    EquiDiff    optimizer="sgd", learning_rate=10, steps=512, stop=0.01, cost=LowPass(FiberDistance("squared"))
+    EquiDiff    optimizer="sgd", learning_rate=10, steps=512, stop=0.01, cost=LowPass(FiberDistance("l2_squared"))
     DiG-IN      optimizer="adam", keep_norm=True, clip=0.05, last=3, cost=Cutouts(cost), judge=cost
 
-EquiDiff's distance is the sum of squares, and `squared` is their mean: `WeightedSum` has the factor.
+EquiDiff multiplies its cost by a number lambda that its text does not state: `WeightedSum([cost], [lambda])`, where the
+threshold is `0.01 * lambda`, or a learning rate of `10 * lambda`.
 
 References: EquiDiff, algorithm 1 and section 3.3; Augustin et al., DiG-IN, arXiv 2311.17833, section 3.
 """
@@ -36,7 +37,7 @@ class NoiseOptimisation(FiberModel):
         cost: what is lowered; None takes the fiber's distance.
         steps: steps of the optimiser; 0 is the model itself.
         learning_rate: of the optimiser.
-        optimizer: `sgd`, `adam` or `nadam`.
+        optimizer: `sgd`, `adam`, `nadam` or `adagrad`.
         condition_learning_rate: of the condition that the model is told. The condition starts as the target, and the
             cost keeps the target; 0 does not change it.
         keep_norm: give every sample's noise its first norm back after each step.

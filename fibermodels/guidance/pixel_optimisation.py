@@ -28,7 +28,7 @@ class PixelOptimisation(FiberModel, HasInputSpace):
         cost: what is lowered; None takes the fiber's distance.
         steps: steps of the optimiser.
         learning_rate: of the optimiser.
-        optimizer: `adam`, `nadam` or `sgd`.
+        optimizer: `adam`, `nadam`, `adagrad` or `sgd`.
         total_variation: the weight of the total variation.
         l2: the weight of the mean squared distance to `c`.
         noise: standard deviation of the noise on `c` that every sample starts from.
