@@ -164,6 +164,7 @@ PUBLISHED_AS = {
     FAITHFUL: BEST_WEIGHTS.with_suffix(""),
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
     CORRECTED: WEIGHTS / "corrector-spatial",
+    SHORT: WEIGHTS / f"{SCORED}-spatial-muon",
     **{
         name: RUNS / "cifar10" / name / "model"
         for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))

@@ -93,7 +93,8 @@ QUESTIONS = {
         CIFAR,
         (
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
-            *(f"energy_score-lambda{weight}-{LAST_MAP}-continued" for weight in (1, 2)),
+            *(f"energy_score-lambda1-{LAST_MAP}-muon", f"energy_score-lambda2-{LAST_MAP}-continued"),
+            f"corrector-lambda1-{LAST_MAP}",
             *(f"flow_map-lambda1-{LAST_MAP}-continued", f"dps-{LAST_MAP}-scale3"),
         ),
         ("cosine", "top1_match", "unseen_match_mean", "fid_resnet56", *COST),
