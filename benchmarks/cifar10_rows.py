@@ -79,6 +79,7 @@ GENERATOR, CONTINUED = f"{SCORED}-lambda1-resnet20-spatial", "continued"
 FAITHFUL = f"{SCORED}-lambda2-resnet20-spatial-{CONTINUED}"
 BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
 MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
+SHORT = f"{GENERATOR}-muon"
 START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS = (
     WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced")
 )
@@ -133,6 +134,7 @@ TRAININGS = [
     scored_training(LAST, 1020, BETTER, CONTINUED, *SLOWER),
     scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 3060, None, "muon", muon=True),
+    scored_training(LAST, 1530, None, "muon", *MAP_ALONE, weight=1, muon=True),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
     *(scored_training(f"resnet20-{cut}", 255) for cut in ("pooled", "logits")),
@@ -279,7 +281,8 @@ METHODS = {
 
 CURVES = {
     "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED),
-    "energy score, Muon": (MUON,),
+    "energy score, Muon": (SHORT,),
+    "energy score, Muon, twice the fiber loss": (MUON,),
     "energy score, twice as wide": (f"{GENERATOR}-wide",),
     "energy score, short": (f"{SCORED}-lambda2-{LAST}",),
     "flow map after a prior": (MAP_ON_FIBER,),

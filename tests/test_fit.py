@@ -28,7 +28,6 @@ from fibermodels.subjects import Live, Timm
 from fibermodels.subjects.live import expected_input
 from fibermodels.subjects.stages import first_stages
 from fibermodels.training.planning import Plan, planned
-from fibermodels.training.recipe import training
 
 
 class Net(nn.Module):
@@ -115,7 +114,6 @@ class TestLive:
         for subject in (Live(net(), "first", **given), timm):
             later = subject.at("logits")
             torch.testing.assert_close(later(x), subject.network(subject.preprocess(x)))
-        assert [each.arguments["layer"] for each in training(timm).fiber.later] == ["logits"]
 
     def test_its_first_stages_are_the_last_modules_of_each_size(self):
         assert first_stages(Live(net(), "logits", [3, 8, 8]), "logits") == ("first", "second")

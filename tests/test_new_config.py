@@ -108,7 +108,6 @@ def test_what_the_file_says(home, tmp_path):
     assert all(
         each["init_args"] == subject | {"layer": layer} for each, layer in zip(learner["features"], layers, strict=True)
     )
-    assert [each["init_args"]["layer"] for each in content["model"]["fiber"]["init_args"]["later"]] == ["logits"]
     data = content["data"]["init_args"]
     assert (data["root"], data["image_shape"]) == ("pictures", [3, 16, 16])
     assert content["trainer"]["max_epochs"] == 2800  # of one step each
@@ -118,16 +117,14 @@ def test_what_the_file_says(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("layer", "features", "later"),
-    [("spatial", ["stage1", "stage2"], True), ("logits", ["stage1", "stage2"], False), ("stage1", [], True),
-     ("stage2.0", ["stage1"], True), ("head", ["stage1", "stage2"], False)],
-)  # fmt: skip
-def test_the_stages_are_those_before_the_layer(home, tmp_path, layer, features, later):
+    ("layer", "features"),
+    [("spatial", ["stage1", "stage2"]), ("logits", ["stage1", "stage2"]), ("stage1", []), ("stage2.0", ["stage1"])],
+)
+def test_the_stages_are_those_before_the_layer(home, tmp_path, layer, features):
     out = tmp_path / "a.yaml"
     assert init(home, "--network", "mine.Net", "--layer", layer, "--images", "pictures", "--out", out).returncode == 0
     model = yaml.safe_load(out.read_text())["model"]
     assert [each["init_args"]["layer"] for each in model["learner"]["init_args"]["features"]] == features
-    assert ("later" in model["fiber"]["init_args"]) == later
 
 
 def recipe(model):
@@ -281,7 +278,7 @@ def test_a_network_of_timm_trains(home, tmp_path):
 
 
 def test_all_layers_have_the_same_random_weights(home, tmp_path):
-    """A representation at the layer determines the output, so both must be those of one network."""
+    """The score compares stages of the subject's own network, so both must be one network."""
     import sys
 
     from fibermodels.config import build
@@ -295,8 +292,8 @@ def test_all_layers_have_the_same_random_weights(home, tmp_path):
         patch.setenv("FIBERMODELS_IMPORTS", "mine")
         patch.setattr("fibermodels.config.CONFIG_FOLDERS", [tmp_path])
         subject = build(content["subject"])
-        later = build(content["model"]["fiber"]["init_args"]["later"][0])
-    torch.testing.assert_close(subject.network.head(subject(x).mean((2, 3))), later(x))
+        stage = build(content["model"]["learner"]["init_args"]["features"][0])
+    torch.testing.assert_close(subject.network.stage1(subject.preprocess(x)), stage(x))
 
 
 @pytest.mark.parametrize("lost", ["yaml", "safetensors"])

@@ -1,4 +1,4 @@
-"""What a network computes before and behind a layer: its first stages, and its output."""
+"""The first stages of a network, before a layer."""
 
 import torch
 
@@ -35,11 +35,3 @@ def first_stages(subject: Networked, layer: str, count: int = 2) -> tuple[str, .
     if layer == "spatial":
         finest = finest[:-1]  # the last map is the layer itself
     return tuple(finest[:count])
-
-
-@torch.no_grad()
-def has_logits(subject: Networked, layer: str) -> bool:
-    """Whether the network's output comes after a layer, and is a vector."""
-    output = subject.network(torch.zeros(1, *subject.preprocess.input_shape))
-    later = layer not in ("logits", *(name for name, _ in steps(subject)[-1:]))
-    return later and isinstance(output, torch.Tensor) and output.ndim == 2

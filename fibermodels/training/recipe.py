@@ -1,10 +1,10 @@
 """The recipe that won on real images, for any network and any inputs: `fit` trains it, and `init` writes it as YAML.
 
 A generator in one call (`EnergyScore` with `nn.Upsampler`, over pixels) is trained by the energy score of patches and
-of the first stages of the subject's own network, and by the fiber loss of the layer and of the logits. Muon takes the
-steps, of which it needs a few hundred. It is the recipe of `configs/cifar10/energy_score.yaml`, and `docs/cifar10.md`
-has its figures. Inputs without places (points, tables, signals) have flow matching with `nn.MLP`, over the inputs as
-they are, standardised.
+of the first stages of the subject's own network, and by the fiber loss of the layer. Muon takes the steps, of which it
+needs a few hundred. It is the recipe of `configs/cifar10/energy_score.yaml`, and `docs/cifar10.md` has its figures.
+Inputs without places (points, tables, signals) have flow matching with `nn.MLP`, over the inputs as they are,
+standardised.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from fibermodels.models import EnergyScore, FiberLoss, FlowMatching
 from fibermodels.nn import MLP, Upsampler
 from fibermodels.spaces import ImageSpace
 from fibermodels.subjects import Cut, Live, Timm, Torchvision
-from fibermodels.subjects.stages import first_stages, has_logits
+from fibermodels.subjects.stages import first_stages
 from fibermodels.trainable import TrainableFiberModel
 from fibermodels.training.module import Training
 
@@ -30,7 +30,8 @@ WIDTHS = (48, 64, 96, 128)
 STEPS, BATCH = 2800, 64
 """Optimiser steps of the recipe, and images of a step."""
 
-FIBER_WEIGHT = 2.0
+FIBER_WEIGHT = 1.0
+"""With 2, or with the logits in the fiber loss too, a short training makes metamers (`docs/cifar10.md`)."""
 
 LEARNING_RATES = {"muon": 7e-3, "adamw": 2e-3}
 """By optimizer: generators have Muon, flow matching has AdamW."""
@@ -68,10 +69,9 @@ def training(
     """The module that is trained.
 
     Args:
-        subject: the network under study. If it is one of `LAYERED`, the score compares the network's first
-            stages, too, and the fiber loss asks for its logits.
+        subject: the network under study. If it is one of `LAYERED`, the score compares the network's first stages, too.
         width: channels of the generator.
-        fiber_weight: lambda; None takes 2 for generators, and 0 for flow matching, whose law it would bend.
+        fiber_weight: lambda; None takes 1 for generators, and 0 for flow matching, whose law it would bend.
         learning_rate: its peak; None takes .007 for generators, and .002 for flow matching.
         seed: of all random numbers.
         scale: of the inputs, unless they are images; None takes them as they are.
@@ -79,16 +79,13 @@ def training(
     Raises:
         ValueError: images whose sides are not multiples of 4, or a number out of its range.
     """
-    logits = list[Subject]()
-    if isinstance(subject, LAYERED) and has_logits(subject, subject.arguments["layer"]):
-        logits = [subject.at("logits")]
     learner = learner_of(subject, width, scale)
     generator = isinstance(learner, EnergyScore)
     optimizer: Literal["muon", "adamw"] = "muon" if generator else "adamw"
     if fiber_weight is None:
         fiber_weight = FIBER_WEIGHT if generator else 0.0
     rate = LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
-    fiber = FiberLoss(fiber_weight, "cosine", later=logits)
+    fiber = FiberLoss(fiber_weight, "cosine")
     return Training(learner, subject, fiber, learning_rate=rate, optimizer=optimizer, seed=seed, preview=PREVIEW)
 
 

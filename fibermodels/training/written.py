@@ -35,8 +35,6 @@ NOTES = {
 }
 """Comments by path, as `commented.brief` takes them."""
 
-LATER = "the network's output, which follows from the layer: samples and target must agree there, too"
-
 LARGE = """\
 {} x {} pixels are many for it: this recipe was measured at 32 x 32. If the samples are poor or the training is slow, \
 draw the latents of a pretrained autoencoder instead, as configs/imagenet/energy_score_convnext_base.yaml does: \
@@ -61,13 +59,11 @@ def text(
     described = describe(module)["init_args"]
     subject = described.pop("subject")
     class_path, layer, shape = subject["class_path"], subject["init_args"]["layer"], list(module.learner.image_shape)
-    learner, later = described["learner"]["init_args"], described["fiber"]["init_args"]["later"]
+    learner = described["learner"]["init_args"]
     feature_shape = learner.pop("feature_shape")  # the command infers it
     known = NOTES | {f"subject.{key}": note for key, note in notes.items()}
-    known |= {"model.fiber.later": LATER} if later else {}
     known |= {"model.learner.latents": LARGE.format(*shape[1:], shape, max(shape[1:]))} if max(shape[1:]) > 64 else {}
     learner["features"] = [_alias(class_path, stage) for stage in learner["features"]]
-    described["fiber"]["init_args"]["later"] = [_alias(class_path, each) for each in later] or None
     if weights is not None:
         subject["init_args"]["weights"] = weights
     images = describe(data)
