@@ -72,17 +72,17 @@ class Steering(Finding):
                 "By how much the probability of the class rises from the smallest to the largest coefficient, in "
                 f"judges that took no part; {null}"
             )
-            found.append(Merit.paired("rise of the class", *self.judged, meaning))
+            found.append(Merit.paired("rise of the class", self.judged[0], self.judged[1], meaning))
             meaning = f"The same for each unit of the root mean square change of the pixels; {null}"
             rates = self.judged / self.moved.clamp(min=1e-12)
-            found.append(Merit.paired("rise per change of pixels", *rates, meaning))
+            found.append(Merit.paired("rise per change of pixels", rates[0], rates[1], meaning))
         meaning = (
             "The change of the representation of the samples along the concept, as a share of the change that was "
             f"asked for; 1 is best, and {null}"
         )
-        found.append(Merit.paired("change along the concept", *self.followed, meaning))
+        found.append(Merit.paired("change along the concept", self.followed[0], self.followed[1], meaning))
         meaning = f"The root mean square change of the pixels between both coefficients; {null}"
-        return [*found, Merit.paired("change of pixels", *self.moved, meaning)]
+        return [*found, Merit.paired("change of pixels", self.moved[0], self.moved[1], meaning)]
 
     def strips(self) -> list[Strip]:
         names = ["image", *(f"x {value:g}" for value in self.coefficients), "change"]
