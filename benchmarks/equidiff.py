@@ -194,12 +194,10 @@ def record(part: str, rows: dict[str, dict[str, float]], of: Study, out: Path) -
             *(number(row[key]) for key in ("loss", "least", "most", "std")),
             *(f"{100 * row[key]:.0f} %" for key in ("done", "same_digit")),
             number(row["loss_filtered"]),
-            f"{100 * row['same_digit_filtered']:.0f} %",
         ]
         for name, row in rows.items()
     ]
-    titles = ["setting", "loss", "least", "most", "deviation", f"below {STOP:g}", "same digit"]
-    titles += [f"loss below {SHOWN:g}", f"same digit below {SHOWN:g}"]
+    titles = ["setting", "loss", "least", "most", "deviation", f"below {STOP:g}", "same digit", f"loss below {SHOWN:g}"]
     write_text(out / f"{part}.md", markdown(titles, lines))
     write_text(out / part / "metrics.json", json.dumps(values, indent=2) + "\n")
 
