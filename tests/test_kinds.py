@@ -466,6 +466,6 @@ def test_maps_get_the_recipe_of_images():
     phi = SpatialMean([3, 8, 8])
     module = training(phi, 48, learning_rate=1e-3, scale=Scale.of(5 + 2 * torch.randn(50, 3, 8, 8)))
     assert isinstance(module.learner, EnergyScore)
-    assert module.fiber.weight == 2
+    assert module.fiber.weight == 1
     assert module.learner.latents.mean.flatten().tolist() == pytest.approx([5.0] * 3, abs=0.2)
     assert module.learner.sample(phi(torch.randn(2, 3, 8, 8))).shape == (1, 2, 3, 8, 8)
