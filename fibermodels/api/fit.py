@@ -73,7 +73,7 @@ def fit(
         transform: of torchvision, with the network's `Normalize`.
         input_size: pixels per side of the network's input; None does not resize, unless a network of timm takes one
             size only.
-        fiber_weight: lambda, of the fiber loss; None takes 2 for images and maps, and 0 for other inputs.
+        fiber_weight: lambda, of the fiber loss; None takes 1 for images and maps, and 0 for other inputs.
         learning_rate: its peak; None takes .007 for images and maps, and .002 for other inputs.
         batch_size: images of a step; fewer where the minutes do not allow enough steps.
         flip: whether to mirror half of the training images.
