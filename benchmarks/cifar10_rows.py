@@ -285,16 +285,17 @@ METHODS = {
 """Whose agreement is drawn at every stage."""
 
 CURVES = {
+    "energy score and corrector": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, CORRECTED),
     "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED),
     "energy score, Muon": (SHORT,),
     "energy score, Muon, twice the fiber loss": (MUON,),
-    "energy score and corrector": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED, CORRECTED),
     "energy score, twice as wide": (f"{GENERATOR}-wide",),
     "energy score, short": (f"{SCORED}-lambda2-{LAST}",),
     "flow map after a prior": (MAP_ON_FIBER,),
     "sampler after a prior (19 calls)": (f"{DIFFUSION}-lambda1-resnet20-spatial-continued",),
 }
-"""The results whose quality is drawn against the minutes of training; each starts from the one before."""
+"""The results whose quality is drawn against the minutes of training; each starts from the one before. The minutes of a
+corrector contain those of the balanced generator, which it corrects."""
 
 LEVELS = {
     "nearest training image": "nearest_neighbour-resnet20-spatial",
