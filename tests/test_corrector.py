@@ -27,6 +27,20 @@ def test_it_starts_as_what_it_corrects():
     assert model.network_calls == base.network_calls + 1
 
 
+def test_it_is_told_the_miss_and_the_direction_that_reduces_it():
+    """For `a + b`, both pixels rise where the sum is too small, and fall where it is too large."""
+    base = EnergyScore(Identity((1, 1, 2)), [1], MLP(8, 1, time_dim=4))
+    model = Corrector(base, Sum(), MLP(8, 1, time_dim=4))
+    z, h = model.latents.encode(torch.full((2, 1, 1, 2), 0.5), None), torch.tensor([[1.2], [0.7]])
+    miss, direction = model._miss(z, h)
+    torch.testing.assert_close(miss, torch.tensor([[0.2], [-0.3]]))
+    torch.testing.assert_close(direction, torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+    assert not miss.requires_grad
+    asked = h.requires_grad_()
+    (slope,) = torch.autograd.grad(model._miss(z, asked)[0].sum(), asked)
+    torch.testing.assert_close(slope, torch.ones(2, 1))
+
+
 def test_only_its_network_is_trained_and_published():
     model = corrector()
     assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"network"}
