@@ -137,6 +137,8 @@ TRAININGS = [
     scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 3060, None, "muon", muon=True),
     scored_training(LAST, 1530, None, "muon", *MAP_ALONE, weight=1, muon=True),
+    scored_training("resnet56-spatial", 1530, None, "muon", *MAP_ALONE, weight=1, muon=True),
+    scored_training("resnet56-spatial", 153, WEIGHTS / f"{SCORED}-spatial-muon.safetensors", "muon-adapted", *MAP_ALONE, weight=1, muon=True),
     Training(CORRECTOR, LAST, 1530, None, weight=1, batch=64),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
