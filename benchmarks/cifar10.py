@@ -18,12 +18,11 @@ from cifar10_rows import (
     BALANCED,
     BASE,
     CONFIGS,
-    CORRECTED,
+    CORRECTOR,
     CURVES,
     CUTS,
     EPOCH,
     FAITHFUL,
-    GENERATOR,
     LEVELS,
     MAP,
     METHODS,
@@ -33,6 +32,7 @@ from cifar10_rows import (
     PUBLISHED_AS,
     RESULTS,
     SAMPLINGS,
+    SCORED,
     STAGED,
     STAGES,
     SUBJECTS,
@@ -101,12 +101,12 @@ def train_prior() -> None:
 
 
 def train_stages(only: list[str] | None, precision: str) -> None:
-    """Trains the densities over maps and over pooled vectors, unless their published weights are there."""
-    for name in STAGED:
-        weights = WEIGHTS / name
-        if wanted(name, only) and not weights.with_suffix(".safetensors").exists():
-            last = train(CONFIGS / f"{name}.yaml", f"cifar10/{name}", "--trainer.precision", precision)
-            publish(last, weights, "--half", "true")
+    """Trains the densities over maps and over pooled vectors, unless their exported weights are there."""
+    for stage in STAGED:
+        if wanted(stage.name, only) and not stage.weights.exists():
+            options = ("--trainer.precision", precision, *stage.options)
+            last = train(CONFIGS / f"{stage.config}.yaml", f"cifar10/{stage.name}", *options)
+            publish(last, stage.weights.with_suffix(""), "--half", "true")
 
 
 def judged(name: str) -> list[object]:
@@ -142,7 +142,8 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if training.name in PUBLISHED_AS:
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
-            many = training.name.startswith((GENERATOR, FAITHFUL, BALANCED, MUON, CORRECTED))
+            leading = (f"{SCORED}-lambda1-", f"{CORRECTOR}-", FAITHFUL, BALANCED, MUON)
+            many = training.subject.endswith("spatial") and training.name.startswith(leading)
             targets, samples = (2000, 9) if many else (500, 2)
             if not training.subject.startswith("resnet20"):
                 targets //= 2

@@ -82,13 +82,20 @@ MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
 SHORT = f"{GENERATOR}-muon"
 CORRECTOR = "corrector"
 CORRECTED = f"{CORRECTOR}-lambda1-resnet20-spatial"
-START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS = (
-    WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced")
+START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS = (
+    WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon")
 )
+ADAPTED = 153
+"""Steps of an adaptation: a tenth of those from nothing."""
 LAST, FEATURES, LATER = "resnet20-spatial", "--model.learner.init_args.features", "--model.fiber.init_args.later"
 WIDTH = "--model.learner.init_args.network.init_args.width"
 MAP_ALONE = (LATER, "[]")
 """The first training asked for the last map alone."""
+
+
+def weights_of(run: str) -> Path:
+    """The exported weights of a run that are not committed."""
+    return RUNS / "cifar10" / run / "model.safetensors"
 
 
 def parts(*names: str) -> str:
@@ -119,6 +126,20 @@ def scored_training(
     return Training(SCORED, subject, steps, start, variant, (*stages, *(() if muon else ADAM), *own), weight, 64)
 
 
+def recipe(subject: str, steps: int = 1530, start: Path | None = None, variant: str = "muon") -> Training:
+    """A generator by today's recipe: Muon, and a fiber loss of weight 1 that asks for the last map alone."""
+    return scored_training(subject, steps, start, variant, *MAP_ALONE, weight=1, muon=True)
+
+
+def second_call(network: str) -> tuple[object, ...]:
+    """The options of a corrector of the generator that `recipe` made for the last map of `network`."""
+    generator = (
+        "--model.learner.init_args.model.init_args.weights",
+        weights_of(f"{SCORED}-lambda1-{network}-spatial-muon"),
+    )
+    return (*generator, FEATURES, parts(f"{network}-layer1", f"{network}-layer2"), LATER, parts(network))
+
+
 def first_training(cut: str, steps: int, start: Path | None = None, variant: str = "", *own: object) -> Training:
     """A generator that is trained by the energy score of many features."""
     return scored_training(f"resnet20-{cut}", steps, start, variant, *MANY, *own, weight=1)
@@ -136,9 +157,11 @@ TRAININGS = [
     scored_training(LAST, 1020, BETTER, CONTINUED, *SLOWER),
     scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 3060, None, "muon", muon=True),
-    scored_training(LAST, 1530, None, "muon", *MAP_ALONE, weight=1, muon=True),
-    scored_training("resnet56-spatial", 1530, None, "muon", *MAP_ALONE, weight=1, muon=True),
-    scored_training("resnet56-spatial", 153, WEIGHTS / f"{SCORED}-spatial-muon.safetensors", "muon-adapted", *MAP_ALONE, weight=1, muon=True),
+    recipe(LAST),
+    recipe("resnet56-spatial"),
+    recipe("resnet56-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
+    recipe("depthwise-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
+    Training(CORRECTOR, "resnet56-spatial", 306, None, "", second_call("resnet56"), 1, 64),
     Training(CORRECTOR, LAST, 1530, None, weight=1, batch=64),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
@@ -166,10 +189,15 @@ PUBLISHED_AS = {
     FAITHFUL: BEST_WEIGHTS.with_suffix(""),
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
     CORRECTED: WEIGHTS / "corrector-spatial",
-    SHORT: WEIGHTS / f"{SCORED}-spatial-muon",
+    SHORT: SHORT_WEIGHTS.with_suffix(""),
     **{
-        name: RUNS / "cifar10" / name / "model"
-        for name in (MAP_ON_FIBER, *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"))
+        name: weights_of(name).with_suffix("")
+        for name in (
+            MAP_ON_FIBER,
+            *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"),
+            f"{SCORED}-lambda1-resnet56-spatial-muon",
+            f"{CORRECTOR}-lambda1-resnet56-spatial",
+        )
     },
 }
 """The runs whose weights other rows use, and the files of these weights; those in `data` are committed."""
@@ -214,12 +242,64 @@ def sampling(
     return Sampling(f"{network}-{cut}", Row(name, config, targets=targets, samples=samples, **own))  # type: ignore[arg-type]
 
 
-STAGED = ("maps", "vectors")
-"""The configs of the densities of which a cascade is made."""
+@dataclass(frozen=True)
+class Stage:
+    """A density of which a cascade is made.
+
+    Args:
+        name: of the run.
+        config: the config's name.
+        weights: the file of the exported weights.
+        options: of the training.
+    """
+
+    name: str
+    config: str
+    weights: Path
+    options: tuple[object, ...] = ()
+
+
+def adapted_stage(config: str, layer: str, *own: object) -> Stage:
+    """The density of ResNet-20's cascade, adapted to ResNet-56."""
+    name, part = f"{config}-resnet56", PARTS / f"resnet56-{layer}.yaml"
+    start = ("--adapt_from", WEIGHTS / f"{config}.safetensors")
+    return Stage(name, config, weights_of(name), ("--data.init_args.subject", part, *start, *own))
+
+
+STAGED = (
+    *(Stage(name, name, WEIGHTS / f"{name}.safetensors") for name in ("maps", "vectors")),
+    adapted_stage("maps", "spatial", "--trainer.max_epochs", 1),
+    adapted_stage(
+        "vectors", "pooled", "--trainer.max_epochs", 4, "--subject.init_args.subject", PARTS / "resnet56-pooled.yaml"
+    ),
+)
+
+
+def cascade_weights(network: str, at: str = "model") -> dict[str, object]:
+    """Changes of a cascade from the pooled vector, the argument `at`, that give it the weights of another network."""
+    stage = next(each for each in STAGED if each.name == f"maps-{network}")
+    second = f"{at}.init_args.second.init_args"
+    return {
+        f"{at}.init_args.first.init_args.weights": stage.weights,
+        f"{second}.subject": PARTS / f"{network}-spatial.yaml",
+        f"{second}.weights": weights_of(f"{CORRECTOR}-lambda1-{network}-spatial"),
+        f"{second}.model.init_args.weights": weights_of(f"{SCORED}-lambda1-{network}-spatial-muon"),
+    }
+
 
 CASCADES = [
-    Sampling(f"resnet20-{cut}", Row(f"{config}-resnet20-{cut}", config, targets=500, samples=2))
-    for cut, config in (("pooled", "cascade"), ("logits", "cascade_logits"))
+    *(sampling(config, cut) for cut, config in (("pooled", "cascade"), ("logits", "cascade_logits"))),
+    sampling("cascade", "pooled", targets=250, network="resnet56", changes=cascade_weights("resnet56")),
+    sampling(
+        "cascade_logits",
+        "logits",
+        targets=250,
+        network="resnet56",
+        changes={
+            "model.init_args.first.init_args.weights": weights_of("vectors-resnet56"),
+            **cascade_weights("resnet56", "model.init_args.second"),
+        },
+    ),
 ]
 """A pooled vector or logits, inverted through the last map."""
 
