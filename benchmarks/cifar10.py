@@ -104,7 +104,7 @@ def train_stages(only: list[str] | None, precision: str) -> None:
     """Trains the densities over maps and over pooled vectors, unless their exported weights are there."""
     for stage in STAGED:
         if wanted(stage.name, only) and not stage.weights.exists():
-            options = ("--trainer.precision", precision, *stage.options)
+            options: tuple[object, ...] = ("--trainer.precision", precision, *stage.options)
             last = train(CONFIGS / f"{stage.config}.yaml", f"cifar10/{stage.name}", *options)
             publish(last, stage.weights.with_suffix(""), "--half", "true")
 
