@@ -80,6 +80,7 @@ FAITHFUL = f"{SCORED}-lambda2-resnet20-spatial-{CONTINUED}"
 BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
 MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
 SHORT = f"{GENERATOR}-muon"
+TEXTURED = f"{GENERATOR}-textured"
 CORRECTOR = "corrector"
 CORRECTED = f"{CORRECTOR}-lambda1-resnet20-spatial"
 START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS = (
@@ -107,6 +108,10 @@ MANY = (FEATURES, parts("resnet20-layer1", "resnet20-layer2", LAST, "resnet20", 
 """The features of the first trainings: more of them are nearer to the distribution and further from the target."""
 ADAM = ("--model.optimizer", "adamw", "--model.learning_rate", 0.002)
 """The optimizer of the first trainings; Muon, that of the config, is ahead in short ones."""
+TEXTURES = (FEATURES, parts("resnet20-layer1", "resnet20-layer2", "energies1", "energies4"))
+"""The features of the config, and the contrast and detail of images, whose spread they lack."""
+LOWER = ("--model.learning_rate", 0.003)
+"""For Muon, where a training goes on."""
 SLOWER = ("--model.learning_rate", 0.001)
 
 
@@ -131,15 +136,6 @@ def recipe(subject: str, steps: int = 1530, start: Path | None = None, variant: 
     return scored_training(subject, steps, start, variant, *MAP_ALONE, weight=1, muon=True)
 
 
-def second_call(network: str) -> tuple[object, ...]:
-    """The options of a corrector of the generator that `recipe` made for the last map of `network`."""
-    generator = (
-        "--model.learner.init_args.model.init_args.weights",
-        weights_of(f"{SCORED}-lambda1-{network}-spatial-muon"),
-    )
-    return (*generator, FEATURES, parts(f"{network}-layer1", f"{network}-layer2"), LATER, parts(network))
-
-
 def first_training(cut: str, steps: int, start: Path | None = None, variant: str = "", *own: object) -> Training:
     """A generator that is trained by the energy score of many features."""
     return scored_training(f"resnet20-{cut}", steps, start, variant, *MANY, *own, weight=1)
@@ -158,10 +154,10 @@ TRAININGS = [
     scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 3060, None, "muon", muon=True),
     recipe(LAST),
+    scored_training(LAST, 612, SHORT_WEIGHTS, "textured", *TEXTURES, *MAP_ALONE, *LOWER, weight=1, muon=True),
     recipe("resnet56-spatial"),
     recipe("resnet56-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
     recipe("depthwise-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
-    Training(CORRECTOR, "resnet56-spatial", 306, None, "", second_call("resnet56"), 1, 64),
     Training(CORRECTOR, LAST, 1530, None, weight=1, batch=64),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
@@ -190,13 +186,13 @@ PUBLISHED_AS = {
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
     CORRECTED: WEIGHTS / "corrector-spatial",
     SHORT: SHORT_WEIGHTS.with_suffix(""),
+    TEXTURED: WEIGHTS / f"{SCORED}-spatial-textured",
     **{
         name: weights_of(name).with_suffix("")
         for name in (
             MAP_ON_FIBER,
             *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"),
             f"{SCORED}-lambda1-resnet56-spatial-muon",
-            f"{CORRECTOR}-lambda1-resnet56-spatial",
         )
     },
 }

@@ -3,6 +3,7 @@
 from fibermodels.subjects.classifier import Classifier
 from fibermodels.subjects.codes import Codes
 from fibermodels.subjects.cut import Cut
+from fibermodels.subjects.filter_energies import FilterEnergies
 from fibermodels.subjects.finetuned import FinetunedClassifier
 from fibermodels.subjects.head import Head
 from fibermodels.subjects.live import Live
@@ -16,6 +17,7 @@ __all__ = [
     "Classifier",
     "Codes",
     "Cut",
+    "FilterEnergies",
     "FinetunedClassifier",
     "Head",
     "Live",
