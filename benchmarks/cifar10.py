@@ -18,7 +18,6 @@ from cifar10_rows import (
     BALANCED,
     BASE,
     CONFIGS,
-    CORRECTOR,
     CURVES,
     CUTS,
     EPOCH,
@@ -142,7 +141,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if training.name in PUBLISHED_AS:
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
-            leading = (f"{SCORED}-lambda1-", f"{CORRECTOR}-", FAITHFUL, BALANCED, MUON)
+            leading = (f"{SCORED}-lambda1-", FAITHFUL, BALANCED, MUON)
             many = training.subject.endswith("spatial") and training.name.startswith(leading)
             targets, samples = (2000, 9) if many else (500, 2)
             if not training.subject.startswith("resnet20"):

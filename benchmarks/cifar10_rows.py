@@ -81,8 +81,6 @@ BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
 MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
 SHORT = f"{GENERATOR}-muon"
 TEXTURED = f"{GENERATOR}-textured"
-CORRECTOR = "corrector"
-CORRECTED = f"{CORRECTOR}-lambda1-resnet20-spatial"
 START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS = (
     WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon")
 )
@@ -158,7 +156,6 @@ TRAININGS = [
     recipe("resnet56-spatial"),
     recipe("resnet56-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
     recipe("depthwise-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
-    Training(CORRECTOR, LAST, 1530, None, weight=1, batch=64),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
     *(scored_training(f"resnet20-{cut}", 255) for cut in ("pooled", "logits")),
@@ -184,7 +181,6 @@ PUBLISHED_AS = {
     f"{GENERATOR}-{CONTINUED}": BETTER.with_suffix(""),
     FAITHFUL: BEST_WEIGHTS.with_suffix(""),
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
-    CORRECTED: WEIGHTS / "corrector-spatial",
     SHORT: SHORT_WEIGHTS.with_suffix(""),
     TEXTURED: WEIGHTS / f"{SCORED}-spatial-textured",
     **{
@@ -273,14 +269,8 @@ STAGED = (
 
 def cascade_weights(network: str, at: str = "model") -> dict[str, object]:
     """Changes of a cascade from the pooled vector, the argument `at`, that give it the weights of another network."""
-    stage = next(each for each in STAGED if each.name == f"maps-{network}")
-    second = f"{at}.init_args.second.init_args"
-    return {
-        f"{at}.init_args.first.init_args.weights": stage.weights,
-        f"{second}.subject": PARTS / f"{network}-spatial.yaml",
-        f"{second}.weights": weights_of(f"{CORRECTOR}-lambda1-{network}-spatial"),
-        f"{second}.model.init_args.weights": weights_of(f"{SCORED}-lambda1-{network}-spatial-muon"),
-    }
+    weights = {"first": f"maps-{network}", "second": f"{SCORED}-lambda1-{network}-spatial-muon"}
+    return {f"{at}.init_args.{stage}.init_args.weights": weights_of(run) for stage, run in weights.items()}
 
 
 CASCADES = [
@@ -299,6 +289,18 @@ CASCADES = [
 ]
 """A pooled vector or logits, inverted through the last map."""
 
+REFINED = [
+    sampling("refined", "spatial", targets=2000, samples=9),
+    sampling(
+        "refined",
+        "spatial",
+        targets=1000,
+        network="resnet56",
+        changes={"model.init_args.weights": weights_of(f"{SCORED}-lambda1-resnet56-spatial-muon")},
+    ),
+]
+"""Samples of a generator, moved nearer to the fiber by steps too small to see."""
+
 MIRROR = {"scale": "[1.0, 1.0]", "flip": 1.0}
 """The target's mirror image: how far judges agree with themselves."""
 
@@ -310,6 +312,7 @@ SAMPLINGS = [
     sampling("augmented", "spatial", "mirror", 2000, 1, changes=MIRROR),
     sampling("best_of", "spatial", targets=2000, samples=2),
     *CASCADES,
+    *REFINED,
     sampling("feedback", "spatial", SCORED, 2000, 9, changes={**inner(SCORED, "spatial", GENERATOR), "steps": 1}),
     sampling("prior_samples", "spatial", targets=250),
     *(sampling("ndtm", cut, targets=32, samples=1) for cut in (*EARLY, *CUTS)),
@@ -363,17 +366,15 @@ METHODS = {
 """Whose agreement is drawn at every stage."""
 
 CURVES = {
-    "energy score and corrector": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, CORRECTED),
     "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED),
-    "energy score, Muon": (SHORT,),
+    "energy score, Muon": (SHORT, TEXTURED),
     "energy score, Muon, twice the fiber loss": (MUON,),
     "energy score, twice as wide": (f"{GENERATOR}-wide",),
     "energy score, short": (f"{SCORED}-lambda2-{LAST}",),
     "flow map after a prior": (MAP_ON_FIBER,),
     "sampler after a prior (19 calls)": (f"{DIFFUSION}-lambda1-resnet20-spatial-continued",),
 }
-"""The results whose quality is drawn against the minutes of training; each starts from the one before. The minutes of a
-corrector contain those of the balanced generator, which it corrects."""
+"""The results whose quality is drawn against the minutes of training; each starts from the one before."""
 
 LEVELS = {
     "nearest training image": "nearest_neighbour-resnet20-spatial",

@@ -56,12 +56,7 @@ def trained(suite: str, seed: int) -> tuple[Path, Path]:
 
 def train_other(suite: str, kind: str, weights: Path, density: Path) -> Path:
     """Trains another model over the latent space, and returns its checkpoint."""
-    if kind == "corrector":
-        inner = f"{LEARNER}.model.init_args"
-        own = [*over(f"{inner}.latents", suite, weights), f"{inner}.feature_shape", SUITES[suite].feature_shape]
-        own += [f"{inner}.weights", density]
-    else:
-        own = over(f"{LEARNER}.latents", suite, weights)
+    own = over(f"{LEARNER}.latents", suite, weights)
     start = ["--adapt_from", density] if kind == "flow_map" else []
     return train(CONFIGS / f"{kind}.yaml", f"{suite}/general-{kind}", *world(suite), *own, *start)
 

@@ -54,6 +54,22 @@ def of_cells() -> str:
     return markdown(heads, lines)
 
 
+def of_ceiling() -> str:
+    """What an exact sampler of each cut of ResNet-20 would reach with the unseen judges."""
+    rows = json.loads((ROOT / cifar10_rows.RESULTS / "ceiling.json").read_text())
+    names = [key.removeprefix("guessed_") for key in next(iter(rows.values())) if key.startswith("guessed_")]
+    lines = [
+        [
+            cut.removeprefix("resnet20-"),
+            measure,
+            *(f"{100 * row[key + end]:.1f} %" for end in ["", *(f"_{n}" for n in names)]),
+        ]
+        for cut, row in rows.items()
+        for key, measure in (("sampled", "exact samples"), ("guessed", "the best guess"))
+    ]
+    return markdown(["representation", "agreement of", "unseen judges", *names], lines)
+
+
 def of_causal() -> str:
     """What the colours of fibers say of each classifier, from its card and the results of each method."""
     import causal
@@ -93,6 +109,7 @@ def of_outside(part: str) -> str:
 OTHERS = {
     "judges": of_judges,
     "cells": of_cells,
+    "ceiling": of_ceiling,
     "dictionaries": features_subjects.of_dictionaries,
     "applications": of_applications,
     "causal": of_causal,

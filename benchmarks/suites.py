@@ -191,7 +191,7 @@ BASELINES = ("oracle", "nearest_neighbour", "reconstruction", "decoded_noise")
 WRAPPERS = ("ndtm", "feedback", "projection")
 GENERAL = ("general-reconstruction", "general-decoded_noise", "general-density", "general", "general-steps8")
 """The rows of `general.py`."""
-OTHERS = ("general-flow_map", "general-energy_score", "general-corrector")
+OTHERS = ("general-flow_map", "general-energy_score")
 """Further rows of `general.py --others true`."""
 SEEDS = tuple(f"general-seed{seed}" for seed in (1, 2))
 """Rows of `general.py --seeds '[1,2]'`, which repeat `general`."""

@@ -94,7 +94,7 @@ QUESTIONS = {
         (
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
             *(f"energy_score-lambda1-{LAST_MAP}-muon", f"energy_score-lambda2-{LAST_MAP}-continued"),
-            f"corrector-lambda1-{LAST_MAP}",
+            f"refined-{LAST_MAP}",
             *(f"flow_map-lambda1-{LAST_MAP}-continued", f"dps-{LAST_MAP}-scale3"),
         ),
         ("cosine", "top1_match", "unseen_match_mean", "fid_resnet56", *COST),
@@ -230,7 +230,7 @@ QUESTIONS = {
     "two_calls": Question(
         CIFAR,
         (
-            *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "best_of", "corrector-lambda1", "ndtm")),
+            *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "best_of", "refined", "ndtm")),
             f"augmented-{LAST_MAP}-mirror",
             f"energy_score-lambda2-{LAST_MAP}-balanced",
         ),

@@ -30,7 +30,6 @@ from fibermodels.models import (
     Augmented,
     Cascade,
     ControlNetInverter,
-    Corrector,
     DecodedNoise,
     DenoisingFlow,
     Diffusion,
@@ -204,11 +203,6 @@ def energy_maps(feature_shape: list[int] | None = None, **options) -> EnergyScor
     return randomised(EnergyScore(Identity((3, 28, 28)), feature_shape or [FEATURES], Upsampler(16, 1, 8), **options))
 
 
-def corrector(**options) -> Corrector:
-    torch.manual_seed(6)
-    return randomised(Corrector(flow_matching(), subject(), mlp(16, 1), **options))
-
-
 def cascade() -> Cascade:
     """A density over maps that are told by a vector, and a generator of pixels from such maps."""
     torch.manual_seed(7)
@@ -239,7 +233,6 @@ MODELS = {
     NormalizingFlow: normalizing_flow,
     DenoisingFlow: denoising_flow,
     EnergyScore: energy_score,
-    Corrector: corrector,
     MultilevelFlow: multilevel_flow,
     NearestNeighbour: NearestNeighbour,
     SameDecision: SameDecision,

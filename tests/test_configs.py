@@ -115,26 +115,6 @@ def smaller(part, numbers, key="--model"):
             yield from smaller(value, numbers, f"{key}.{name}")
 
 
-CORRECTED = {
-    "cifar10/cascade": "--model.init_args.model.init_args.second",
-    "cifar10/cascade_logits": "--model.init_args.model.init_args.second.init_args.second",
-}
-"""Where a corrector is a part of the model."""
-
-
-def untrained(config, folder):
-    """Options that leave out the weights of a corrector: they belong to the real subject, not to its stand-in."""
-    if name(config) == "cifar10/corrected":
-        return "--model.init_args.weights", "null"
-    if name(config) not in CORRECTED:
-        return ()
-    parts = ROOT / "configs/parts/cifar10"
-    part = yaml.safe_load((parts / "corrector.yaml").read_text())
-    part["init_args"] |= {"weights": None} | {key: str(parts / part["init_args"][key]) for key in ("model", "subject")}
-    (folder / "corrector.yaml").write_text(yaml.safe_dump(part))
-    return CORRECTED[name(config)], folder / "corrector.yaml"
-
-
 @pytest.mark.parametrize("config", marked(UNTRAINED), ids=name)
 def test_a_model_is_evaluated(config, data_root, stand_ins, tmp_path):
     """In few steps, where it takes many."""
@@ -144,7 +124,7 @@ def test_a_model_is_evaluated(config, data_root, stand_ins, tmp_path):
     size = ("--num_targets", targets, "--samples_per_target", targets // 2, "--device", "cpu")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*within a fifth of target_rms.*", UserWarning)  # not in three steps
-        arguments = ("--model", config, *fewer, *untrained(config, tmp_path), *size, "--out", tmp_path / "out")
+        arguments = ("--model", config, *fewer, *size, "--out", tmp_path / "out")
         done = run("evaluate.py", *arguments, FIBERMODELS_DATA=stand_ins(config) if is_real(config) else data_root)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["num_targets"] == targets
@@ -230,8 +210,8 @@ def test_all_benchmarks_have_the_same_families():
     assert set(script("suites").FAMILIES) == set(script("colour_mnist").FAMILIES)
 
 
-ELSEWHERE = {"ControlNetInverter", "Corrector", "EnergyScore"}
-"""They are no rows of the comparison in one latent space: two draw pixels, and one corrects others."""
+ELSEWHERE = {"ControlNetInverter", "EnergyScore"}
+"""They are no rows of the comparison in one latent space: they draw pixels."""
 
 
 def test_the_benchmark_names_every_family_once():

@@ -47,7 +47,6 @@ from fibermodels.models import (
     Augmented,
     Cascade,
     ControlNetInverter,
-    Corrector,
     DecodedNoise,
     DenoisingFlow,
     Diffusion,
@@ -128,7 +127,6 @@ def models_of(kind: str):
         MultilevelFlow: lambda: randomised(
             MultilevelFlow(space(), [FEATURES], coarse_dim=1, width=16, blocks=2, detail_blocks=1, layers=1)
         ),
-        Corrector: lambda: randomised(Corrector(flow(), phi, mlp())),
         NearestNeighbour: NearestNeighbour,
         Oracle: lambda: Oracle(Law()),
         Reconstruction: lambda: Reconstruction(space(), Law()),

@@ -3,7 +3,6 @@
 from fibermodels.models.augmented import Augmented, RandomViews
 from fibermodels.models.cascade import Cascade
 from fibermodels.models.controlnet import ControlNetInverter
-from fibermodels.models.corrector import Corrector
 from fibermodels.models.denoising_flow import DenoisingFlow
 from fibermodels.models.diffusion import Diffusion
 from fibermodels.models.energy_score import EnergyScore
@@ -22,7 +21,6 @@ __all__ = [
     "Augmented",
     "Cascade",
     "ControlNetInverter",
-    "Corrector",
     "DecodedNoise",
     "DenoisingFlow",
     "Diffusion",
