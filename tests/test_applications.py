@@ -4,7 +4,7 @@ import inspect
 import json
 
 import pytest
-from scripts import run
+from scripts import ROOT, run
 
 import fibermodels
 from fibermodels.api.fitted import Fitted
@@ -33,8 +33,22 @@ def slow(name: str) -> list[pytest.MarkDecorator]:
     return [] if name in QUICK else [pytest.mark.slow]
 
 
-COMMANDS = [name for name in APPLICATIONS if name != "compose"]
-"""Applications that the exact model of the digits can serve, whose representation is no map."""
+MAPS = f"""
+name: maps
+subject:
+  class_path: fibermodels.subjects.Cut
+  init_args:
+    network: torch.nn.Conv2d
+    layer: spatial
+    image_shape: [3, 28, 28]
+    network_args: {{in_channels: 3, out_channels: 4, kernel_size: 7, stride: 7}}
+data: {ROOT}/configs/parts/digits/data.yaml
+model:
+  class_path: fibermodels.models.NearestNeighbour
+"""
+"""A model of a network with maps, which `compose` needs; the representation of the digits is none."""
+
+MASKED = ("counterfactual", "maximise")
 
 
 class TestEach:
@@ -44,9 +58,13 @@ class TestEach:
     def folder(self, tmp_path_factory):
         return tmp_path_factory.mktemp("found")
 
-    @pytest.mark.parametrize("name", [pytest.param(own, marks=slow(own)) for own in COMMANDS])
+    @pytest.mark.parametrize("name", [pytest.param(own, marks=slow(own)) for own in APPLICATIONS])
     def test_command_and_report(self, name, folder):
-        given, options = (*ORACLE, "--targets", 12, "--out", folder / name), OPTIONS.get(name, ())
+        model = ORACLE
+        if name == "compose":
+            (folder / "maps.yaml").write_text(MAPS)
+            model = ("--checkpoint", folder / "maps.yaml", "--device", "cpu")
+        given, options = (*model, "--targets", 12, "--out", folder / name), OPTIONS.get(name, ())
         options = (*options, *(() if PIXELS[0] in options or name == "audit" else ("--n", 4)))
         done = run("fibermodels", "explore", name, *given, *options)
         assert not done.returncode, done.stderr
@@ -77,3 +95,17 @@ class TestEach:
         done = run("fibermodels", "explore", "invariance_map", *ORACLE, "--out", tmp_path, "--directions", 0)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "directions" in done.stderr
+
+    @pytest.mark.parametrize("name", APPLICATIONS)
+    def test_a_mistyped_option_and_a_missing_file(self, name, tmp_path):
+        """One message that names what is wrong, and no file."""
+        given = ("fibermodels", "explore", name, "--out", tmp_path / "found")
+        for words, told in (
+            ((*ORACLE, "--targts", 2), "did you mean 'targets'"),
+            (("--checkpoint", "configs/none.yaml"), "no model file at 'configs/none.yaml'"),
+            ((*ORACLE, "--images", "none.png"), "nothing at 'none.png'"),
+            *([((*ORACLE, *PIXELS, "--mask", "none.png"), "no file at 'none.png'")] if name in MASKED else []),
+        ):
+            done = run(*given, *words)
+            assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+        assert not (tmp_path / "found").exists()

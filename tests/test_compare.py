@@ -33,3 +33,5 @@ class TestCompare:
             float(found.by_second.other.square().mean().sqrt()) / SPREAD, exact, rtol=0.5, atol=0
         )
         assert distance.value > 100 * distance.null
+        for name in ("fiber_rms", "fiber_rms_of_the_second"):
+            assert found.figures()[name] < 1e-4 * found.figures()[f"{name}_null"]

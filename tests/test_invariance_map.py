@@ -26,6 +26,8 @@ class TestInvarianceMap:
         leading = found.directions.flatten(2)
         torch.testing.assert_close(leading @ projection, leading, rtol=0, atol=1e-4)
         assert found.merits[0].value < 1e-5 < found.merits[0].null
+        assert found.figures()["fiber_rms"] < 1e-5 < found.figures()["fiber_rms_null"]
+        assert "fiber_rms" not in invariance_map(LinearFiber(subject), subject, x[:1], n=4).figures(), "it has no null"
 
     def test_it_sees_what_a_network_does_not_ignore(self):
         """Samples that ignore the condition vary in pixels that the network sees: the figure of merit is its null."""
@@ -34,6 +36,7 @@ class TestInvarianceMap:
         blind.push = lambda noise, h: (0.5 + SPREAD * noise).unflatten(1, blind.image_shape)
         found = invariance_map(blind, subject, pictures(16), n=200, directions=4)
         assert 0.7 < found.merits[0].value / found.merits[0].null < 1.4
+        assert 0.9 < found.figures()["fiber_rms"] / found.figures()["fiber_rms_null"] < 1.1
 
     def test_colour_digits_vary_in_colour_only(self, digits):
         """The deviation of each pixel is that of `(1 - m) c + m (c + 1/2 mod 1)` under the law of the colour `c`."""

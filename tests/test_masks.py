@@ -8,7 +8,7 @@ from torchvision.utils import save_image
 
 from fibermodels.applications import counterfactual, maximise, move
 from fibermodels.applications.class_weights import components, pooled
-from fibermodels.applications.masks import activated, inside_of
+from fibermodels.applications.masks import activated, softened, weights_of
 from fibermodels.core import Subject
 from fibermodels.noise import seeded
 
@@ -92,7 +92,7 @@ def test_components_are_those_of_the_covariance():
 
 @pytest.mark.parametrize("space", ["condition", "noise", "pixel"])
 def test_nothing_changes_outside_of_a_mask(space, tmp_path):
-    """A tensor for each image, a tensor for all, and a file."""
+    """A tensor for each image, a tensor for all, and a file; between 0 and 1, a pixel takes a part of the change."""
     x, subject = pictures(3), Linear(torch.eye(SIDE**2))
     each = torch.rand(3, SIDE, SIDE, generator=seeded("mask")) < 0.5
     save_image(each[0].float()[None], tmp_path / "mask.png")
@@ -105,6 +105,25 @@ def test_nothing_changes_outside_of_a_mask(space, tmp_path):
         assert not (changed & ~where).any()
         assert changed[where.expand_as(changed)].all()
         assert found.distance(inside=False).max() == 0 < found.distance().min()
+    whole, part = (weights_of(own, x) for own in (None, each.float() / 4))
+    torch.testing.assert_close(whole, torch.ones(3, SIDE, SIDE))
+    one, some = (
+        move(model, subject, x, lambda x: x.flatten(1).mean(1), space, steps=1, mask=own) for own in (whole, part)
+    )
+    assert space == "noise" or torch.equal(some.start, one.start)
+    assert (some.path != some.start).any(0)[:, 0].equal(each)
+
+
+def test_a_soft_border():
+    """Twice averaged over squares: the border is a slope from 1 to 0, of the same area, as wide inside as outside."""
+    sharp = torch.zeros(1, 32, 32)
+    sharp[:, :, 16:] = 1
+    soft = softened(sharp)
+    line = torch.tensor([0, 1, 3, 6, 10, 15, 19, 22, 24, 25]) / 25
+    torch.testing.assert_close(soft[0, 7, 11:21], line)
+    torch.testing.assert_close(soft.mean(), sharp.mean())
+    assert soft[0, :, :12].max() == 0
+    assert soft[0, :, 20:].min() == 1, "the image's own border has no slope"
 
 
 def test_the_class_activation_is_where_the_evidence_is():
@@ -112,21 +131,21 @@ def test_the_class_activation_is_where_the_evidence_is():
     subject, (x, _) = Quarters(), marked(8)
     weights = torch.tensor([0.0, 0, 0, 0, 1]).expand(8, -1)
     inside = activated(subject(x), weights, SIDE, SIDE)
-    assert inside[CORNER].all()
+    assert (inside[CORNER] == 1).all()
     assert (inside.flatten(1).sum(1) == SIDE**2 // 2).all()
     found = counterfactual(Whole(), subject, x, 0, Decider(), space="pixel", mask="cam", steps=3)
     assert found.move.distance(inside=False).max() == 0 < found.move.distance().min()
     raised = maximise(Whole(), subject, x, unit=4, k=3, space="pixel", mask="cam", steps=3)
-    assert raised.up.inside[CORNER].all()
+    assert (raised.up.weights[CORNER] == 1).all()
 
 
 def test_masks_that_do_not_fit(tmp_path):
     x = pictures(3)
-    for wrong in ([0, 0, 40, 4], [0, 0, 2], torch.ones(SIDE, SIDE), torch.ones(2, SIDE, SIDE, dtype=torch.bool)):
+    for wrong in ([0, 0, 40, 4], [0, 0, 2], torch.full((SIDE, SIDE), 1.5), torch.ones(2, SIDE, SIDE)):
         with pytest.raises(ValueError, match="mask: expected"):
-            inside_of(wrong, x)
+            weights_of(wrong, x)
     with pytest.raises(FileNotFoundError, match="mask: there is no file"):
-        inside_of(str(tmp_path / "none.png"), x)
+        weights_of(str(tmp_path / "none.png"), x)
     with pytest.raises(ValueError, match="mask: 'cam' needs a subject with maps"):
         maximise(Whole(), Linear(torch.eye(SIDE**2)), x, space="pixel", mask="cam")
     with pytest.raises(ValueError, match="maximise: expected a network with a linear layer"):

@@ -10,7 +10,15 @@ from fibermodels.applications import (
     maximise,
     move,
 )
+from fibermodels.guidance import Cost, FiberDistance
 from fibermodels.noise import seeded
+
+
+class Held(Cost):
+    """The square change of the second unit."""
+
+    def forward(self, subject, images, h):
+        return 1e4 * (subject(images) - h)[:, 1].square()
 
 
 class TestMoving:
@@ -98,14 +106,31 @@ class TestMoving:
         assert agrees.value == 1 > agrees.null
         same = disagree(Whole(), one, x, logits(3, "one"), **options)
         assert same.merits[0].value == same.merits[0].null == 0
+        costly = disagree(Whole(), one, x, two, cost=FiberDistance("l2_squared"), **options | {"steps": 1})
+        apart, start = one.matrix - two.matrix, costly.move.start.flatten(1)
+        change = (costly.move.end - costly.move.start).flatten(1)
+        slope = start @ apart.T @ apart  # of |(A - B) x|^2 / 2
+        torch.testing.assert_close(torch.cosine_similarity(change, slope), torch.ones(5), rtol=0, atol=1e-3)
 
     def test_a_unit_changes_alone(self):
         """The condition of a linear network moves along one unit: the unit changes by all steps, others do not."""
         subject = linear(6)
         found = maximise(LinearFiber(subject), subject, pictures(30), unit=2, k=4, steps=10, step_size=0.1)
-        up, change = found.merits
+        up, change, fidelity = found.merits
         h = subject(pictures(30))
         exact = 5.5 * 0.1 * 6**0.5 * float(h.std() / h[:, 2].std())  # steps from 1 to .1, of all units together
         torch.testing.assert_close(change.value, exact, rtol=2e-2, atol=0)
         assert change.null < 1e-3
         assert up.value > up.null
+        assert fidelity.name == "fiber rms"
+        assert fidelity.value < 1e-3 * fidelity.null, "an exact sampler follows the condition that it is told"
+
+    def test_a_cost_holds_other_units(self):
+        """Two units that share weights: pixels that raise one raise the other, unless a cost of a user holds it."""
+        own = linear(1, "own").matrix
+        subject = Linear(torch.cat((own, own + linear(1, "other").matrix)))
+        options = {"unit": 0, "k": 4, "space": "pixel", "steps": 40, "step_size": 0.01}
+        free, held = (maximise(Whole(), subject, pictures(30), cost=cost, **options) for cost in (None, Held()))
+        alone, together = (each.merits[1].value / each.others for each in (held, free))
+        assert alone > 20 * together
+        assert held.merits[1].value > 1

@@ -55,6 +55,7 @@ class TestSelect:
         assert (found.distance < 0.96 * found.random).all()
         torch.testing.assert_close(found.shares.sum(0), torch.ones(3))
         assert (found.shares.diff(dim=0) <= 0).all()
+        assert found.figures()["fiber_rms"] < 0.1 * found.figures()["fiber_rms_null"]
         judged = select(oracle, subject, x[:1], k=2, n=20, judge=DecolorisedEncoder(width=32, blocks=1))
         assert judged.merits[0].value < 1e-4, "the judge is blind to what differs"
 

@@ -20,6 +20,7 @@ class TestSteer:
         assert abs(float(found.basis[0] @ axes[:, -1])) > 0.999
         torch.testing.assert_close(found.followed[0], torch.ones(5), rtol=0, atol=1e-3)
         assert found.judged is None
+        assert found.figures()["fiber_rms"] < 1e-4 * found.figures()["fiber_rms_null"]
 
     @pytest.mark.parametrize("method", ["contrast", "pca"])
     def test_the_class_of_a_concept_rises_in_judges_that_read_it(self, method):

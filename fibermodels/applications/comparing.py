@@ -88,6 +88,12 @@ class Comparison(Finding):
                 "the distance of unrelated images; the null is that of its own fiber."
             )
             found.append(Merit(f"distance seen by the {who}", far, near, meaning))
+        for name, sight in (("fiber rms", self.by_first), ("fiber rms of the second", self.by_second)):
+            meaning = (
+                "The root mean square distance of the representation of the samples of a network's own fiber from that "
+                "of the image; the null is the distance of unrelated images."
+            )
+            found.append(Merit(name, float(sight.own.mean()), sight.unrelated, meaning))
         return found
 
     def strips(self) -> list[Strip]:

@@ -70,7 +70,7 @@ class Counterfactual(Finding):
         changed = float(self.move.distance().mean()), float(self.move.distance(inside=False).mean())
         meaning = "The root mean square change of the pixels inside of the mask; the null is that outside of it."
         found.append(Merit("change of pixels", *changed, meaning))
-        return found
+        return [*found, *self.move.fidelity]
 
     def strips(self) -> list[Strip]:
         return [
@@ -119,7 +119,7 @@ def counterfactual(
             `steps`, `step_size` and `near` count; None takes `neighbour` if there are references and no cost, else
             `condition`.
         mask: as in `moving.move`, or `cam`: the half of the pixels of each image that speak most for its decision, by
-            the classifier's weights of this class and the subject's map.
+            the classifier's weights of this class and the subject's map, with a soft border.
 
     Raises:
         ValueError: as `moving.move` and `neighbours.approach`; `cam` without a map or a last linear layer; a class that

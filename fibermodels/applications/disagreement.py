@@ -20,6 +20,7 @@ from fibermodels.applications.finding import Finding, Merit, Strip
 from fibermodels.applications.moving import Move, Space, move
 from fibermodels.checks import check_numbers
 from fibermodels.core import FiberModel, Subject
+from fibermodels.guidance import Cost
 
 SHOWN = 8
 """Images in a picture."""
@@ -56,7 +57,7 @@ class Disagreement(Finding):
             one, two = (float((self.decided[2] == own).float().mean()) for own in self.decided[:2])
             meaning = "The share in which the third judge decides as the first classifier; the null is the second's."
             found.append(Merit("judge agrees with the first", one, two, meaning))
-        return found
+        return [*found, *self.move.fidelity]
 
     def strips(self) -> list[Strip]:
         def name(label: Tensor) -> str:
@@ -89,6 +90,7 @@ def disagree(
     near: float = 1.0,
     seed: int = 0,
     classes: list[str] | None = None,
+    cost: Cost | None = None,
 ) -> Disagreement:
     """Moves images to where two classifiers differ most.
 
@@ -99,6 +101,7 @@ def disagree(
         judge: a third classifier, which takes no part.
         k: images that move, those on which the classifiers differ most already.
         classes: names of the classes.
+        cost: what is raised, of the first classifier, the images and the outputs of the second; None takes the gap.
 
     Raises:
         ValueError: as `moving.move`; no second classifier, or one of other classes.
@@ -109,8 +112,8 @@ def disagree(
         shape = None if two is None else list(two.feature_shape)
         raise ValueError(f"disagree: second: expected a classifier with outputs {list(one.feature_shape)}, got {shape}")
 
-    def gap(x: Tensor) -> Tensor:
-        return total_variation(one(x).flatten(1), two(x).flatten(1))
+    def lowered(x: Tensor) -> Tensor:
+        return -(cost(one, x, two(x)) if cost else total_variation(one(x).flatten(1), two(x).flatten(1)))
 
     def logits(x: Tensor) -> list[Tensor]:
         return [representations(own, x).flatten(1) for own in (one, two, *([judge] if judge else []))]
@@ -118,7 +121,7 @@ def disagree(
     outputs = logits(images)
     before = total_variation(outputs[0], outputs[1])
     most = before.argsort(descending=True, stable=True)[:k]
-    moved = move(model, subject, images[most], lambda x: -gap(x), space, steps, step_size, near, None, seed)
+    moved = move(model, subject, images[most], lowered, space, steps, step_size, near, None, seed)
     found = logits(moved.end)
     after = total_variation(found[0], found[1])
     decided = torch.stack([own.argmax(1) for own in found])

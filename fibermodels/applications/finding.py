@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from scipy.stats import t as student
 from torch import Tensor
 
+from fibermodels import distances
 from fibermodels.display import png, rows
 
 if TYPE_CHECKING:
@@ -47,6 +48,24 @@ class Merit:
     def __str__(self) -> str:
         gain = "" if self.gain is None else f"; gain {self.gain[0]:.3g} to {self.gain[1]:.3g}"
         return f"{self.name} {self.value:.3g} (null {self.null:.3g}{gain})"
+
+
+def fidelity(asked: Tensor, reached: Tensor) -> list[Merit]:
+    """How far samples are from the representations that they were asked for; of one target alone there is no null, and
+    so no merit.
+
+    Args:
+        asked: `(B, *feature_shape)`.
+        reached: representations of the samples, `(n, B, *feature_shape)`.
+    """
+    if len(asked) < 2:
+        return []
+    own, others = (distances.rms(each, reached, batch_dims=2).mean(0) for each in (asked, asked.roll(1, 0)))
+    meaning = (
+        "The root mean square distance of the representation of the samples from the one that was asked for; the null "
+        "is their distance from that of another target."
+    )
+    return [Merit.paired("fiber rms", own, others, meaning)]
 
 
 @dataclass(frozen=True)

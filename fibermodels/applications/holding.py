@@ -17,7 +17,7 @@ for the samples in place of the subject's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,12 +25,9 @@ from torch.nn.functional import one_hot
 
 from fibermodels.applications.cues import Cues, held
 from fibermodels.applications.drawing import decisions
-from fibermodels.applications.suspects import Family, Null, Suspect
+from fibermodels.applications.suspects import SHOWN, Family, Null, Suspect
 from fibermodels.core import Subject
 from fibermodels.noise import seeded
-
-SHOWN = 8
-"""Images of a suspect."""
 
 
 def distinct(samples: Tensor, label: Tensor) -> Tensor:
@@ -67,31 +64,30 @@ def compare_held(
         shuffles, seed: of the null.
     """
     cues = held(images, samples, judges)
-    values, place, sampled = _rows(cues, truth, label, known)
-    found, largest = statistics(values, place, sampled, len(known)), []
+    rows = _rows(cues, truth, label, known)
+    theirs = (_rows(cues, truth, decisions(each, samples), known) for each in networks)
+    others = (statistics(*own, len(known)) for own in theirs)
+    null = Null.of(_shuffled(*rows, len(known), shuffles, seed), others)
+    family = Family(cues.names, cues.places, statistics(*rows, len(known)), null)
+
+    def show(own: int, q: int, which: Tensor) -> tuple[float, Tensor, Tensor]:
+        data = truth == own
+        return float(cues.data[data, q].mean()), samples[which], images[data][:SHOWN]
+
+    return family, family.suspects(known, cues.fibers, label, show, "data of the class")
+
+
+def _shuffled(
+    values: Tensor, place: Tensor, sampled: Tensor, classes: int, shuffles: int, seed: int
+) -> Iterator[Tensor]:
+    """The larger statistics of each shuffle: of classes over all rows, and of data and samples within each class."""
     generator = seeded("audit", seed)
     for _ in range(shuffles):
         chance = torch.rand(len(place), generator=generator)
-        shuffled = statistics(values, place[chance.argsort()], sampled, len(known)).max()
         exchanged = torch.empty_like(sampled)
         exchanged[(place + chance).argsort()] = sampled[place.argsort(stable=True)]
-        largest.append(torch.maximum(shuffled, statistics(values, place, exchanged, len(known)).max()))
-    others = [statistics(*_rows(cues, truth, decisions(each, samples), known), len(known)).max() for each in networks]
-    null = Null(torch.stack(largest), torch.stack(others) if others else torch.empty(0))
-    family = Family(cues.names, cues.places, found, null)
-    suspects: list[Suspect] = []
-    for k, q in family.leading():
-        holds, own = cues.fibers[:, q], int(known[k])
-        mine, data = label == own, truth == own
-        suspects.append(
-            family.suspect(
-                *(k, q, own, holds, mine, float(cues.data[data, q].mean())),
-                fibers=samples[mine & (holds > 0)][:SHOWN],
-                beside=images[data][:SHOWN],
-                compared="data of the class",
-            )
-        )
-    return family, suspects
+        shuffled = statistics(values, place[chance.argsort()], sampled, classes)
+        yield torch.maximum(shuffled, statistics(values, place, exchanged, classes))
 
 
 def _rows(cues: Cues, truth: Tensor, label: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.applications.drawing import fibers, representations
-from fibermodels.applications.finding import Finding, Merit, Strip, Table
+from fibermodels.applications.finding import Finding, Merit, Strip, Table, fidelity
 from fibermodels.checks import check_numbers
 from fibermodels.core import FiberModel, Subject
 from fibermodels.display import heat
@@ -46,6 +46,7 @@ class InvarianceMap(Finding):
         factors: standard deviations of known factors over the fiber, `(B, F)`; None if none are known.
         response: change of the representation along the directions, `(B, K)`.
         response_null: the same along random directions.
+        fidelity: how far the samples are from the fiber.
     """
 
     question = "What does the network ignore?"
@@ -59,6 +60,7 @@ class InvarianceMap(Finding):
     factors: Tensor | None
     response: Tensor
     response_null: Tensor
+    fidelity: list[Merit]
 
     @property
     def merits(self) -> list[Merit]:
@@ -68,7 +70,7 @@ class InvarianceMap(Finding):
             "null takes random directions of the same length and power spectrum. A map is to be trusted where the "
             "first is far below the second."
         )
-        return [Merit("change along the fiber", *means, meaning)]
+        return [Merit("change along the fiber", *means, meaning), *self.fidelity]
 
     def strips(self) -> list[Strip]:
         top = float(self.spread[:SHOWN].max())
@@ -123,9 +125,10 @@ def invariance_map(
     leading, variance = principal(deviations, directions)
     sizes, total = variance.sqrt(), deviations.flatten(1).square().sum(1, keepdim=True) / (n - 1)
     shares = variance / total.clamp(min=1e-20)
-    found = [_response(subject, mean, own, sizes) for own in (leading, rephased(leading, seed))]
+    along, random = (_response(subject, mean, own, sizes) for own in (leading, rephased(leading, seed)))
     known = None if factors is None else factors(samples.x_hat, images).std(0)
-    return InvarianceMap(images, mean, spread, leading, sizes, shares, known, *found)
+    near = fidelity(samples.h, samples.h_hat)
+    return InvarianceMap(images, mean, spread, leading, sizes, shares, known, along, random, near)
 
 
 def principal(deviations: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -38,8 +38,8 @@ LEVELS = 3
 FEWEST = 10
 """Copies that hold a cue, or it is left out."""
 
-ROWS, SHOWN = 512, 8
-"""Copies that are painted at once, and those of a suspect."""
+ROWS = 512
+"""Copies that are painted at once."""
 
 
 @dataclass(frozen=True)
@@ -172,25 +172,12 @@ def compare_marks(
     after = drawn.decided(subject, images)
     change = changes(before[drawn.rows], after, known)
     generator = seeded("audit marks", seed)
-    orders = [torch.randperm(len(change), generator=generator) for _ in range(shuffles)]
-    largest = [statistics(change[order], few).max() for order in orders]
-    others = [
-        statistics(changes(decisions(each, images)[drawn.rows], drawn.decided(each, images), known), few).max()
-        for each in networks
-    ]
-    null = Null(torch.stack(largest), torch.stack(others) if others else torch.empty(0))
+    orders = (torch.randperm(len(change), generator=generator) for _ in range(shuffles))
+    theirs = (changes(decisions(each, images)[drawn.rows], drawn.decided(each, images), known) for each in networks)
+    null = Null.of((statistics(change[order], few) for order in orders), (statistics(own, few) for own in theirs))
     family = Family(names, places, statistics(change, held), null)
-    suspects: list[Suspect] = []
-    for k, q in family.leading():
-        holds, own = held[:, q], int(known[k])
-        mine = after == own
-        which = (mine & (holds > 0)).nonzero()[:SHOWN, 0]
-        suspects.append(
-            family.suspect(
-                *(k, q, own, holds, mine, float(holds.mean())),
-                fibers=drawn.painted(images, which),
-                beside=images[drawn.rows[which]],
-                compared="the same without marks",
-            )
-        )
-    return family, suspects
+
+    def show(own: int, q: int, which: Tensor) -> tuple[float, Tensor, Tensor]:
+        return float(held[:, q].mean()), drawn.painted(images, which), images[drawn.rows[which]]
+
+    return family, family.suspects(known, held, after, show, "the same without marks")

@@ -21,6 +21,7 @@ from fibermodels.applications.masks import Mask, activated
 from fibermodels.applications.moving import Move, Space, move
 from fibermodels.checks import check_numbers
 from fibermodels.core import FiberModel, Subject
+from fibermodels.guidance import Cost
 
 SHOWN = 8
 """Images in a row."""
@@ -60,7 +61,7 @@ class Maximisation(Finding):
             "absolute change of all other units."
         )
         moved = Merit("change of the unit", (up - down) / 2, self.others, change)
-        return [Merit("activation", up, images, meaning), moved]
+        return [Merit("activation", up, images, meaning), moved, *self.up.fidelity]
 
     def strips(self) -> list[Strip]:
         named = (("images", self.images), ("start", self.up.start), ("up", self.up.end), ("down", self.down.end))
@@ -84,6 +85,7 @@ def maximise(
     mask: Mask | None = None,
     label: int | None = None,
     references: Tensor | None = None,
+    cost: Cost | None = None,
 ) -> Maximisation:
     """Moves images to where a unit responds most, and least.
 
@@ -92,9 +94,12 @@ def maximise(
         images: among which the most active ones are taken, and over which the units are standardised, at least two.
         unit: an entry of the representation, or a channel of its maps; with a label the number of a component.
         k: images that move.
-        mask: as in `moving.move`, or `cam`: the half of the pixels of each image where the unit is most active.
+        mask: as in `moving.move`, or `cam`: the half of the pixels of each image where the unit is most active,
+            with a soft border.
         label: a class of the network's last linear layer, whose components are the units; None takes single entries.
         references: images among which those of the class are; None takes the images.
+        cost: what is lowered besides, of the subject, the images and their representations before the move, such as a
+            distance, which holds other units; the unit counts in standard deviations.
 
     Raises:
         ValueError: as `moving.move` and `class_weights.components`; a unit that the subject does not have;
@@ -115,14 +120,15 @@ def maximise(
     known = units(h)
     mean, std = known.mean(0), known.std(0).clamp(min=1e-12)
     most = known[:, unit].argsort(descending=True, stable=True)[:k]
-    x = images[most]
+    x, start = images[most], h[most]
     if isinstance(mask, str) and mask == "cam":
         weights = torch.eye(h.shape[1])[unit] if directions is None else directions[unit]
-        mask = activated(h[most], weights.expand(len(x), -1), *x.shape[-2:])
+        mask = activated(start, weights.expand(len(x), -1), *x.shape[-2:])
 
     def along(sign: float) -> Move:
         def lowered(own: Tensor) -> Tensor:
-            return -sign * units(subject(own))[:, unit]
+            activation = units(subject(own))[:, unit] / float(std[unit])
+            return -sign * activation + (cost(subject, own, start.to(own)) if cost else 0)
 
         return move(model, subject, x, lowered, space, steps, step_size, near, mask, seed)
 

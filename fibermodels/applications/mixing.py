@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fibermodels import distances
 from fibermodels.applications.drawing import edited, representations
-from fibermodels.applications.finding import Finding, Merit, Strip, Table
+from fibermodels.applications.finding import Finding, Merit, Strip, Table, fidelity
 from fibermodels.checks import check_choice, check_images, check_numbers
 from fibermodels.core import FiberModel, Subject
 
@@ -40,6 +40,7 @@ class Mixture(Finding):
         cosine_ends: the same for samples of the end that is nearer to the condition, `(E, n, P)`.
         cosine_pixels: the same for mixed pixels, `(E, P)`.
         names: of the E mixtures.
+        fidelity: how far the samples of all mixtures are from their conditions.
     """
 
     question = "What is between the conditions of two images?"
@@ -52,6 +53,7 @@ class Mixture(Finding):
     cosine_ends: Tensor
     cosine_pixels: Tensor
     names: list[str]
+    fidelity: list[Merit]
 
     @property
     def merits(self) -> list[Merit]:
@@ -65,10 +67,11 @@ class Mixture(Finding):
             (self.cosine_pixels[middle], "images whose pixels are mixed in the same way"),
         )
         names = ("cosine to the asked", "cosine against pixels")
-        return [
+        gains = [
             Merit.paired(name, found, null, f"{text}; the null is that of {what}.")
             for name, (null, what) in zip(names, nulls, strict=True)
         ]
+        return [*gains, *self.fidelity]
 
     def table(self) -> Table:
         rows = zip(self.names, self.cosine, self.cosine_ends, self.cosine_pixels, strict=True)
@@ -178,4 +181,5 @@ def _mixture(
     nearer = by_end.mean(2, keepdim=True).argmax(0, keepdim=True).expand_as(by_end[:1])
     flat = 1 - distances.cosine(torch.stack(asked), representations(subject, torch.stack(pixels)), batch_dims=2)
     cosines = near(seen[:-2]), by_end.gather(0, nearer)[0], flat
-    return Mixture(*x, drawn[:-2], torch.stack(pixels), *cosines, names)
+    rms = fidelity(torch.cat(asked), torch.cat(list(seen[:-2]), 1))
+    return Mixture(*x, drawn[:-2], torch.stack(pixels), *cosines, names, rms)

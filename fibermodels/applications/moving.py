@@ -6,7 +6,8 @@
 
     cost(x(v)) + near mean((x(v) - x(0))^2)
 
-by a fixed length for each row, which falls linearly to 0. With a mask, `x(v)` keeps the pixels of `x(0)` outside of it.
+by a fixed length for each row, which falls linearly to 0. With a mask `m` in [0, 1], the image is
+`x(0) + m (x(v) - x(0))`: it keeps the pixels of `x(0)` where the mask is 0.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from fibermodels.applications.drawing import device_of
-from fibermodels.applications.masks import Mask, inside_of
+from fibermodels.applications.drawing import device_of, representations
+from fibermodels.applications.finding import Merit, fidelity
+from fibermodels.applications.masks import Mask, weights_of
 from fibermodels.checks import check_choice, check_images, check_numbers
 from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.guidance import gradient
@@ -40,13 +42,16 @@ class Move:
         start: `x(0)`, `(B, C, H, W)`; in pixels the images themselves, elsewhere a sample of their fibers.
         path: `(STOPS, B, C, H, W)`, from the start to the end.
         random: the end of a move of the same length in a random direction.
-        inside: whether a pixel may change, `(B, H, W)`.
+        weights: how much of a change each pixel takes, `(B, H, W)` in [0, 1].
+        fidelity: how far the end is from the condition that the model was told; empty where it was told none, as in
+            pixels, or where a mask keeps a part of the start.
     """
 
     start: Tensor
     path: Tensor
     random: Tensor
-    inside: Tensor
+    weights: Tensor
+    fidelity: list[Merit]
 
     @property
     def end(self) -> Tensor:
@@ -55,7 +60,7 @@ class Move:
 
     def distance(self, inside: bool = True) -> Tensor:
         """The root mean square change of the pixels inside of the mask, or outside, `(B,)`; 0 if there are none."""
-        where = (self.inside if inside else ~self.inside).flatten(1)
+        where = ((self.weights > 0) == inside).flatten(1)
         change = (self.end - self.start).square().mean(1).flatten(1)
         return ((change * where).sum(1) / where.sum(1).clamp(min=1)).sqrt()
 
@@ -83,8 +88,8 @@ def move(
         steps: how many.
         step_size: of the first one, as the root mean square over the entries of `v`.
         near: weight of the squared change of the pixels.
-        mask: the pixels that may change: a box `[top, left, bottom, right]`, an image file, or booleans; None is the
-            whole image.
+        mask: how much of a change each pixel takes: a box `[top, left, bottom, right]`, an image file, booleans, or
+            numbers from 0 to 1; None is all of it.
         seed: of the noise.
 
     Raises:
@@ -98,14 +103,14 @@ def move(
     check_images(images, tuple(subject.image_shape), "images")
     where = device_of(subject)
     x = images.to(where)
-    inside = inside_of(mask, images).to(where)
-    paint, first = painter(model, subject, x, space, seed)
-    v = first
+    weights = weights_of(mask, images).to(where)
+    painter = painter_in(space, model, subject, x, seed)
+    first = v = painter.first
     with torch.no_grad():
-        start = paint(first)
+        start = painter.paint(first)
 
     def shown(v: Tensor) -> Tensor:
-        return torch.where(inside[:, None], paint(v), start)
+        return torch.lerp(start, painter.paint(v), weights[:, None])
 
     path = [start]
     for step in range(steps):
@@ -124,15 +129,37 @@ def move(
     length = (v - first).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
     with torch.no_grad():
         random = shown(first + length.view(-1, *(1 for _ in v.shape[1:])) * noise)
-    return Move(start.cpu(), torch.stack(path).cpu(), random.cpu(), inside.cpu())
+    told = painter.told(v).cpu() if painter.told and mask is None else None
+    return moved_to(subject, start.cpu(), torch.stack(path).cpu(), random.cpu(), weights.cpu(), told)
 
 
-def painter(
-    model: FiberModel, subject: Subject, x: Tensor, space: Space, seed: int
-) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """What paints images, and where the variable starts."""
+def moved_to(
+    subject: Subject, start: Tensor, path: Tensor, random: Tensor, weights: Tensor, told: Tensor | None
+) -> Move:
+    """A move whose end was painted from the condition `told`, or from none."""
+    near = [] if told is None else fidelity(told, representations(subject, path[-1:]))
+    return Move(start, path, random, weights, near)
+
+
+@dataclass(frozen=True)
+class Painter:
+    """What paints images of a variable `v`.
+
+    Args:
+        first: where the variable starts.
+        paint: the images `(B, C, H, W)` of a variable.
+        told: the condition that the model is told, `(B, *feature_shape)`; None in pixels.
+    """
+
+    first: Tensor
+    paint: Callable[[Tensor], Tensor]
+    told: Callable[[Tensor], Tensor] | None
+
+
+def painter_in(space: Space, model: FiberModel, subject: Subject, x: Tensor, seed: int) -> Painter:
+    """What paints images near to `x` in a space."""
     if space == "pixel":
-        return (lambda v: v.clamp(0, 1)), x
+        return Painter(x, lambda v: v.clamp(0, 1), None)
     if not isinstance(model, Pushforward):
         raise ValueError(
             f"space: '{space}' needs a model that pushes noise and a condition to an image, got a "
@@ -142,6 +169,6 @@ def painter(
         h = subject(x)
     noise = target_noise(1, len(x), model.noise_shape, seeded("samples", seed))[0].to(h)
     if space == "noise":
-        return (lambda v: model.push(v, h)), noise
+        return Painter(noise, lambda v: model.push(v, h), lambda v: h)
     scale = h.std().clamp(min=1e-12)
-    return (lambda v: model.push(noise, h + scale * v)), torch.zeros_like(h)
+    return Painter(torch.zeros_like(h), lambda v: model.push(noise, h + scale * v), lambda v: h + scale * v)

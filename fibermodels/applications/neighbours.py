@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from fibermodels.applications.drawing import decisions, device_of, of_class, representations
-from fibermodels.applications.masks import Mask, inside_of
-from fibermodels.applications.moving import STOPS, Move, painter
+from fibermodels.applications.masks import Mask, weights_of
+from fibermodels.applications.moving import STOPS, Move, moved_to, painter_in
 from fibermodels.checks import check_images
 from fibermodels.core import FiberModel, Subject
 from fibermodels.noise import seeded
@@ -65,15 +65,15 @@ def approach(
     away = others[picked] - own
     length, size = (each.flatten(1).norm(dim=1).clamp(min=1e-12) for each in (towards, away))
 
-    paint, _ = painter(model, subject, images.to(device_of(subject)), "condition", seed)
     where = device_of(subject)
+    paint = painter_in("condition", model, subject, images.to(where), seed).paint
     scale = subject(images.to(where)).std().clamp(min=1e-12)  # the unit of the painter's moves
     shape = (-1, *(1 for _ in own.shape[1:]))
-    inside = inside_of(mask, images)
+    weights = weights_of(mask, images)
     start = paint(torch.zeros_like(own).to(where)).cpu()
 
     def shown(move: Tensor) -> Tensor:
-        return torch.where(inside[:, None], paint(move.to(where) / scale).cpu(), start)
+        return torch.lerp(start, paint(move.to(where) / scale).cpu(), weights[:, None])
 
     way = torch.stack([start, *(shown(towards * part / PARTS) for part in range(1, PARTS + 1))])
     there = torch.stack([decisions(classifier, each) == label for each in way])
@@ -81,4 +81,5 @@ def approach(
     stops = (torch.linspace(0, 1, STOPS)[:, None] * end).round().long()
     path = way[stops, torch.arange(len(images))]
     random = shown(away * (length / size * end / PARTS).view(shape))
-    return Move(start, path, random, inside)
+    told = own + towards * (end / PARTS).view(shape) if mask is None else None
+    return moved_to(subject, start, path, random, weights, told)

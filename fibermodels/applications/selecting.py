@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from fibermodels.applications.drawing import device_of, fibers, representations
-from fibermodels.applications.finding import Finding, Merit, Strip
+from fibermodels.applications.finding import Finding, Merit, Strip, fidelity
 from fibermodels.checks import check_choice, check_numbers
 from fibermodels.core import FiberModel, HasLogProb, Subject
 from fibermodels.noise import seeded
@@ -43,6 +43,7 @@ class Selection(Finding):
         shares: of all samples, of which each is the nearest chosen one, `(k, B)`.
         distance: the mean distance of unseen samples from the nearest chosen one, `(B,)`.
         random: the same for random choices, `(B,)`.
+        fidelity: how far the samples are from the fiber.
         density: the mean log density of the chosen samples and of all, in nats for each latent dimension, `(2, B)`;
             None if they were not chosen by it.
     """
@@ -54,6 +55,7 @@ class Selection(Finding):
     shares: Tensor
     distance: Tensor
     random: Tensor
+    fidelity: list[Merit]
     density: Tensor | None = None
 
     @property
@@ -66,7 +68,7 @@ class Selection(Finding):
         if self.density is not None:
             meaning = "The mean log density of the chosen samples, in nats for each latent dimension; the null is all."
             found.insert(0, Merit.paired("log density", self.density[0], self.density[1], meaning))
-        return found
+        return [*found, *self.fidelity]
 
     def strips(self) -> list[Strip]:
         return [
@@ -129,7 +131,8 @@ def select(
     ]
     samples = torch.stack([drawn[chosen[:, j], rows] for j in range(k)])
     density = None if likely is None else torch.stack((likely.gather(1, chosen).mean(1), likely.mean(1)))
-    return Selection(images, samples, shares.T / n, nearest(across, chosen), torch.stack(by_chance).mean(0), density)
+    distance, random = nearest(across, chosen), torch.stack(by_chance).mean(0)
+    return Selection(images, samples, shares.T / n, distance, random, fidelity(found.h, found.h_hat), density)
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from torch import Tensor
 from fibermodels import distances
 from fibermodels.applications.concepts import Method, by_chance, find, projected, vectors
 from fibermodels.applications.drawing import edited, of_class, representations
-from fibermodels.applications.finding import Finding, Merit, Strip
+from fibermodels.applications.finding import Finding, Merit, Strip, fidelity
 from fibermodels.checks import check_choice, check_images, check_numbers
 from fibermodels.core import FiberModel, Subject
 from fibermodels.display import heat
@@ -50,6 +50,7 @@ class Steering(Finding):
         moved: the root mean square change of the pixels for both, `(2, B)`.
         judged: the rise of the probability of the class for both, `(2, B)`, the mean of all judges; None without
             judges.
+        fidelity: how far the samples of all coefficients are from their conditions.
     """
 
     question = "What does a concept inside the network look like?"
@@ -62,6 +63,7 @@ class Steering(Finding):
     followed: Tensor
     moved: Tensor
     judged: Tensor | None
+    fidelity: list[Merit]
 
     @property
     def merits(self) -> list[Merit]:
@@ -82,7 +84,7 @@ class Steering(Finding):
         )
         found.append(Merit.paired("change along the concept", self.followed[0], self.followed[1], meaning))
         meaning = f"The root mean square change of the pixels between both coefficients; {null}"
-        return [*found, Merit.paired("change of pixels", self.moved[0], self.moved[1], meaning)]
+        return [*found, Merit.paired("change of pixels", self.moved[0], self.moved[1], meaning), *self.fidelity]
 
     def strips(self) -> list[Strip]:
         names = ["image", *(f"x {value:g}" for value in self.coefficients), "change"]
@@ -158,7 +160,9 @@ def steer(
     along, random = projected(h, basis), projected(h, by_chance(vectors(known), len(basis), len(h), seed))
     length = along.flatten(1).norm(dim=1) / random.flatten(1).norm(dim=1).clamp(min=1e-12)
     random = random * length.view(-1, *(1 for _ in h.shape[1:]))
-    samples = edited(model, subject, x, [h + (scale - 1) * along for scale in scales], n, seed)
+    told = [h + (scale - 1) * along for scale in scales]
+    samples = edited(model, subject, x, told, n, seed)
+    rms = fidelity(torch.cat(told), torch.cat(list(representations(subject, samples)), 1))
     nulls = edited(model, subject, x, [h + (scales[i] - 1) * random for i in (0, -1)], n, seed)
     both = torch.stack((samples[[0, -1]], nulls))  # (2, 2, n, B, C, H, W): concept and null, both ends
     asked = (scales[-1] - scales[0]) * torch.stack((along, random))
@@ -167,7 +171,7 @@ def steer(
     if judges and label is not None:
         judged = torch.stack([_rise(judge, both, label) for judge in judges.values()]).mean(0)
     change = (both[0, 1] - both[0, 0]).abs().mean(2).median(0).values
-    return Steering(x, samples, scales, basis, change, _followed(subject, both, asked), moved, judged)
+    return Steering(x, samples, scales, basis, change, _followed(subject, both, asked), moved, judged, rms)
 
 
 def _followed(subject: Subject, ends: Tensor, asked: Tensor) -> Tensor:

@@ -13,15 +13,15 @@ one; Geisser, Predictive Inference (1993), for the prediction.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-LISTED = 10
-"""Suspects at most."""
+LISTED, SHOWN = 10, 8
+"""Suspects, and images of each, at most."""
 
 FEWEST = 3
 """Other networks, if there are any."""
@@ -75,6 +75,11 @@ class Null:
 
     shuffled: Tensor
     networks: Tensor
+
+    @classmethod
+    def of(cls, shuffled: Iterable[Tensor], networks: Iterable[Tensor]) -> Null:
+        """Of the statistics `(K, Q)` of each shuffle and of each other network."""
+        return cls(*(torch.tensor([float(each.max()) for each in part]) for part in (shuffled, networks)))
 
     def pvalue(self, statistic: float) -> float:
         """How often the largest statistic of the null reaches this one."""
@@ -132,31 +137,47 @@ class Family:
                 break
         return found
 
-    def suspect(self, k: int, q: int, label: int, held: Tensor, mine: Tensor, data: float, **shown: Any) -> Suspect:
-        """A class and a cue, with its rates.
+    def suspects(
+        self,
+        known: Tensor,
+        held: Tensor,
+        decided: Tensor,
+        show: Callable[[int, int, Tensor], tuple[float, Tensor, Tensor]],
+        compared: str,
+    ) -> list[Suspect]:
+        """The leading classes and cues, with their rates and images.
 
         Args:
-            k, q: of the statistic.
-            label: the class.
-            held: whether a row of the fibers holds the cue, `(N,)`.
-            mine: whether it is of the class, `(N,)`.
-            data: the rate in the data.
-            shown: `fibers`, `beside` and `compared` of the suspect.
+            known: the classes of the statistics, `(K,)`.
+            held: which images of the fibers hold which cues, `(N, Q)`.
+            decided: the class of each, `(N,)`.
+            show: of a class, a cue and some images that hold it, by their rows: the rate in the data, these images and
+                those beside them.
+            compared: what the images beside them are.
         """
-        statistic, rate = float(self.statistics[k, q]), float(held[mine].mean())
-        return Suspect(
-            label=label,
-            cue=self.names[q],
-            place=int(self.places[q]),
-            rate=rate,
-            interval=interval(rate, int(mine.sum())),
-            data=data,
-            others=float(held[~mine].mean()),
-            statistic=statistic,
-            limit=self.null.limit(),
-            pvalue=self.null.pvalue(statistic),
-            **shown,
-        )
+        found = []
+        for k, q in self.leading():
+            own, holds = int(known[k]), held[:, q]
+            mine = decided == own
+            data, fibers, beside = show(own, q, (mine & (holds > 0)).nonzero()[:SHOWN, 0])
+            statistic, rate = float(self.statistics[k, q]), float(holds[mine].mean())
+            suspect = Suspect(
+                label=own,
+                cue=self.names[q],
+                place=int(self.places[q]),
+                rate=rate,
+                interval=interval(rate, int(mine.sum())),
+                data=data,
+                others=float(holds[~mine].mean()),
+                statistic=statistic,
+                limit=self.null.limit(),
+                pvalue=self.null.pvalue(statistic),
+                fibers=fibers,
+                beside=beside,
+                compared=compared,
+            )
+            found.append(suspect)
+        return found
 
 
 def interval(rate: float, count: int) -> tuple[float, float]:
