@@ -5,12 +5,12 @@
 Three small classifiers of `suites.CueDigits` are trained: `shape` and `texture` on images whose two labels are
 independent, each with one of them as the label, and `both` on images whose labels agree. Their subjects are the pooled
 features. Fibers are sampled by the nearest of the training images whose labels are independent, and those of the first
-two by flow matching, too, trained on these images. A judge, trained as `both` with another seed, decides for each sample. As in arXiv 2603.21782
-(figure 8), the preference is the share of shapes among its decisions for exactly one of the target's two labels.
+two by flow matching of these images, too. A judge, trained as `both` with another seed, decides for each sample. As
+in arXiv 2603.21782 (figure 8), the preference is the share of shapes among its decisions for one of the two labels.
 
-For targets on which two classifiers are right, the agreement (figures 10 and 16) is the share of samples of one's fibers
-on which both keep the label, and the AUROC is that of the other's probabilities there. `twin` is trained as the subject,
-with another seed (figure 17). Everything is trained in memory; results are in `results/label_preference`.
+For targets on which two classifiers are right, the agreement (figures 10 and 16) is the share of samples of one's
+fibers on which both keep the label, and the AUROC is that of the other's probabilities there. `twin` is trained as the
+subject, with another seed (figure 17). All is trained in memory; results are in `results/label_preference`.
 """
 
 from collections.abc import Callable
@@ -176,8 +176,8 @@ def preference(samples: FiberSamples, cues: Tensor, judge: nn.Module) -> Metrics
 def agreement(
     samples: FiberSamples, labels: Tensor, own: nn.Module, others: dict[str, nn.Module]
 ) -> tuple[Metrics, list[Curve]]:
-    """Where two classifiers are right on the target: the share of samples with the label by both, for all and each class;
-    the AUROC of the other's probabilities, on targets and samples; and these probabilities on samples, with labels."""
+    """Where two classifiers are right on the target: the share of samples with the label by both, for all and for each
+    class; the AUROC of the other's probabilities, on targets and samples; and these probabilities, with labels."""
     values: Metrics = {}
     curves = []
     right, kept = (seen(own, x).argmax(1) == labels for x in (samples.x, samples.x_hat[0]))

@@ -1,7 +1,7 @@
 """Digit shapes filled with textures: every image has two labels, and a network may follow either.
 
-The shape is the silhouette `m` of a digit at half of its size, grown by a pixel. The texture `k` is a grating with one of
-five directions and one of two wavelengths, at a random phase, and fills the shape:
+The shape is the silhouette `m` of a digit at half of its size, a little grown. The texture `k` is a grating with one
+of five directions and one of two wavelengths, at a random phase, and fills the shape:
 
     x = m (.65 + .35 cos(2 pi (u cos a_k + v sin a_k) / w_k + phase)),    u, v the coordinates of a pixel.
 
