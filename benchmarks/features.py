@@ -5,7 +5,7 @@
 `dictionaries` trains four sparse autoencoders on ResNet-20's last map of CIFAR-10, unless their weights are there.
 `methods` draws images of some features by four methods at equal activation, and of as many neurons by two. `energies`
 compares the kinds of energy on one feature, and `tasks` adds another objective with five weights. Each writes a table
-and a picture into `results/features`, and `values.json` says how it was made. Finished parts are skipped.
+and a picture into `results/features`, and `metrics.json` says how it was made. Finished parts are skipped.
 """
 
 import json
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from cifar10 import unpack
@@ -83,7 +84,7 @@ def main(
     if "dictionaries" in parts:
         train_dictionaries(precision, dictionaries or list(DICTIONARIES))
     todo = {"methods": compare_methods, "energies": compare_energies, "tasks": inject_tasks}
-    left = {name: run for name, run in todo.items() if name in parts and not (OUT / name / "values.json").exists()}
+    left = {name: run for name, run in todo.items() if name in parts and not (OUT / name / "metrics.json").exists()}
     lab = Laboratory() if left else None
     for name, run in left.items():
         assert lab is not None
@@ -91,9 +92,10 @@ def main(
         write_table(rows, OUT / name / "table")
         picture = small(pictures)
         replace_file(OUT / name / "samples.png", partial(picture.save, optimize=True))
-        about = {"name": name, "commit": commit(), "device": device_name("cpu"), "seed": 0}
+        about: dict[str, Any] = {"name": name, "commit": commit(), "device": device_name("cpu"), "seed": 0}
         about |= {"dataset": lab.pool.name, "num_units": units if name == "methods" else 1, "samples_per_unit": count}
-        write_text(OUT / name / "values.json", json.dumps(about, indent=2) + "\n")
+        about["rows"] = rows
+        write_text(OUT / name / "metrics.json", json.dumps(about, indent=2) + "\n")
 
 
 def compare_methods(lab: Laboratory, units: int, count: int) -> tuple[list[dict[str, str]], list[Tensor]]:

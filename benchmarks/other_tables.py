@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from typing import Any
 
 import applications
 import cifar10_judges
@@ -106,6 +107,43 @@ def of_outside(part: str) -> str:
     return markdown(titles, lines)
 
 
+def of_preference() -> str:
+    """What a judge decides on the fibers of each network of digits with textures."""
+    lines = []
+    for values in _of_cues():
+        kept = [f"{values[key]:.2f}" for key in ("fiber_rms", "overlap", "same_texture")]
+        judged = [f"{values[key]:.3f}" for key in ("shape_accuracy", "texture_accuracy")]
+        low, high = (values[f"shape_preference_{end}"] for end in ("low", "high"))
+        lines.append([values["name"], *kept, *judged, f"{values['shape_preference']:.3f} ({low:.3f} to {high:.3f})"])
+    low, high = (values[f"shape_preference_{end}_targets"] for end in ("low", "high"))
+    judged = [f"{values[f'{key}_accuracy_targets']:.3f}" for key in ("shape", "texture")]
+    span = f"{values['shape_preference_targets']:.3f} ({low:.3f} to {high:.3f})"
+    titles = ["fibers of", "fiber RMS", "overlap of silhouettes", "same texture", "shape label", "texture label"]
+    return markdown([*titles, "preference for shape"], [["originals", "", "", "", *judged, span], *lines])
+
+
+def of_agreement() -> str:
+    """On which share of a network's fibers another one keeps the label, and how well it ranks labels there."""
+    lines = []
+    for values in _of_cues():
+        for other in ("twin", "shape", "texture", "both"):
+            if f"agreement_{other}" in values:
+                classes = [values.get(f"agreement_{other}_{label}", 1.0) for label in range(10)]
+                spread = f"{values[f'agreement_{other}']:.2f} ({min(classes):.2f} to {max(classes):.2f})"
+                areas = [f"{values[f'auroc_{other}{end}']:.3f}" for end in ("_targets", "")]
+                lines.append([values["name"], other, str(values[f"both_right_{other}"]), spread, *areas])
+    titles = ["fibers of", "other network", "targets", "both keep the label", "AUROC on originals", "on fibers"]
+    return markdown(titles, lines)
+
+
+def _of_cues() -> list[dict[str, Any]]:
+    """The results of label preference that exist."""
+    import label_preference
+
+    folders = [label_preference.RESULTS / "-".join(row) for row in label_preference.ROWS]
+    return [json.loads((folder / "metrics.json").read_text()) for folder in folders if scored(folder)]
+
+
 OTHERS = {
     "judges": of_judges,
     "cells": of_cells,
@@ -113,6 +151,8 @@ OTHERS = {
     "dictionaries": features_subjects.of_dictionaries,
     "applications": of_applications,
     "causal": of_causal,
+    "label_preference": of_preference,
+    "label_agreement": of_agreement,
     **{f"outside_{part}": partial(of_outside, part) for part in ("digits", "cifar10")},
     **{f"papers_{paper}": partial(papers.of_paper, paper) for paper in papers.experiments()},
 }

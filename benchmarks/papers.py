@@ -12,6 +12,7 @@ from fibermodels.evaluation.tables import markdown, number
 
 ROOT = Path(__file__).parents[1]
 ENTRY = re.compile(r"\{([^:{}]+):(\w+)\}")
+CELL = re.compile(r"\{([^:{}]+\.md):([^:{}]+):([^:{}]+)\}")
 TITLES = ("experiment", "command", "here", "published", "what differs")
 
 
@@ -20,21 +21,19 @@ class Experiment:
     """A row: what the keys of `papers.yaml` say.
 
     Raises:
-        ValueError: neither a command nor a reason why there is none.
+        ValueError: neither figures nor a reason why there are none.
     """
 
     where: str
     what: str
     published: str
-    command: str = ""
+    command: str
     without: str = ""
     ours: str = ""
     differs: str = ""
     see: str = ""
 
     def __post_init__(self) -> None:
-        if not self.command and not self.without:
-            raise ValueError(f"papers.yaml: {self.where}: expected a command, or the reason why there is none")
         if not self.ours and not self.without:
             raise ValueError(f"papers.yaml: {self.where}: expected figures of ours, or the reason why there are none")
 
@@ -42,10 +41,11 @@ class Experiment:
         """The row of the table; figures come from results."""
         here = filled(self.ours)
         here += f" ([more]({self.see}))" if self.see else ""
+        here = here[:1].upper() + here[1:]
         here = ". ".join(part for part in (f"Not run: {self.without}" if self.without else "", here) if part)
         return [
             f"{self.where}: {self.what}",
-            f"`{self.command}`" if self.command else "",
+            f"`{self.command}`",
             here,
             self.published,
             self.differs,
@@ -59,12 +59,28 @@ def experiments() -> dict[str, list[Experiment]]:
 
 
 def filled(text: str) -> str:
-    """`text` with each `{RESULT:KEY}` replaced by the entry of this result.
+    """`text` with each `{RESULT:KEY}` replaced by the entry of this result, and each `{TABLE.md:ROW:COLUMN}` by the
+    cell of this table.
 
     Raises:
-        KeyError: the result does not have it.
+        KeyError: the result or the table does not have it.
     """
+    text = CELL.sub(lambda found: cell(*found.groups()), text)
     return ENTRY.sub(lambda found: value(found[1], found[2]), text)
+
+
+def cell(table: str, row: str, column: str) -> str:
+    """A cell of a table in `results/`, in the row that begins with these cells, such as `6, soft`.
+
+    Raises:
+        KeyError: there is no such row or column.
+    """
+    lines = [line.split(" | ") for line in (ROOT / "results" / table).read_text().splitlines() if line[:1] == "|"]
+    titles, _, *rows = [[each.strip("| ") for each in line] for line in lines]
+    own = [each for each in rows if any(", ".join(each[:n]) == row for n in range(1, len(each)))]
+    if len(own) != 1 or column not in titles:
+        raise KeyError(f"results/{table}: expected one row '{row}' and the column '{column}'")
+    return own[0][titles.index(column)]
 
 
 def value(result: str, key: str) -> str:

@@ -2,7 +2,7 @@
 
 `benchmarks/plane.py` runs it. It writes into `results/tilts`: `laws.md` (10^5 draws of the prior, weighted),
 `stability.md` (what a small change of the goal moves, by the number of draws), `divergence.md`, `stein.md` and
-`score.md` (samples of each method), `values.json` with all numbers, and `densities.png`.
+`score.md` (samples of each method), `metrics.json` with all numbers, and `densities.png`.
 """
 
 import json
@@ -72,12 +72,13 @@ class Regularised(Cost):
 
 def main(overwrite: bool = False) -> None:
     """Writes everything, unless it is there."""
-    if (OUT / "values.json").exists() and not overwrite:
+    if (OUT / "metrics.json").exists() and not overwrite:
         return
     prior, score = FourModes(), AngularScore()
     x = prior.draw(DRAWS, seeded("tilts"))
     s = score(x)[:, 0]
-    values: dict[str, Any] = {"commit": commit(), "device": device_name("cpu"), "prior_score": float(s.mean())}
+    values: dict[str, Any] = {"commit": commit(), "device": device_name("cpu"), "seed": 0}
+    values["prior_score"] = float(s.mean())
     values["laws"] = [law for goal in GOALS for law in laws(s, goal)]
     values["stability"] = stability(score, prior)
     found: dict[tuple[float, str], Tensor] = {}
@@ -89,7 +90,7 @@ def main(overwrite: bool = False) -> None:
             row = scores(points, goal, prior, score, s) | {"method": name, "goal": goal, "knob": knob}
             values["methods"].append(row)
             print(row, flush=True)
-    write_text(OUT / "values.json", json.dumps(rounded(values), indent=1) + "\n")
+    write_text(OUT / "metrics.json", json.dumps(rounded(values), indent=1) + "\n")
     write_tables(rounded(values))
     replace_file(OUT / "densities.png", lambda file: small(figure(found, x, s)).save(file, optimize=True))
 

@@ -4,9 +4,10 @@
     python benchmarks/spectral.py --stored '[DIR, DIR]' --subject SUBJECT.yaml --out OUT
 
 It draws samples of methods on colour MNIST, stores them in `runs/spectral`, and writes `coherence.md`, the fiber RMS of
-low-passed samples, and `spectra.png` into `results/spectral`. With `--stored` it reads results of yours.
+low-passed samples, `spectra.png` and `metrics.json` into `results/spectral`. With `--stored` it reads results of yours.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -14,8 +15,9 @@ from jsonargparse import auto_cli
 from runner import call, scored
 from trained import ROOT
 
+from fibermodels.component import device_name, fingerprint
 from fibermodels.evaluation.building import network
-from fibermodels.evaluation.results import load_samples
+from fibermodels.evaluation.results import Metrics, commit, load_samples, read_metrics
 from fibermodels.evaluation.tables import markdown, number
 from fibermodels.files import replace_file, write_text
 from fibermodels.metrics.spectral import CUTOFFS, filtered_rms, radial_power
@@ -45,10 +47,25 @@ def main(num_targets: int = 32, stored: list[Path] | None = None, subject: str =
     found = {folder.name: load_samples(folder) for folder in folders}
     own = network("subject", subject)
     errors = {name: filtered_rms(own, samples) for name, samples in found.items()}
-    lines = [[name, *(number(float(value)) for value in own)] for name, (own, _) in errors.items()]
-    first = next(iter(errors.values()))[1]
+    rows = {"targets": next(iter(errors.values()))[1]} | {name: each for name, (each, _) in errors.items()}
     titles = ["samples", *(f"below {cutoff:g}" for cutoff in CUTOFFS)]
-    write_text(out / "coherence.md", markdown(titles, [["targets", *(number(float(v)) for v in first)], *lines]))
+    lines = [[name, *(number(float(value)) for value in each)] for name, each in rows.items()]
+    write_text(out / "coherence.md", markdown(titles, lines))
+    scores = {
+        f"{name}_below_{100 * cutoff:.0f}": round(float(value), 6)
+        for name, each in rows.items()
+        for cutoff, value in zip(CUTOFFS, each, strict=True)
+    }
+    about = read_metrics(folders[0])
+    values: Metrics = {
+        "name": out.name,
+        "subject": fingerprint(own),
+        **{key: about[key] for key in ("dataset", "num_targets", "samples_per_target", "seed")},
+        "device": device_name("cpu"),
+        "commit": commit(),
+        **scores,
+    }
+    write_text(out / "metrics.json", json.dumps(values, indent=2) + "\n")
     draw({"targets": next(iter(found.values())).x} | {name: each.x_hat[0] for name, each in found.items()}, out)
 
 

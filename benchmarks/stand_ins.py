@@ -8,6 +8,7 @@ places, the same commands run the real systems. It writes:
 
 - `weights/minisd-diffusers`, `weights/chexpert-diffusers`: text-conditional latent diffusion pipelines of diffusers
   with the real parts and sizes of images and latents, but only a few channels;
+- `weights/Qwen2-VL-2B-Instruct`: a model of Qwen2-VL with tiny towers, of which the vision encoder is read;
 - `weights/NAME.safetensors` for the networks in `SUBJECTS`: random weights of the real architecture, in 16 bits;
 - `imagenet`, `CheXpert-v1.0-small`, `cue_conflict`, `data/cifar10_images`: a few images of noise in each data set's
   layout; `weights/cifar10_resnet{20,56}.safetensors`: random weights of `examples/cifar_resnet.py`.
@@ -17,6 +18,7 @@ import argparse
 import csv
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import torch
 from safetensors.torch import save_file
@@ -101,6 +103,25 @@ def write_text_encoder(folder: Path) -> None:
     CLIPTextModel(CLIPTextConfig(vocab_size=len(words), **size, **own)).save_pretrained(folder / "text_encoder")
 
 
+def write_qwen(folder: Path) -> None:
+    """A model of Qwen2-VL, as the hub has it: the patches of 14 pixels are the real ones."""
+    from transformers import AutoConfig, AutoModel
+
+    vision = {
+        "depth": 1,
+        "embed_dim": 32,
+        "hidden_size": 24,
+        "num_heads": 2,
+        "patch_size": 14,
+        "initializer_range": 0.5,
+    }
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    text |= {"intermediate_size": 32, "vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("qwen2_vl", vision_config=vision, text_config=text)
+    AutoModel.from_config(config).save_pretrained(folder)
+
+
 def write_weights(file: Path, classes: int) -> None:
     """Random weights of the architecture of timm with that name."""
     import timm
@@ -112,9 +133,9 @@ def write_weights(file: Path, classes: int) -> None:
 
 
 def write_image(path: Path, colours: int = 3, size: int = 32) -> None:
-    """Writes an image of noise in the format of its name's ending; the noise depends on the name."""
+    """Writes an image of noise in the format of its name's ending; the noise depends on the name and two folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = torch.Generator().manual_seed(sum(map(ord, str(path.name))))
+    noise = torch.Generator().manual_seed(crc32("/".join(path.parts[-3:]).encode()))
     pixels = torch.randint(256, (colours, size, size), generator=noise, dtype=torch.uint8)
     (write_png if path.suffix == ".png" else write_jpeg)(pixels, str(path))
 
@@ -174,6 +195,8 @@ def write(out: Path, subjects: dict[str, int] = SUBJECTS) -> Path:
     for name, side in PIPELINES.items():
         if not (out / "weights" / name).is_dir():
             write_pipeline(out / "weights" / name, side)
+    if not (out / "weights/Qwen2-VL-2B-Instruct").is_dir():
+        write_qwen(out / "weights/Qwen2-VL-2B-Instruct")
     for name, classes in subjects.items():
         file = out / "weights" / f"{name}.safetensors"
         if not file.is_file():

@@ -65,6 +65,7 @@ def marked(configs):
         "/ndtm_dinov2",
         "/ndtm_inception",
         "/ndtm_resnet50",
+        "/dig_in_resnet50",
         "chexpert/",
         "cifar10/controlnet_inverter",
         "cifar10/diffusion",
@@ -150,6 +151,10 @@ def test_published_weights_are_what_their_card_says(card):
     component.load_weights(weights, given=tuple(f"{part}." for part in parts))
 
 
+STUDIES = {"equidiff", "features", "spectral", "tilts"}
+"""Folders in `results/` whose records are those of a table, and not of the samples of one model."""
+
+
 def test_every_result_says_where_it_comes_from():
     for path in sorted(ROOT.glob("results/**/metrics.json")):
         values = json.loads(path.read_text())
@@ -157,8 +162,9 @@ def test_every_result_says_where_it_comes_from():
             assert {"commit", "device", "seed", "num_targets", "seconds"} <= set(values), path
             assert (path.parent / "figure.png").stat().st_size < 150_000
             continue
-        if path.parent.parent.name == "equidiff":  # a grid of settings
-            assert {"commit", "device", "seed", "num_targets", "rows"} <= set(values), path
+        if STUDIES & {path.parent.name, path.parent.parent.name}:
+            assert {"commit", "device", "seed"} <= set(values), path
+            assert any(path.parent.parent.glob("**/*.md")), path
             continue
         missing = {"fiber_rms", "commit", "device", "seed", "num_targets"} - set(values)
         assert not missing, f"{path}: {missing}"

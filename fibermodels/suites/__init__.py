@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fibermodels.suites.circles import Circles, CirclesClassifier
     from fibermodels.suites.colour_autoencoder import ColourAutoencoder
     from fibermodels.suites.colour_digits import ColourDigits
+    from fibermodels.suites.cue_digits import CueDigits
     from fibermodels.suites.decolorise import DecolorisedAutoencoder, DecolorisedEncoder
     from fibermodels.suites.dependent_colours import DependentColours
     from fibermodels.suites.orbits import Orbits, PowerSpectrum
@@ -26,6 +27,7 @@ __all__ = [
     "CirclesClassifier",
     "ColourAutoencoder",
     "ColourDigits",
+    "CueDigits",
     "DecolorisedAutoencoder",
     "DecolorisedEncoder",
     "DependentColours",
@@ -47,6 +49,7 @@ _HOME = {
     "Blobs": "blobs",
     "ColourAutoencoder": "colour_autoencoder",
     "ColourDigits": "colour_digits",
+    "CueDigits": "cue_digits",
     "DecolorisedAutoencoder": "decolorise",
     "DecolorisedEncoder": "decolorise",
     "DependentColours": "dependent_colours",
