@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 import fibermodels
 from fibermodels.config import build, describe
-from fibermodels.core import FiberModel, Pushforward
+from fibermodels.core import FiberModel, Pushforward, Subject
 from fibermodels.diffusion import Midpoint, unguided
 from fibermodels.models import (
     Augmented,
@@ -170,6 +170,18 @@ def check_gradients(model, phi, without=None):
     assert all(p.grad is None for p in phi.parameters())
 
 
+class Affine(Subject):
+    """A subject whose entries are scaled and moved."""
+
+    def __init__(self, subject, factor, shift):
+        super().__init__()
+        self.subject, self.factor, self.shift = subject, factor, shift
+        self.input_space, self.feature_shape = subject.input_space, subject.feature_shape
+
+    def forward(self, images):
+        return self.factor * self.subject(images) + self.shift
+
+
 class TestFiberLoss:
     def test_it_is_the_weighted_distance_to_the_target(self, phi, x):
         model, h = flow_matching(), phi(x)
@@ -212,6 +224,31 @@ class TestFiberLoss:
             (layer(image[:4]) - layer(x[:4])).square().mean(1).sqrt() for image in drawn for layer in (phi, later)
         ]
         torch.testing.assert_close(loss, 3 * torch.stack(misses).sum(0) / 2)
+
+    @pytest.mark.parametrize("distance", ["rms", "cosine"])
+    def test_standardised_it_does_not_feel_what_all_representations_share(self, phi, x, distance):
+        """Affine maps of each entry change nothing, and a later layer stays as it is."""
+        factor, shift = torch.linspace(0.5, 3, FEATURES), torch.full((FEATURES,), 5.0)
+        drawn = torch.rand(2, len(x), *x.shape[1:], generator=torch.Generator().manual_seed(7))
+        losses = []
+        for moved in (phi, Affine(phi, factor, shift)):
+            model, h = flow_matching(), moved(x)
+            model.network.standardise.measure(h)
+            fiber = FiberLoss(3.0, distance, later=[phi], standardise=True)
+            losses.append(fiber(model, moved, h, x=x, drawn=drawn))
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-4)
+
+    def test_standardised_it_is_in_units_of_the_deviation(self, phi, x):
+        model, h = flow_matching(), phi(x)
+        model.network.standardise.measure(h)
+        drawn = torch.rand(2, len(x), *x.shape[1:], generator=torch.Generator().manual_seed(7))
+        misses = torch.stack([(phi(image) - h) / h.std(0, correction=0) for image in drawn])
+        loss = FiberLoss(3.0, standardise=True)(model, phi, h, drawn=drawn)
+        torch.testing.assert_close(loss, 3 * misses.square().mean(2).sqrt().mean(0))
+
+    def test_a_model_without_statistics_cannot_standardise(self, phi, x):
+        with pytest.raises(ValueError, match=r"fiber\.standardise: expected a model that standardises"):
+            FiberLoss(1.0, standardise=True)(flow_matching(feature_shape=[]), phi, phi(x))
 
     def test_the_last_steps_alone_carry_gradients(self, phi, x):
         """The same value; the gradient is that of a sampler whose start is given."""

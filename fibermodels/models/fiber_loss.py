@@ -23,7 +23,8 @@ from fibermodels.checks import check_choice, check_number, check_numbers
 from fibermodels.component import Component
 from fibermodels.core import Pushforward, Subject, together
 from fibermodels.distances import DISTANCES, DistanceName
-from fibermodels.trainable import Stepped
+from fibermodels.nn import Standardise
+from fibermodels.trainable import Stepped, TrainableFiberModel
 
 
 class FiberLoss(Component):
@@ -39,6 +40,9 @@ class FiberLoss(Component):
         estimate_below: for a `Stepped` model: instead of sampling, judge its estimate of the clean latent
             from a training latent noised to a uniform time in (0, `estimate_below`).
         later: later layers of the subject, which must agree with those of the image itself; None takes none.
+        standardise: compare representations as the model standardises its condition: without the training set's mean,
+            and in units of its deviation. Otherwise a distance of vectors that all images have nearly in common, as the
+            pooled vectors of many networks are, says little about each image. Later layers stay as they are.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class FiberLoss(Component):
         last_steps: int | None = None,
         estimate_below: float | None = None,
         later: list[Subject] | None = None,
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         check_number("fiber", "weight", weight, least=0)
@@ -62,7 +67,7 @@ class FiberLoss(Component):
             raise ValueError("fiber: expected last_steps or estimate_below, got both: an estimate takes no steps")
         self.weight, self.warmup, self.rows, self.checkpointing = weight, warmup, rows, checkpointing
         self.last_steps, self.estimate_below = last_steps, estimate_below
-        self.distance = DISTANCES[distance]
+        self.distance, self.standardise = DISTANCES[distance], standardise
         self.later = nn.ModuleList(later or ())
 
     def forward(
@@ -88,7 +93,7 @@ class FiberLoss(Component):
 
         Raises:
             ValueError: an option for `Stepped` models with another model; an estimate without `z`; later layers
-                without `x`.
+                without `x`; `standardise` with a model that has no statistics.
         """
         rows = None if self.rows is None else max(1, self.rows // processes)
         h, z = h[:rows], None if z is None else z[:rows]
@@ -101,8 +106,11 @@ class FiberLoss(Component):
             images = self._images(model, h, z)
         ramp = min(1.0, progress / self.warmup) if self.warmup else 1.0
         later = [cast(Subject, each) for each in self.later]
-        wanted = [h, *self._wanted(later, x, len(h))]
-        found = [each.unflatten(0, (repeats, -1)) for each in together([subject, *later], images)]
+        wanted, seen = [h, *self._wanted(later, x, len(h))], together([subject, *later], images)
+        if self.standardise:
+            standard = statistics(model, tuple(h.shape[1:]))
+            wanted[0], seen[0] = standard(h), standard(seen[0])
+        found = [each.unflatten(0, (repeats, -1)) for each in seen]
         terms = [self.distance(a.expand_as(b), b, 2) for a, b in zip(wanted, found, strict=True)]
         return self.weight * ramp * torch.stack(terms).sum(0).mean(0)
 
@@ -127,3 +135,19 @@ class FiberLoss(Component):
         t = self.estimate_below * torch.rand(len(h), device=h.device, dtype=h.dtype)
         z_t = model.noised(z, torch.randn_like(z), t)
         return model.latents.decode(model.estimate(z_t, t, h), h)
+
+
+def statistics(model: Pushforward, shape: tuple[int, ...]) -> Standardise:
+    """Those with which a model standardises representations of a shape.
+
+    Raises:
+        ValueError: it has none.
+    """
+    given = tuple(f"{part}." for part in model.frozen_parts()) if isinstance(model, TrainableFiberModel) else ()
+    for name, module in model.named_modules():
+        if isinstance(module, Standardise) and module.shape == shape and not f"{name}.".startswith(given):
+            return module
+    raise ValueError(
+        f"fiber.standardise: expected a model that standardises representations {list(shape)}, got "
+        f"{type(model).__name__}"
+    )

@@ -1,8 +1,9 @@
 """The recipe that won on real images, for any network and any inputs: `fit` trains it, and `init` writes it as YAML.
 
 A generator in one call (`EnergyScore` with `nn.Upsampler`, over pixels) is trained by the energy score of patches and
-of the first stages of the subject's own network, and by the fiber loss of the layer. Muon takes the steps, of which it
-needs a few hundred. It is the recipe of `configs/cifar10/energy_score.yaml`, and `docs/cifar10.md` has its figures.
+of the first stages of the subject's own network, and by the fiber loss of the layer: the cosine of maps, the difference
+of standardised vectors. Muon takes the steps, of which it needs a few hundred. For maps it is the recipe of
+`configs/cifar10/energy_score.yaml`, and `docs/cifar10.md` has its figures.
 Inputs without places (points, tables, signals) have flow matching with `nn.MLP`, over the inputs as they are,
 standardised.
 """
@@ -85,7 +86,8 @@ def training(
     if fiber_weight is None:
         fiber_weight = FIBER_WEIGHT if generator else 0.0
     rate = LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
-    fiber = FiberLoss(fiber_weight, "cosine")
+    vector = len(subject.feature_shape) == 1  # those of any two images may be nearly parallel
+    fiber = FiberLoss(fiber_weight, "rms", standardise=True) if vector else FiberLoss(fiber_weight, "cosine")
     return Training(learner, subject, fiber, learning_rate=rate, optimizer=optimizer, seed=seed, preview=PREVIEW)
 
 
