@@ -242,6 +242,16 @@ class TestFit:
         assert scores["fiber_rms"] == scores.rows[0]["fiber_rms"]
         assert "nearest_neighbour" in repr(scores)
 
+    def test_small_steps_after_it_are_nearer_to_the_fiber_and_hardly_move(self, run):
+        images = colours(4)
+        before, after = (each.sample(images, n=3, seed=5) for each in (run, run.refined(steps=8)))
+        h = run.subject(images)
+        off = [(run.subject(x.flatten(0, 1)).unflatten(0, (3, 4)) - h).square().mean() for x in (before, after)]
+        assert off[1] < 0.9 * off[0]
+        assert (after - before).abs().max() <= 8 * 0.001 * 1.5  # Adam's steps are about as large as its rate
+        with pytest.raises(ValueError, match="expected a trained model, got a LatentDescent"):
+            run.refined().save("anywhere")
+
     def test_a_figure_has_a_picture_for_each_image_and_sample(self, run):
         assert len(run.plot(colours(3), n=2).axes) == 9
         assert len(run.plot(n=1).axes) == 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from fibermodels.evaluation.drawing import Choice
 from fibermodels.evaluation.rows import Row
 from fibermodels.evaluation.scoring import evaluate, subject_name
 from fibermodels.evaluation.tables import markdown_table
+from fibermodels.guidance import LatentDescent
 from fibermodels.models import NearestNeighbour
 from fibermodels.noise import seeded
 from fibermodels.spaces import ImageSpace
@@ -163,6 +164,23 @@ class Fitted(Applied):
                 raise ValueError(f"h: expected {list(shape)} or a batch of them, got {list(h.shape)}")
         samples = self.model.sample(h, n, seeded(seed), x)
         return samples[:, 0] if alone else samples
+
+    def refined(self, steps: int = 16, learning_rate: float = 0.001) -> Fitted:
+        """The same model, whose samples then move to the fiber by steps too small to see (`guidance.LatentDescent`).
+
+        Each step is one of Adam along the gradient of the distance of `phi(x_hat)` to `h`; it costs a forward and a
+        backward pass of the subject, and no training.
+
+        Args:
+            steps: how many.
+            learning_rate: the most by which a step moves a number of the latent; for the images of `fit`, whose latents
+                are pixels, in shares of their range. Steps of a hundredth are too large for natural images.
+
+        Raises:
+            ValueError: a number out of its range; a model without a latent space.
+        """
+        model = LatentDescent(self.model, self.subject, steps=steps, learning_rate=learning_rate)
+        return replace(self, model=model.eval(), run=None)
 
     def score(self, num_targets: int = 200, samples: int = 4, seed: int = 0, neighbour: bool = True) -> Scores:
         """Scores of samples for test inputs, beside those of the nearest training inputs.
