@@ -49,7 +49,7 @@ def audited(kind: str) -> tuple[object, ...]:
 COMMANDS: dict[str, tuple[object, ...]] = {
     "invariance_map": ("--checkpoint", BEST, "--targets", 6, "--n", 32),
     "select": ("--checkpoint", BEST, "--targets", 5, "--n", 40, "--judge", VGG),
-    "compare": ("--checkpoint", BEST, "--other", CONFIGS / "feedback.yaml", "--targets", 4, "--n", 4),
+    "compare": ("--checkpoint", BEST, "--other", CONFIGS / "best_resnet56.yaml", "--targets", 32, "--n", 4),
     "interpolate": ("--checkpoint", BEST, "--targets", 256),
     "compose": ("--checkpoint", BEST, "--targets", 256),
     "counterfactual": ("--checkpoint", BEST, "--targets", 64, *CAT),

@@ -81,6 +81,7 @@ BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
 MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
 SHORT = f"{GENERATOR}-muon"
 TEXTURED = f"{GENERATOR}-textured"
+GENERATOR56 = f"{SCORED}-lambda1-resnet56-spatial-muon"
 START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS = (
     WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon")
 )
@@ -182,13 +183,13 @@ PUBLISHED_AS = {
     FAITHFUL: BEST_WEIGHTS.with_suffix(""),
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
     SHORT: SHORT_WEIGHTS.with_suffix(""),
+    GENERATOR56: WEIGHTS / f"{SCORED}-resnet56-spatial",
     TEXTURED: WEIGHTS / f"{SCORED}-spatial-textured",
     **{
         name: weights_of(name).with_suffix("")
         for name in (
             MAP_ON_FIBER,
             *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"),
-            f"{SCORED}-lambda1-resnet56-spatial-muon",
         )
     },
 }
@@ -267,15 +268,15 @@ STAGED = (
 )
 
 
-def cascade_weights(network: str, at: str = "model") -> dict[str, object]:
-    """Changes of a cascade from the pooled vector, the argument `at`, that give it the weights of another network."""
-    weights = {"first": f"maps-{network}", "second": f"{SCORED}-lambda1-{network}-spatial-muon"}
-    return {f"{at}.init_args.{stage}.init_args.weights": weights_of(run) for stage, run in weights.items()}
+def cascade56(at: str = "model") -> dict[str, object]:
+    """Changes of a cascade from the pooled vector, the argument `at`, that give it the weights of ResNet-56."""
+    weights = {"first": weights_of("maps-resnet56"), "second": published(GENERATOR56)}
+    return {f"{at}.init_args.{stage}.init_args.weights": path for stage, path in weights.items()}
 
 
 CASCADES = [
     *(sampling(config, cut) for cut, config in (("pooled", "cascade"), ("logits", "cascade_logits"))),
-    sampling("cascade", "pooled", targets=250, network="resnet56", changes=cascade_weights("resnet56")),
+    sampling("cascade", "pooled", targets=250, network="resnet56", changes=cascade56()),
     sampling(
         "cascade_logits",
         "logits",
@@ -283,7 +284,7 @@ CASCADES = [
         network="resnet56",
         changes={
             "model.init_args.first.init_args.weights": weights_of("vectors-resnet56"),
-            **cascade_weights("resnet56", "model.init_args.second"),
+            **cascade56("model.init_args.second"),
         },
     ),
 ]
@@ -296,7 +297,7 @@ REFINED = [
         "spatial",
         targets=1000,
         network="resnet56",
-        changes={"model.init_args.weights": weights_of(f"{SCORED}-lambda1-resnet56-spatial-muon")},
+        changes={"model.init_args.weights": published(GENERATOR56)},
     ),
 ]
 """Samples of a generator, moved nearer to the fiber by steps too small to see."""

@@ -93,7 +93,7 @@ QUESTIONS = {
         CIFAR,
         (
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
-            *(f"energy_score-lambda1-{LAST_MAP}-muon", f"energy_score-lambda2-{LAST_MAP}-continued"),
+            *(f"energy_score-lambda1-{LAST_MAP}-textured", f"energy_score-lambda2-{LAST_MAP}-continued"),
             f"refined-{LAST_MAP}",
             *(f"flow_map-lambda1-{LAST_MAP}-continued", f"dps-{LAST_MAP}-scale3"),
         ),
@@ -222,7 +222,7 @@ QUESTIONS = {
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
             f"augmented-{LAST_MAP}-mirror",
             *strengths(f"dps-{LAST_MAP}", 10, knob="scale"),
-            *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-wide", "-muon")),
+            *(f"energy_score-lambda1-{LAST_MAP}{end}" for end in ("", "-continued", "-muon", "-textured")),
             *(f"energy_score-lambda2-{LAST_MAP}{end}" for end in ("", "-continued", "-balanced", "-muon")),
         ),
         BELIEVED,
@@ -230,9 +230,9 @@ QUESTIONS = {
     "two_calls": Question(
         CIFAR,
         (
-            *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "best_of", "refined", "ndtm")),
+            *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "refined", "ndtm")),
             f"augmented-{LAST_MAP}-mirror",
-            f"energy_score-lambda2-{LAST_MAP}-balanced",
+            f"energy_score-lambda1-{LAST_MAP}-textured",
         ),
         (*BELIEVED[:-1], "diversity", *COST),
     ),
