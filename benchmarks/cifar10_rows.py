@@ -311,7 +311,6 @@ SAMPLINGS = [
     *(sampling("nearest_neighbour", cut, targets=250, network="resnet56") for cut in CUTS),
     *(sampling("augmented", cut) for cut in CUTS),
     sampling("augmented", "spatial", "mirror", 2000, 1, changes=MIRROR),
-    sampling("best_of", "spatial", targets=2000, samples=2),
     *CASCADES,
     *REFINED,
     sampling("feedback", "spatial", SCORED, 2000, 9, changes={**inner(SCORED, "spatial", GENERATOR), "steps": 1}),

@@ -248,10 +248,13 @@ QUESTIONS = {
     ),
     "other_subjects": Question(
         CIFAR,
-        tuple(
-            each.name
-            for each in cifar10_rows.TRAININGS
-            if each.config == cifar10_rows.SCORED and not each.subject.startswith("resnet20")
+        (
+            *(
+                each.name
+                for each in cifar10_rows.TRAININGS
+                if each.config == cifar10_rows.SCORED and not each.subject.startswith("resnet20")
+            ),
+            *("refined-resnet56-spatial", "cascade-resnet56-pooled"),
         ),
         ("subject_name", "cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "training_steps"),
         across_subjects=True,
