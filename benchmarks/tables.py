@@ -227,7 +227,7 @@ QUESTIONS = {
         ),
         BELIEVED,
     ),
-    "two_calls": Question(
+    "small_steps": Question(
         CIFAR,
         (
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "refined", "ndtm")),
