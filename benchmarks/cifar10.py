@@ -143,6 +143,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if score_too and not scored(RESULTS / training.name):
             leading = (f"{SCORED}-lambda1-", FAITHFUL, BALANCED, MUON)
             many = training.subject.endswith("spatial") and training.name.startswith(leading)
+            many = many and "-seed" not in training.name
             targets, samples = (2000, 9) if many else (500, 2)
             if not training.subject.startswith("resnet20"):
                 targets //= 2
@@ -150,7 +151,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
             score_run(row, checkpoint, RESULTS, *judged(training.subject))
     for each in SAMPLINGS if score_too else []:
         if wanted(each.row.name, only) and not scored(RESULTS / each.row.name):
-            options = (*subject(each.subject), *judged(each.subject), "--seed", seed)
+            options = (*subject(each.subject), *judged(each.subject), "--seed", seed + each.row.seed)
             score(each.row, CONFIGS, RESULTS, *options)
     if score_too:
         compare_all()

@@ -82,6 +82,9 @@ MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
 SHORT = f"{GENERATOR}-muon"
 TEXTURED = f"{GENERATOR}-textured"
 GENERATOR56 = f"{SCORED}-lambda1-resnet56-spatial-muon"
+GENERATOR_JUDGE = f"{SCORED}-lambda1-depthwise-spatial-muon"
+SEEDS = (1, 2)
+"""Of repeated trainings and samples; the first has 0."""
 START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS = (
     WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon")
 )
@@ -130,9 +133,23 @@ def scored_training(
     return Training(SCORED, subject, steps, start, variant, (*stages, *(() if muon else ADAM), *own), weight, 64)
 
 
-def recipe(subject: str, steps: int = 1530, start: Path | None = None, variant: str = "muon") -> Training:
+def recipe(
+    subject: str, steps: int = 1530, start: Path | None = None, variant: str = "muon", *own: object
+) -> Training:
     """A generator by today's recipe: Muon, and a fiber loss of weight 1 that asks for the last map alone."""
-    return scored_training(subject, steps, start, variant, *MAP_ALONE, weight=1, muon=True)
+    return scored_training(subject, steps, start, variant, *MAP_ALONE, *own, weight=1, muon=True)
+
+
+def textured(start: Path, variant: str = "textured", *own: object) -> Training:
+    """Continues a generator with the contrast and detail of images in its score."""
+    return recipe(LAST, 612, start, variant, *TEXTURES, *LOWER, *own)
+
+
+def repeated(seed: int) -> list[Training]:
+    """Both trainings of the best generator with another seed."""
+    own = ("--seed_everything", seed)
+    first = recipe(LAST, 1530, None, f"muon-seed{seed}", *own)
+    return [first, textured(weights_of(first.name), f"textured-seed{seed}", *own)]
 
 
 def first_training(cut: str, steps: int, start: Path | None = None, variant: str = "", *own: object) -> Training:
@@ -153,10 +170,12 @@ TRAININGS = [
     scored_training(LAST, 1020, BEST_WEIGHTS, "balanced", *MANY, *SLOWER),
     scored_training(LAST, 3060, None, "muon", muon=True),
     recipe(LAST),
-    scored_training(LAST, 612, SHORT_WEIGHTS, "textured", *TEXTURES, *MAP_ALONE, *LOWER, weight=1, muon=True),
+    textured(SHORT_WEIGHTS),
     recipe("resnet56-spatial"),
     recipe("resnet56-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
     recipe("depthwise-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
+    recipe("depthwise-spatial"),
+    *(training for seed in SEEDS for training in repeated(seed)),
     scored_training(LAST, 255),
     *(scored_training(f"resnet20-{cut}", 153) for cut in EARLY),
     *(scored_training(f"resnet20-{cut}", 255) for cut in ("pooled", "logits")),
@@ -189,6 +208,8 @@ PUBLISHED_AS = {
         name: weights_of(name).with_suffix("")
         for name in (
             MAP_ON_FIBER,
+            GENERATOR_JUDGE,
+            *(f"{name}-seed{seed}" for name in (SHORT, TEXTURED) for seed in SEEDS),
             *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"),
         )
     },
@@ -290,14 +311,22 @@ CASCADES = [
 ]
 """A pooled vector or logits, inverted through the last map."""
 
+
+
+def refined_with(generator: str, channels: int = 64) -> dict[str, object]:
+    """Changes of `refined` that replace its generator, for maps of so many channels."""
+    return {"model.init_args.weights": published(generator), "model.init_args.feature_shape": f"[{channels},8,8]"}
+
+
 REFINED = [
     sampling("refined", "spatial", targets=2000, samples=9),
-    sampling(
-        "refined",
-        "spatial",
-        targets=1000,
-        network="resnet56",
-        changes={"model.init_args.weights": published(GENERATOR56)},
+    *(
+        sampling("refined", "spatial", targets=1000, network=network, changes=refined_with(generator, channels))
+        for network, generator, channels in (("resnet56", GENERATOR56, 64), ("depthwise", GENERATOR_JUDGE, 128))
+    ),
+    *(
+        sampling("refined", "spatial", f"seed{seed}", 1000, changes=refined_with(f"{TEXTURED}-seed{seed}"), seed=seed)
+        for seed in SEEDS
     ),
 ]
 """Samples of a generator, moved nearer to the fiber by steps too small to see."""
