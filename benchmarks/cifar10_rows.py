@@ -133,9 +133,7 @@ def scored_training(
     return Training(SCORED, subject, steps, start, variant, (*stages, *(() if muon else ADAM), *own), weight, 64)
 
 
-def recipe(
-    subject: str, steps: int = 1530, start: Path | None = None, variant: str = "muon", *own: object
-) -> Training:
+def recipe(subject: str, steps: int = 1530, start: Path | None = None, variant: str = "muon", *own: object) -> Training:
     """A generator by today's recipe: Muon, and a fiber loss of weight 1 that asks for the last map alone."""
     return scored_training(subject, steps, start, variant, *MAP_ALONE, *own, weight=1, muon=True)
 
@@ -310,7 +308,6 @@ CASCADES = [
     ),
 ]
 """A pooled vector or logits, inverted through the last map."""
-
 
 
 def refined_with(generator: str, channels: int = 64) -> dict[str, object]:
