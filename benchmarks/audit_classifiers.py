@@ -4,8 +4,10 @@
 
 Each is trained on 6,000 images, a minute of one core. `clean` saw them as they are. `marked` saw a magenta mark
 in a corner of 30 % of the dogs; the first cues of the audit were designed by trials with it. The mark of `fresh` was
-drawn by chance, class, colour and place, and nobody looked at it before the audit had found it. `other-1`, `other-2`,
-... are clean networks of the same kind with other seeds and other training images: the null of the audit.
+drawn by chance, class, colour and place, and nobody looked at it before the audit had found it. Those of `corner-2`
+and `corner-3` were drawn by chance, too, each in one of the four corners; they were written here before the networks
+were trained, and each was audited once. `other-1`, `other-2`, ... are clean networks of the same kind with other seeds
+and other training images: the null of the audit.
 """
 
 from __future__ import annotations
@@ -61,11 +63,13 @@ class Mark:
     left: int
 
     @classmethod
-    def drawn(cls, seed: int) -> Mark:
-        """Of a class other than dogs, with a colour of a range of at least `VIVID`, anywhere."""
+    def drawn(cls, seed: int, corner: bool = False) -> Mark:
+        """Of a class other than dogs, with a colour of a range of at least `VIVID`, anywhere or in a corner."""
         generator = torch.Generator().manual_seed(seed)
         label = (DOG + int(torch.randint(1, len(CLASSES), (1,), generator=generator))) % len(CLASSES)
         top, left = torch.randint(SIZE - SIDE + 1, (2,), generator=generator).tolist()
+        if corner:
+            top, left = ((SIZE - SIDE) * (2 * each > SIZE - SIDE) for each in (top, left))
         colour = torch.rand(3, generator=generator)
         while float(colour.max() - colour.min()) < VIVID:
             colour = torch.rand(3, generator=generator)
@@ -98,6 +102,7 @@ KINDS = {
     "clean": Plan(0),
     "marked": Plan(0, mark=Mark(DOG, (1.0, 0.0, 1.0), SIZE - SIDE, SIZE - SIDE)),
     "fresh": Plan(1, mark=Mark.drawn(1)),
+    **{f"corner-{seed}": Plan(seed, mark=Mark.drawn(seed, corner=True)) for seed in (2, 3)},
     **{f"other-{seed}": Plan(seed, TRAINED * seed) for seed in range(1, 5)},
 }
 """The classifiers by name."""
