@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fibermodels.config import data_root
 
@@ -44,6 +45,13 @@ def test_a_notebook_explains_each_step(name):
     kinds = [cell["cell_type"] for cell in cells(name)]
     assert kinds[0] == "markdown"
     assert not any(kinds[i : i + 3] == ["code"] * 3 for i in range(len(kinds)))
+
+
+def test_the_applications_load_the_weights_of_the_best_config():
+    root = NOTEBOOKS.parents[1] / "configs" / "cifar10"
+    part = yaml.safe_load((root / "best.yaml").read_text())["model"]
+    weights = yaml.safe_load((root / part).read_text())["init_args"]["weights"]
+    assert any(f'fm.load(locate("{weights}"))' in "".join(cell["source"]) for cell in cells("applications"))
 
 
 @pytest.mark.slow
