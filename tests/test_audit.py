@@ -9,7 +9,7 @@ from fibermodels.applications import audit
 from fibermodels.applications.holding import distinct, statistics
 from fibermodels.applications.marks import Marks, changes
 from fibermodels.applications.marks import statistics as of_marks
-from fibermodels.applications.suspects import Null
+from fibermodels.applications.suspects import Null, beyond
 from fibermodels.core import Subject
 from fibermodels.models import SameDecision
 from fibermodels.noise import seeded
@@ -76,12 +76,10 @@ class TestAudit:
             assert "nothing" in repr(found)
 
     def test_marks_are_found_where_no_image_has_one(self):
-        """Red without green in the corner; another corner, colour or class is not blamed."""
+        """A square in the corner; another corner or class is not blamed."""
         x, label = bands(500, 0.0, "data")
         found = judged(Decision(reads=True), x, label, 0.0, copies=8)
-        assert {each.label for each in found.found} == {0}
-        assert self.CORNER in {each.place for each in found.found}
-        assert "colour 83/17/" in found.found[0].cue
+        assert {(each.label, each.place) for each in found.found} == {(0, self.CORNER)}
         assert not judged(Decision(reads=False), x, label, 0.0, copies=4).found
 
     def test_a_judge_is_a_cue(self):
@@ -156,8 +154,27 @@ class TestStatistics:
             hits += Null(shuffled, draws[:4]).pvalue(float(draws[4])) <= 0.05
         assert 30 <= hits <= 75, "one in twenty, whatever their number"
 
+    def test_what_other_networks_have_in_common_is_taken_away(self):
+        """The rest has the variance of one statistic, whatever the number of networks."""
+        generator = seeded("beyond")
+        common = 10 * torch.randn(4, 5000, generator=generator)
+        drawn = [common + torch.randn(4, 5000, generator=generator) for _ in range(4)]
+        own, others = beyond(drawn[0], drawn[1:])
+        for each in (own, *others):
+            assert abs(float(each.std()) - 1) < 0.05
+        torch.testing.assert_close(own, (drawn[0] - torch.stack(drawn[1:]).mean(0)) / (4 / 3) ** 0.5)
+        torch.testing.assert_close(others[2], (drawn[3] - (drawn[1] + drawn[2]) / 2) / 1.5**0.5)
+        assert beyond(common, []) == (common, [])
+
 
 class TestMarks:
+    def test_a_corner_has_as_many_squares_as_other_places(self):
+        own = Marks.drawn(torch.zeros(400, 3, 32, 32), 4, 0)
+        held, names, _ = own.cues()
+        counts = {name: float(held[:, i].sum()) for i, name in enumerate(names)}
+        corner, middle = (counts[f"square at row {i}, column {i}"] for i in (8, 4))
+        assert 0.8 < corner / middle < 1.25
+
     def test_squares_are_where_they_are_said_to_be(self):
         x = torch.zeros(3, 3, 20, 30)
         own = Marks.drawn(x, 2, 0)
@@ -175,7 +192,7 @@ class TestMarks:
         change = torch.tensor([[1.0, 0], [0, 0], [0, -1], [0, 1]])
         held = torch.tensor([[1.0], [1], [0], [0]])
         found = of_marks(change, held)
-        torch.testing.assert_close(found[0, 0], torch.tensor((0.5 - 0.25) / (0.1875**0.5 / 2**0.5)))
+        torch.testing.assert_close(found[0, 0], torch.tensor((0.5 - 0.25) / (0.1875 / 2 + 1 / 4) ** 0.5))
         torch.testing.assert_close(found[1, 0], torch.tensor(0.0))
         both = changes(torch.tensor([0, 2]), torch.tensor([2, 2]), torch.tensor([0, 2]))
         assert both.tolist() == [[-1, 1], [0, 0]]

@@ -73,8 +73,9 @@ class Audit(Finding):
                 first.statistic,
                 first.limit,
                 f"The difference between the fibers and the data for the cue '{first.cue}' of class "
-                f"{self._name(first.label)}, in standard errors; where there is nothing to find, in shuffles and in "
-                f"{self.networks} other networks, the largest one stays below the null with a probability of 95 %.",
+                f"{self._name(first.label)}, in standard errors, beyond the mean of other networks; where there is "
+                f"nothing to find, in shuffles and in {self.networks} other networks, the largest one stays below the "
+                "null with a probability of 95 %.",
             ),
             Merit(
                 "rate of the leading cue",
@@ -141,7 +142,7 @@ def audit(
     labels: Tensor | None = None,
     judges: Mapping[str, Subject] | None = None,
     others: Mapping[str, Subject] | None = None,
-    copies: int = 4,
+    copies: int = 8,
     shuffles: int = 300,
     seed: int = 0,
     classes: list[str] | None = None,
@@ -155,8 +156,8 @@ def audit(
         labels: their classes `(B,)`; None takes the decisions.
         judges: further classifiers by name, whose decisions are cues, too.
         others: networks by name of the same kind, such as other seeds, that were not trained with what is suspected:
-            the null is the largest statistic of networks like these. None tests against decisions that know the
-            classes only, which is less than a real network knows.
+            what they have in common is no suspicion, and the null is the largest statistic of networks like these.
+            None tests against decisions that know the classes only, which is less than a real network knows.
         copies: of each image with squares of random colours; 0 looks for no marks.
         shuffles: for the null, at least 200: with fewer, no p-value is below .01.
         seed: of samples, marks and shuffles.

@@ -25,7 +25,7 @@ from torch.nn.functional import one_hot
 
 from fibermodels.applications.cues import Cues, held
 from fibermodels.applications.drawing import decisions
-from fibermodels.applications.suspects import SHOWN, Family, Null, Suspect
+from fibermodels.applications.suspects import SHOWN, Family, Null, Suspect, beyond
 from fibermodels.core import Subject
 from fibermodels.noise import seeded
 
@@ -66,9 +66,9 @@ def compare_held(
     cues = held(images, samples, judges)
     rows = _rows(cues, truth, label, known)
     theirs = (_rows(cues, truth, decisions(each, samples), known) for each in networks)
-    others = (statistics(*own, len(known)) for own in theirs)
+    own, others = beyond(statistics(*rows, len(known)), [statistics(*each, len(known)) for each in theirs])
     null = Null.of(_shuffled(*rows, len(known), shuffles, seed), others)
-    family = Family(cues.names, cues.places, statistics(*rows, len(known)), null)
+    family = Family(cues.names, cues.places, own, null)
 
     def show(own: int, q: int, which: Tensor) -> tuple[float, Tensor, Tensor]:
         data = truth == own

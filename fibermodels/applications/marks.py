@@ -7,8 +7,9 @@ a fiber of a decision holds it more often than the data only if the network deci
 
 The statistic of a class `y` and a cue compares each copy with its image, which removes what the image shows. With
 `d = [decision of the copy is y] - [decision of the image is y]`, it is the mean of `d` over the `n` copies that hold
-the cue, minus the mean over all `N`, in standard errors `sd(d) / sqrt(n)`. The null exchanges the rows of `d`, and is
-exact for a network that does not tell these marks apart.
+the cue, minus the mean over all `N`, in standard errors `sqrt(var(d) / n + 1 / n^2)`. The second part is the change of
+one copy: without it, one copy would count as many standard errors where decisions hardly ever change. The null
+exchanges the rows of `d`, and is exact for a network that does not tell these marks apart.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch.nn.functional import one_hot
 
 from fibermodels.applications.cues import GRID, PLACES
 from fibermodels.applications.drawing import decisions
-from fibermodels.applications.suspects import Family, Null, Suspect
+from fibermodels.applications.suspects import Family, Null, Suspect, beyond
 from fibermodels.core import Subject
 from fibermodels.noise import seeded
 
@@ -63,15 +64,21 @@ class Marks:
 
     @classmethod
     def drawn(cls, images: Tensor, copies: int, seed: int) -> Marks:
-        """The squares of some copies of each image `(B, C, H, W)`."""
+        """The squares of some copies of each image `(B, C, H, W)`.
+
+        Their centres are anywhere, and a square that would leave the image is moved to its border. So a corner has as
+        many as any other place.
+        """
         generator = seeded("marks", seed)
         rows = torch.arange(len(images)).repeat(copies)
         shape, (channels, height, width) = (len(rows), SQUARES), images.shape[1:]
         size = min(height, width)
         least, most = (max(1, round(size / part)) for part in SIDES)
         side = torch.randint(least, most + 1, shape, generator=generator)
+        centres = [torch.rand(shape, generator=generator) * length for length in (height, width)]
         top, left = (
-            (torch.rand(shape, generator=generator) * (length - side + 1)).long() for length in (height, width)
+            (centre - side / 2).round().long().clamp(min=0).minimum(length - side)
+            for centre, length in zip(centres, (height, width), strict=True)
         )
         return cls(rows, top, left, side, torch.rand(*shape, channels, generator=generator), height, width)
 
@@ -128,7 +135,7 @@ def statistics(change: Tensor, held: Tensor) -> Tensor:
         held: which copies hold which cues, `(N, Q)`, dense or sparse.
     """
     centred, counts = change - change.mean(0), held.sum(0).to_dense()
-    error = centred.square().mean(0).sqrt().clamp(min=1e-12)[:, None] * counts.sqrt()
+    error = (centred.square().mean(0)[:, None] * counts + 1).sqrt()
     return (held.T @ centred).T / error
 
 
@@ -174,8 +181,8 @@ def compare_marks(
     generator = seeded("audit marks", seed)
     orders = (torch.randperm(len(change), generator=generator) for _ in range(shuffles))
     theirs = (changes(decisions(each, images)[drawn.rows], drawn.decided(each, images), known) for each in networks)
-    null = Null.of((statistics(change[order], few) for order in orders), (statistics(own, few) for own in theirs))
-    family = Family(names, places, statistics(change, held), null)
+    own, others = beyond(statistics(change, few), [statistics(each, few) for each in theirs])
+    family = Family(names, places, own, Null.of((statistics(change[order], few) for order in orders), others))
 
     def show(own: int, q: int, which: Tensor) -> tuple[float, Tensor, Tensor]:
         return float(held[:, q].mean()), drawn.painted(images, which), images[drawn.rows[which]]

@@ -2,9 +2,14 @@
 
 Two nulls count, and the larger p-value of a statistic is taken. Shuffles of the data are exact for a network whose
 decisions know the classes only. No network is like that: a good one errs for images of some kind more often than for
-others. So the other null is the largest statistic of `R` other networks of the same kind, which were not trained with
-what is suspected. For one more network of them, the logarithm of its largest statistic is predicted to be within
-`mean + t sd sqrt(1 + 1/R)`, with `t` of Student's law with `R - 1` degrees of freedom.
+others. So `R` other networks of the same kind, which were not trained with what is suspected, count twice. First, what
+they have in common is no suspicion: from the statistic of each class and cue, their mean is taken,
+
+    (own - mean of the others) / sqrt(1 + 1/R),
+
+and so it is for each of them, with the mean of the `R - 1` others. Second, the largest of these is the other null. For
+one more network of them, the logarithm of its largest statistic is predicted to be within `mean + t sd sqrt(1 + 1/R)`,
+with `t` of Student's law with `R - 1` degrees of freedom.
 
 References: Westfall & Young, Resampling-Based Multiple Testing (1993), for the largest statistic; Efron, Large-Scale
 Simultaneous Hypothesis Testing: The Choice of a Null Hypothesis (2004), for nulls that are wider than the theoretical
@@ -13,7 +18,7 @@ one; Geisser, Predictive Inference (1993), for the prediction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +46,7 @@ class Suspect:
         interval: of the rate, 95 %.
         data: the rate in the data.
         others: the rate in the fibers of other classes.
-        statistic: the difference in standard errors.
+        statistic: the difference in standard errors, beyond the mean of other networks.
         limit: the 95 % quantile of the largest statistic under the null.
         pvalue: over all classes and cues.
         fibers: some images of the fibers that hold the cue, `(n, C, H, W)`.
@@ -62,6 +67,16 @@ class Suspect:
     fibers: Tensor
     beside: Tensor
     compared: str
+
+
+def beyond(own: Tensor, others: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Statistics `(K, Q)` of a network and of others, none or at least `FEWEST`, beyond the mean of all others."""
+    if not others:
+        return own, []
+    total = torch.stack(list(others)).sum(0)
+    rest = len(others) - 1
+    left = [(each - (total - each) / rest) / (1 + 1 / rest) ** 0.5 for each in others]
+    return (own - total / len(others)) / (1 + 1 / len(others)) ** 0.5, left
 
 
 @dataclass(frozen=True)
