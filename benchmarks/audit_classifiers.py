@@ -9,8 +9,8 @@ and `corner-3` were drawn by chance, too, each in one of the four corners; they 
 were trained, which hardly use them. The audit then got a better statistic, by trials with `marked`, `fresh` and the
 clean networks only. After that, `corner-4` was drawn, in a corner and with a colour of nearly the full range, so that a
 network may learn it; it was written here before its network was trained, which hardly uses it. So `corner-5`, ...,
-`corner-7` were drawn in the same way and written here, to be trained in this order until a network decides for its class
-in more than half of the test images with its mark. That one was audited once. `other-1`, `other-2`, ... are clean
+`corner-7` were drawn in the same way and written here, to be trained in this order until a network decides for its
+class in more than half of the test images with its mark. That one was audited once. `other-1`, `other-2`, ... are clean
 networks of the same kind with other seeds and other training images: the null of the audit.
 """
 
