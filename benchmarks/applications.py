@@ -25,7 +25,7 @@ AUDITS = Path("configs/parts/cifar10/audit")
 OTHERS = ("other-1", "other-2", "other-3", "other-4")
 """Clean classifiers: the null of the audits."""
 
-AUDITED = ("fresh", "corner-2", "corner-3", "corner-4", "marked", "clean")
+AUDITED = ("fresh", "corner-2", "corner-3", "corner-6", "marked", "clean")
 """Classifiers that are audited; the null of the marked ones has the clean one, too."""
 
 BEST = CONFIGS / "best.yaml"

@@ -8,9 +8,10 @@ drawn by chance, class, colour and place, and nobody looked at it before the aud
 and `corner-3` were drawn by chance, too, each in one of the four corners; they were written here before the networks
 were trained, which hardly use them. The audit then got a better statistic, by trials with `marked`, `fresh` and the
 clean networks only. After that, `corner-4` was drawn, in a corner and with a colour of nearly the full range, so that a
-network may learn it; it was written here before its network was trained, which hardly uses it. So `corner-5`, ...,
+network may learn it; it was written here before its network was trained, which hardly uses it. So `corner-5` to
 `corner-7` were drawn in the same way and written here, to be trained in this order until a network decides for its
-class in more than half of the test images with its mark. That one was audited once. `other-1`, `other-2`, ... are clean
+class in more than half of the test images with its mark. `corner-6` has 44 %, which was taken for enough before any of
+these networks was audited; it was audited once, and `corner-7` was not trained. `other-1`, `other-2`, ... are clean
 networks of the same kind with other seeds and other training images: the null of the audit.
 """
 
@@ -107,7 +108,7 @@ KINDS = {
     "marked": Plan(0, mark=Mark(DOG, (1.0, 0.0, 1.0), SIZE - SIDE, SIZE - SIDE)),
     "fresh": Plan(1, mark=Mark.drawn(1)),
     **{f"corner-{seed}": Plan(seed, mark=Mark.drawn(seed, corner=True)) for seed in (2, 3)},
-    **{f"corner-{seed}": Plan(seed, mark=Mark.drawn(seed, corner=True, vivid=FULL)) for seed in (4, 5, 6, 7)},
+    **{f"corner-{seed}": Plan(seed, mark=Mark.drawn(seed, corner=True, vivid=FULL)) for seed in (4, 5, 6)},
     **{f"other-{seed}": Plan(seed, TRAINED * seed) for seed in range(1, 5)},
 }
 """The classifiers by name."""
