@@ -17,6 +17,8 @@ from toy import IMAGE, Bend, PlaneData, PlaneFlow, PlaneRegression
 from fibermodels import distances
 from fibermodels.data.cached import CachedLatents
 from fibermodels.latents import Identity
+from fibermodels.models import EnergyScore
+from fibermodels.nn import MLP, Regression
 from fibermodels.noise import seeded
 from fibermodels.training import Training, load
 from fibermodels.training.averaging import AveragedWeights, decay_at
@@ -31,6 +33,10 @@ def plane(subject=None, model=PlaneFlow, **options):
     torch.manual_seed(0)
     subject = subject or Bend()
     return Training(model(list(subject.feature_shape)), subject, **{"learning_rate": 3e-3, "preview": 0} | options)
+
+
+def plane_generator(feature_shape):
+    return EnergyScore(Identity(IMAGE), feature_shape, MLP(8, 1), regression=True)
 
 
 def fit(folder, training, epochs=2, data=None, start=None, extra=(), **options):
@@ -119,6 +125,17 @@ class TestStatistics:
         adapt_from(other, path)
         fit(tmp_path / "other", other, 1)
         torch.testing.assert_close(other.learner.standardise.mean, theirs + 5)
+
+    def test_a_linear_part_is_that_of_the_training_set_and_an_adaptation_measures_it_anew(self, tmp_path):
+        path = fit(tmp_path / "first", plane(model=plane_generator), 1)
+        theirs, x = load(path).model.linear, PlaneData().split("train").x
+        own = Regression(theirs.latent_shape, [1])
+        own.measure([(Bend()(x), Identity(IMAGE).moments(x, None)[0])])
+        torch.testing.assert_close(theirs.weight, own.weight, atol=1e-4, rtol=1e-3)
+        other = plane(Bend(2.0), model=plane_generator)
+        adapt_from(other, path)
+        fit(tmp_path / "other", other, 1)
+        torch.testing.assert_close(2 * other.learner.linear.weight, theirs.weight, atol=1e-4, rtol=1e-3)
 
     def test_weights_of_an_earlier_version_stay_as_they_were_trained(self, tmp_path):
         path = fit(tmp_path, plane(), 1)

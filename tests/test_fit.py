@@ -3,6 +3,7 @@
 import inspect
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,10 +25,11 @@ from fibermodels.data.given import as_bytes, as_data, gathered
 from fibermodels.data.in_memory import InMemory
 from fibermodels.models import EnergyScore, FlowMap
 from fibermodels.spaces import ImageSpace
-from fibermodels.subjects import Live, Timm
+from fibermodels.subjects import FilterEnergies, Live, Timm
 from fibermodels.subjects.live import expected_input
 from fibermodels.subjects.stages import first_stages
-from fibermodels.training.planning import Plan, planned
+from fibermodels.training.planning import Plan, planned, step_seconds
+from fibermodels.training.recipe import training
 
 
 class Net(nn.Module):
@@ -299,6 +301,25 @@ class TestFit:
         assert plan.seconds == pytest.approx(0.5 * batch / 64, abs=1e-4)
         assert abs(total * plan.seconds / (60 * minutes) - 0.85) < 0.1
         assert total >= 400 or batch == 8
+
+    def test_a_first_step_with_preparations_does_not_decide(self, monkeypatch):
+        """The first call prepares kernels and takes 8 seconds; later ones take 0.1."""
+        calls = []
+
+        def seconds_of(call, device, precision):
+            calls.append(precision)
+            return 8.0 if len(calls) == 1 else 0.1
+
+        monkeypatch.setattr("fibermodels.training.planning.seconds_of", seconds_of)
+        module = SimpleNamespace(learner=None)  # nothing is called
+        assert step_seconds(module, colours(64), "32-true", patience=1.0) == 0.1
+
+    def test_a_vector_has_a_linear_start_and_a_lower_rate_in_smaller_batches(self):
+        subjects = (FilterEnergies([3, 16, 16]), Live(net(), "pooled", [3, 16, 16]))
+        rates = [[training(own, 16, batch=batch).learning_rate for batch in (128, 64, 16)] for own in subjects]
+        assert rates == [[0.007] * 3, [0.003, 0.003, 0.0015]]
+        assert [training(own, 16).learner.linear is None for own in subjects] == [True, False]
+        assert training(subjects[1], 16, learning_rate=0.02, batch=16).learning_rate == 0.02
 
     @pytest.mark.slow
     @pytest.mark.timeout(1800)

@@ -74,7 +74,8 @@ def fit(
         input_size: pixels per side of the network's input; None does not resize, unless a network of timm takes one
             size only.
         fiber_weight: lambda, of the fiber loss; None takes 1 for images and maps, and 0 for other inputs.
-        learning_rate: its peak; None takes .007 for images and maps, and .002 for other inputs.
+        learning_rate: its peak; None takes .007 for images and maps, .003 or less where the layer is a vector, and
+            .002 for other inputs.
         batch_size: images of a step; fewer where the minutes do not allow enough steps.
         flip: whether to mirror half of the training images.
         seed: of all random numbers.
@@ -123,7 +124,7 @@ def fit(
         data.batch_size = plan.batch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = build(plan.width)
+        module = build(plan.width, batch=plan.batch)
     lock = claim(folder)
     try:
         write_text(plan_file, json.dumps(plan.values(), indent=2) + "\n")

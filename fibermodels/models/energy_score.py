@@ -22,13 +22,16 @@ from torch import Tensor, nn
 
 from fibermodels.checks import check_number
 from fibermodels.core import LatentSpace, Subject, together
-from fibermodels.nn import Network
+from fibermodels.nn import Network, Regression
 from fibermodels.proper_scores import FLOOR, energy_score, patch_score
 from fibermodels.trainable import TrainableFiberModel
 
 
 class EnergyScore(TrainableFiberModel):
     """A one-step generator over the latents of a frozen space; the score compares decoded images.
+
+    With `regression`, the network adds to a linear prediction of the latents, which is measured before the first step:
+    `z = L(h) + G(e, h)`. A vector says nothing about places, and a short training has no time to learn them.
 
     Args:
         latents: the latent space; `Identity` generates pixels.
@@ -38,6 +41,7 @@ class EnergyScore(TrainableFiberModel):
         patch_sizes: in pixels; None takes 4, 8 and 32, and a size that an image does not have is the whole image.
         features: networks whose outputs are scored too, such as the first stages of the subject (`Cut`).
         feature_weight: of each of them.
+        regression: whether there is a linear part (`nn.Regression`), for representations that are vectors.
         weights: a safetensors file of a trained model; None starts at random.
 
     Raises:
@@ -56,6 +60,7 @@ class EnergyScore(TrainableFiberModel):
         patch_sizes: list[int] | None = None,
         features: list[Subject] | None = None,
         feature_weight: float = 0.5,
+        regression: bool = False,
         weights: str | None = None,
     ) -> None:
         super().__init__(latents, feature_shape)
@@ -65,13 +70,14 @@ class EnergyScore(TrainableFiberModel):
         for size in self.patch_sizes:
             check_number("EnergyScore", "patch_sizes", size, least=1)
         self.network = network.build(latents.shape, feature_shape)
+        self.linear = Regression(latents.shape, feature_shape) if regression else None
         self.load_density(weights)
         self._score_features(features)
 
     def transport(self, noise: Tensor, h: Tensor) -> Tensor:
         start = torch.ones_like(noise[:, 0])  # the noise is a state at time 1
         output: Tensor = self.network(noise, (start,), self.network.condition(h))
-        return output
+        return output if self.linear is None else output + self.linear(h)
 
     def _score_features(self, features: Sequence[Subject] | None) -> None:
         """Sets the networks whose outputs are scored too; after the weights, which do not contain them."""

@@ -6,9 +6,11 @@ from fibermodels.nn.feature_map import FeatureMap
 from fibermodels.nn.freia import FreiaFlow
 from fibermodels.nn.gaussianise import Gaussianise
 from fibermodels.nn.invertible import Invertible, full_precision
+from fibermodels.nn.measured import Measured
 from fibermodels.nn.mixer import Mixer
 from fibermodels.nn.mlp import MLP
 from fibermodels.nn.network import Control, Network, Residuals, Steerable
+from fibermodels.nn.regression import Regression
 from fibermodels.nn.residual_mlp import ResidualMLP, count_parameters
 from fibermodels.nn.standardise import FlatCondition, Standardise
 from fibermodels.nn.time_embedding import TimeEmbedding, spread_times
@@ -26,8 +28,10 @@ __all__ = [
     "FreiaFlow",
     "Gaussianise",
     "Invertible",
+    "Measured",
     "Mixer",
     "Network",
+    "Regression",
     "ResidualMLP",
     "Residuals",
     "Standardise",

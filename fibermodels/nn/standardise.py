@@ -1,19 +1,19 @@
 """Zero mean and unit variance, with statistics that are measured once, on the training set."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fibermodels.checks import check_feature_shape
+from fibermodels.nn.measured import Measured
 
 SMALLEST = 1e-3
 """A standard deviation below this share of their root mean square is replaced by that root mean square, so that a
 dimension that never changed in training is not blown up."""
 
 
-class Standardise(nn.Module):
+class Standardise(Measured):
     """`(h - mean) / std`: per dimension for vectors, per channel for maps `(C, H, W)`.
 
     It is the identity until it is measured, and so it is for weights that were saved without statistics.
@@ -31,10 +31,6 @@ class Standardise(nn.Module):
         own = (shape[0], 1, 1) if len(shape) == 3 else self.shape
         self.register_buffer("mean", torch.zeros(own))
         self.register_buffer("std", torch.ones(own))
-        self.measured = False
-        """Whether the statistics are those of data, and belong to the weights."""
-        self.settled = False
-        """Whether the weights around it were trained with these statistics already, so that they must stay."""
 
     def forward(self, value: Tensor) -> Tensor:
         """Standardised rows `(B, *shape)`."""
@@ -73,16 +69,6 @@ class Standardise(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std < SMALLEST * usual, usual, std))
         self.measured = self.settled = True
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        if self.measured:
-            super()._save_to_state_dict(destination, prefix, keep_vars)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        self.settled = True
-        if f"{prefix}mean" in state_dict or f"{prefix}std" in state_dict:
-            super()._load_from_state_dict(state_dict, prefix, *rest)
-            self.measured = True
 
 
 class FlatCondition(nn.Module):

@@ -117,7 +117,9 @@ def write(options: Namespace) -> None:
     weights = options.weights if options.weights is not None else random.name  # all layers must have the same
     if options.weights is None:
         save_tensors({key: value.clone() for key, value in subject.network.state_dict().items()}, random)
-    write_text(out, text(command, out.stem, training(subject, plan.width), data, plan, weights, notes))
+    write_text(
+        out, text(command, out.stem, training(subject, plan.width, batch=plan.batch), data, plan, weights, notes)
+    )
     print(
         f"{images} training images of {shape[1]} x {shape[2]} pixels; layer '{options.layer}' of {name} returns "
         f"{' x '.join(map(str, subject.feature_shape))}"

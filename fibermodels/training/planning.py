@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ def fastest(device: torch.device) -> str:
 
 
 def step_seconds(module: Training, x: Tensor, precision: str, patience: float) -> float:
-    """The mean time of a forward and a backward pass on a batch.
+    """The median time of a forward and a backward pass on a batch.
 
     Args:
         module: what is trained.
@@ -155,13 +156,14 @@ def step_seconds(module: Training, x: Tensor, precision: str, patience: float) -
         torch.stack([term.mean() for term in terms]).sum().backward()
 
     few = x[: max(1, len(x) // 8)]
-    rough = seconds_of(lambda: step(few), x.device, precision) * len(x) / len(few)
+    own = [seconds_of(lambda: step(few), x.device, precision) for _ in range(2)]  # the first one has preparations, too
+    rough = min(own) * len(x) / len(few)
     if rough > patience:
         return rough
     start, times = time.perf_counter(), list[float]()
     while not times or (len(times) < MEASURED and time.perf_counter() - start < patience):
         times.append(seconds_of(lambda: step(x), x.device, precision))
-    return sum(times) / len(times)
+    return median(times)
 
 
 def seconds_of(call: Callable[[], None], device: torch.device, precision: str) -> float:

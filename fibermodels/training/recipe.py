@@ -37,6 +37,10 @@ FIBER_WEIGHT = 1.0
 LEARNING_RATES = {"muon": 7e-3, "adamw": 2e-3}
 """By optimizer: generators have Muon, flow matching has AdamW."""
 
+LINEAR_RATE = 3e-3
+"""Of a generator that starts at a linear regression, at the full batch: larger steps lose more than they learn, above
+all in small batches (`docs/python.md`)."""
+
 LAYERED = (Cut, Live, Timm, Torchvision)
 """Subjects whose layers have the names of the network's modules."""
 
@@ -66,6 +70,7 @@ def training(
     learning_rate: float | None = None,
     seed: int = 0,
     scale: Scale | None = None,
+    batch: int = BATCH,
 ) -> Training:
     """The module that is trained.
 
@@ -73,9 +78,11 @@ def training(
         subject: the network under study. If it is one of `LAYERED`, the score compares the network's first stages, too.
         width: channels of the generator.
         fiber_weight: lambda; None takes 1 for generators, and 0 for flow matching, whose law it would bend.
-        learning_rate: its peak; None takes .007 for generators, and .002 for flow matching.
+        learning_rate: its peak; None takes .007 for generators from maps, .003 sqrt(batch / 64) for those from
+            vectors, and .002 for flow matching.
         seed: of all random numbers.
         scale: of the inputs, unless they are images; None takes them as they are.
+        batch: images of a step.
 
     Raises:
         ValueError: images whose sides are not multiples of 4, or a number out of its range.
@@ -85,10 +92,14 @@ def training(
     optimizer: Literal["muon", "adamw"] = "muon" if generator else "adamw"
     if fiber_weight is None:
         fiber_weight = FIBER_WEIGHT if generator else 0.0
-    rate = LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
+    if learning_rate is None:
+        starts = generator and learner.linear is not None
+        learning_rate = round(LINEAR_RATE * min(1.0, batch / BATCH) ** 0.5, 5) if starts else LEARNING_RATES[optimizer]
     vector = len(subject.feature_shape) == 1  # those of any two images may be nearly parallel
     fiber = FiberLoss(fiber_weight, "rms", standardise=True) if vector else FiberLoss(fiber_weight, "cosine")
-    return Training(learner, subject, fiber, learning_rate=rate, optimizer=optimizer, seed=seed, preview=PREVIEW)
+    return Training(
+        learner, subject, fiber, learning_rate=learning_rate, optimizer=optimizer, seed=seed, preview=PREVIEW
+    )
 
 
 def learner_of(subject: Subject, width: int, scale: Scale | None) -> TrainableFiberModel:
@@ -105,7 +116,8 @@ def learner_of(subject: Subject, width: int, scale: Scale | None) -> TrainableFi
     if isinstance(subject, LAYERED):
         stages = [subject.at(stage) for stage in first_stages(subject, subject.arguments["layer"])]
     sizes = patch_sizes(*space.shape[1:])
-    return EnergyScore(latents, features, Upsampler(width), patch_sizes=sizes, features=stages)
+    vector = len(features) == 1
+    return EnergyScore(latents, features, Upsampler(width), patch_sizes=sizes, features=stages, regression=vector)
 
 
 def patch_sizes(height: int, width: int) -> list[int]:

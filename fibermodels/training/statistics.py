@@ -1,4 +1,4 @@
-"""The statistics that standardise a learner's condition. They are measured once, before the first step."""
+"""What a learner's networks measure on the training set: once, before the first step."""
 
 import sys
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fibermodels.checks import check_finite
 from fibermodels.core import Subject
-from fibermodels.nn import Standardise
-from fibermodels.trainable import Trainable
+from fibermodels.nn import Measured, Regression, Standardise
+from fibermodels.trainable import Trainable, TrainableFiberModel
 from fibermodels.training.record import given_parts
 
 IMAGES = 10_000
@@ -20,16 +20,16 @@ BATCH = 500
 """Images that are represented in one call."""
 
 
-def unsettled(learner: Trainable) -> list[Standardise]:
-    """The modules of a learner that standardise and have no statistics yet, without those in its frozen parts."""
+def unsettled(learner: Trainable) -> list[Measured]:
+    """The modules of a learner that have no statistics yet, without those in its frozen parts."""
     given = {id(module) for part in given_parts(learner).values() for module in part.modules()}
-    own = [module for module in learner.modules() if isinstance(module, Standardise) and id(module) not in given]
+    own = [module for module in learner.modules() if isinstance(module, Measured) and id(module) not in given]
     return [module for module in own if not module.settled]
 
 
 @torch.no_grad()
-def representations(data: Any, subject: Subject, device: torch.device) -> Iterator[Tensor]:
-    """Representations of the first training images of epoch 0, in fixed order.
+def represented(data: Any, subject: Subject, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Batches of the first training images of epoch 0 in fixed order, with their representations `h`.
 
     Args:
         data: the training data; their batches have images `x` or cached representations `h`.
@@ -43,10 +43,12 @@ def representations(data: Any, subject: Subject, device: torch.device) -> Iterat
     images.set_epoch(0)
     left = IMAGES
     for number, batch in enumerate(images.batches(BATCH)):
-        h = batch["h"] if "h" in batch else subject(batch["x"].to(device))
-        check_finite(h, f"representations h of the training set, batch {number} of {BATCH} images")
-        yield h[:left].cpu()
-        left -= len(h)
+        own = {name: rows[:left].to(device) for name, rows in batch.items() if name in ("x", "h", "z")}
+        if "h" not in own:
+            own["h"] = subject(own["x"])
+        check_finite(own["h"], f"representations h of the training set, batch {number} of {BATCH} images")
+        yield own
+        left -= len(own["h"])
         if left <= 0:
             return
 
@@ -56,16 +58,31 @@ def measure(learner: Trainable, subject: Subject, data: Any, device: torch.devic
 
     Args:
         learner: the learner, whose modules are changed.
-        subject, data, device: as in `representations`.
+        subject, data, device: as in `represented`.
         say: whether to print one line.
     """
     modules = [module for module in unsettled(learner) if module.shape == tuple(subject.feature_shape)]
-    if modules:
-        first, *others = modules
-        first.measure(representations(data, subject, device))
+    scales = [module for module in modules if isinstance(module, Standardise)]
+    if scales:
+        first, *others = scales
+        first.measure(batch["h"].cpu() for batch in represented(data, subject, device))
         for module in others:
             module.load_state_dict(first.state_dict())
-        if say:
-            count = min(IMAGES, len(data.split("train")))
-            print(f"measured mean and deviation of h on {count} training {subject.input_space.word}", file=sys.stderr)
+    for other in modules:
+        if isinstance(other, Regression) and isinstance(learner, TrainableFiberModel):
+            other.measure(_pairs(learner, subject, data, device))
+    if modules and say:
+        count = min(IMAGES, len(data.split("train")))
+        word = subject.input_space.word
+        more = "" if len(scales) == len(modules) else ", and a linear regression,"
+        print(f"measured mean and deviation of h{more} on {count} training {word}", file=sys.stderr)
     return len(modules)
+
+
+def _pairs(
+    learner: TrainableFiberModel, subject: Subject, data: Any, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Representations and the means of latents."""
+    for batch in represented(data, subject, device):
+        h = batch["h"]
+        yield h, batch["z"] if "z" in batch else learner.latents.moments(batch["x"], h)[0]
