@@ -78,6 +78,26 @@ def test_features_are_compared_slot_by_slot(samples, batch_size):
     assert 0 < found["pairwise_distance_maps"] < 2
 
 
+def test_distances_from_samples_of_a_reference(samples):
+    """Slot by slot, as those from targets; a result has none from itself, and its own targets do not matter."""
+    network = Maps()
+    other = (samples.x_hat[:2] + 0.3 * torch.randn(2, *samples.x.shape, generator=seeded("reference"))).clamp(0, 1)
+    more = torch.cat([other, OTHERS[:5].expand(2, -1, -1, -1, -1)], 1)  # of further targets, which are not used
+    found = feature_scores(network, "maps", samples, batch_size=7, reference=more)
+    pairs = [(network(other[i % 2]), network(slot)) for i, slot in enumerate(samples.x_hat)]
+    vectors = [tuple(maps.mean((2, 3)) for maps in pair) for pair in pairs]
+    fid = mean([frechet_distance(law(a), law(b)) for a, b in vectors])
+    sfid = mean([frechet_distance(law(first_channels(a)), law(first_channels(b))) for a, b in pairs])
+    assert found["fid_maps_reference"] == pytest.approx(fid, rel=1e-6)
+    assert found["sfid_maps_reference"] == pytest.approx(sfid, rel=1e-5)
+    kid = mean([kernel_distance(a, b, paired=True) for a, b in vectors])
+    assert found["kid_maps_reference"] == pytest.approx(kid, rel=1e-4)
+    without = feature_scores(network, "maps", samples, batch_size=7)
+    assert {key: value for key, value in found.items() if not key.endswith("_reference")} == without
+    own = feature_scores(network, "maps", samples, reference=samples.x_hat)
+    assert own["fid_maps_reference"] == pytest.approx(0, abs=1e-5)
+
+
 def test_blocks_of_the_kernel_distance(samples, monkeypatch):
     monkeypatch.setattr(features, "BLOCK", 10)
     network = Maps()
