@@ -27,6 +27,7 @@ from fibermodels.evaluation.scoring import evaluate
 from fibermodels.guidance import (
     DPS,
     NDTM,
+    BestOf,
     ConditionFeedback,
     FiberDistance,
     FiberProjection,
@@ -35,6 +36,9 @@ from fibermodels.guidance import (
     LatentDescent,
     MomentMatching,
     NoiseOptimisation,
+    PixelOptimisation,
+    Renoised,
+    StrengthSearch,
     Unguided,
 )
 from fibermodels.latents import Identity
@@ -144,6 +148,10 @@ def rows(
         "moment_matching": lambda: guided(MomentMatching(until=0.99)),
         "noise_optimisation": lambda: NoiseOptimisation(sampled, subject, FiberDistance("squared"), steps=30),
         "ndtm-gamma10": lambda: guided(NDTM(gamma=10.0)),
+        "ndtm-gamma10-renoised": lambda: Renoised(guided(NDTM(gamma=10.0))),
+        "ndtm-target_rms0.3": lambda: StrengthSearch(guided(NDTM(gamma=1.0)), 0.3),
+        "best_of-draws16": lambda: BestOf(sampled, subject, 16),
+        "pixel_optimisation": lambda: PixelOptimisation(subject, FiberDistance("squared")),
     }
 
 
