@@ -79,6 +79,7 @@ QUESTIONS = {
             *("oracle", "prior", "dps-strength0.001", "dps-strength0.003", "ndtm-gamma1", "ndtm-gamma10"),
             *("ndtm-target_rms0.3", "ndtm-gamma10-renoised", "moment_matching", "noise_optimisation"),
             *("best_of-draws16", "pixel_optimisation"),
+            *("prior-learned", "dps-strength0.003-learned", "ndtm-gamma10-learned", "moment_matching-learned"),
         ),
         ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
     ),
