@@ -13,7 +13,7 @@ from fibermodels.metrics.features import check_features, feature_scores
 from fibermodels.metrics.shape_texture import Categories
 from fibermodels.subjects import Classifier, Torchvision
 
-RESERVED = ("floor", "std", "targets", "truth", "reference")
+RESERVED = ("floor", "std", "targets", "truth", "reference", "folds")
 """Endings of results' names that a judge's name must not have."""
 
 

@@ -19,10 +19,11 @@ BLOCK = 1000
 
 
 class _Law:
-    """Moments of a stream of features, and the vectors of its last block."""
+    """Moments of a stream of features, of its even and its odd numbers, and the vectors of its last block."""
 
     def __init__(self) -> None:
         self.vectors, self.maps = Moments(), Moments()
+        self.folds = Moments(), Moments()
         self.open: list[Tensor] = []
         self.block = torch.zeros(0)
 
@@ -31,6 +32,10 @@ class _Law:
         if features.ndim == 4:
             self.maps.update(first_channels(features))
         vectors = features.flatten(2).mean(2) if features.ndim == 4 else features.flatten(1)
+        first = self.vectors.count % 2
+        for fold, own in zip(self.folds, (vectors[first::2], vectors[1 - first :: 2]), strict=True):
+            if len(own):
+                fold.update(own)
         self.vectors.update(vectors)
         self.open.append(vectors)
 
@@ -66,9 +71,15 @@ def feature_scores(
 
     Every slot (one sample of each target) is compared with the targets, and the scores are means over slots, so both
     sets have as many images as there are targets. `fid` and `kid` use vectors, and average maps over their locations;
-    `sfid` uses whole maps. With a `reference`, `fid_NAME_reference` and so on are the same distances from the samples
-    of another result: slot `i` from slot `i mod m`, for equally many targets. As samples of two results may share their
-    targets and their noise, the kernel distance leaves out the pairs of one target.
+    `sfid` uses whole maps (Nash et al.).
+
+    `fid_NAME_folds` is what EquiDiff calls sFID. Samples that resemble their own targets have a low FID for this reason
+    alone, so the targets are split into two folds `x_1` and `x_2`, and samples of one are compared with the targets of
+    the other: `(F(x_1, x_hat_2) + F(x_2, x_hat_1)) / 2`. Its floor is `F(x_1, x_2)`.
+
+    With a `reference`, `fid_NAME_reference` and so on are the first distances from the samples of another result: slot
+    `i` from slot `i mod m`, for equally many targets. As samples of two results may share their targets and their
+    noise, the kernel distance leaves out the pairs of one target.
 
     Args:
         network: a network that returns vectors `(B, D)` or maps `(B, C, h, w)`.
@@ -123,6 +134,10 @@ def feature_scores(
         if len(network.feature_shape) == 3:
             values[f"sfid{suffix}{end}"] = mean(frechet_distance(a.maps, b.maps) for a, b in own)
         values[f"kid{suffix}{end}"] = mean(kernels[end])
+    if count >= 4:
+        crossed = [(targets.folds[i], slot.folds[1 - i]) for slot in slots for i in (0, 1)]
+        values[f"fid{suffix}_folds"] = mean(frechet_distance(a, b) for a, b in crossed)
+        values[f"fid{suffix}_folds_floor"] = frechet_distance(*targets.folds)
     if len(kernels[""]) > 1:  # over slots and blocks
         values[f"kid{suffix}_std"] = torch.tensor(kernels[""]).std(correction=0).item()
     return values
