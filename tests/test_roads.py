@@ -1,11 +1,14 @@
 """Points, tables and codes by each road, as a new user takes them: no code beyond the network."""
 
 import csv
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from scripts import run as command
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -60,6 +63,14 @@ class TestPoints:
         torch.save(POINTS, tmp_path / "points.pt")
         with pytest.raises(ValueError, match=r"points\.pt': expected a folder of images, or a file that ends in \.csv"):
             as_data(tmp_path / "points.pt")
+
+    def test_init_says_where_points_have_their_config(self, tmp_path):
+        (tmp_path / "points.csv").write_text("1,2\n3,4\n")
+        given = ("--network", "torch.nn.Linear", "--images", tmp_path / "points.csv", "--out", tmp_path / "a.yaml")
+        done = command("fibermodels", "init", *given)
+        assert done.returncode == 2
+        assert "images: expected a folder of images" in done.stderr
+        assert "docs/inputs.md" in done.stderr
 
 
 class TestTable:
@@ -129,6 +140,44 @@ class TestCodes:
         again = fm.load(tmp_path / "saved", subject=network)
         assert isinstance(again.subject, Codes)
         torch.testing.assert_close(again.sample(images[0], n=2), samples)
+
+    def test_codes_from_the_command_line(self, tmp_path):
+        """A dictionary is trained and exported, and samples of its features' fibers are scored, by configs alone."""
+        np.save(tmp_path / "maps.npy", torch.randn(40, 3, 8, 8, generator=seeded("maps")).numpy())
+        sizes = {"in_channels": 3, "out_channels": 4, "kernel_size": 1}
+        cut = {"network": "torch.nn.Conv2d", "layer": "logits", "input_shape": [3, 8, 8], "network_args": sizes}
+        cut = {"class_path": "fibermodels.subjects.Cut", "init_args": cut}
+        data = {"class_path": "fibermodels.data.Arrays", "init_args": {"file": str(tmp_path / "maps.npy")}}
+        sparse = {"input_shape": [4, 8, 8], "features": 12, "k": 2}
+        learner = {"class_path": "fibermodels.subjects.SparseAutoencoder", "init_args": sparse}
+        maps = {"data": data, "subject": cut, "folder": str(tmp_path / "cache")}
+        training = {
+            "name": "sparse",
+            "data": {"class_path": "fibermodels.data.Representations", "init_args": maps},
+            "model": {"learner": learner},
+            "ema_decay": 0.0,
+            "trainer": {"max_epochs": 1},
+        }
+        (tmp_path / "sparse.yaml").write_text(yaml.safe_dump(training))
+        done = command("fibermodels", "train", "--config", tmp_path / "sparse.yaml", "--runs", tmp_path)
+        assert done.returncode == 0, done.stderr
+        last = tmp_path / "sparse" / "checkpoints" / "last.ckpt"
+        done = command("fibermodels", "export", "--checkpoint", last, "--out", tmp_path / "dictionary")
+        assert done.returncode == 0, done.stderr
+        sparse["weights"] = str(tmp_path / "dictionary.safetensors")
+        codes = {"subject": cut, "autoencoder": learner, "units": [3, 7]}
+        model = {
+            "name": "codes",
+            "subject": {"class_path": "fibermodels.subjects.Codes", "init_args": codes},
+            "data": data,
+            "model": {"class_path": "fibermodels.models.NearestNeighbour"},
+        }
+        (tmp_path / "codes.yaml").write_text(yaml.safe_dump(model))
+        size = ("--num_targets", 4, "--samples_per_target", 1, "--device", "cpu")
+        done = command("fibermodels", "evaluate", "--model", tmp_path / "codes.yaml", *size, "--out", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / "out" / "metrics.json").read_text())["fiber_rms"] >= 0
+        assert "Codes" in (tmp_path / "out" / "report.html").read_text()
 
     def test_a_network_that_is_no_subject_is_refused(self, network):
         with pytest.raises(ValueError, match=r"Codes: subject: expected a Subject, such as subjects\.Live.*Sequential"):
