@@ -18,12 +18,11 @@ from jsonargparse import auto_cli
 from runner import scored, shrink
 from torch import Tensor
 from torch.nn import functional
-from trained import ROOT, publish
+from trained import ROOT, facts, publish
 
-from fibermodels.component import device_name, fingerprint
 from fibermodels.core import FiberModel, FiberSamples
 from fibermodels.diffusion import DDIM, Ancestral, Told
-from fibermodels.evaluation.results import Metrics, commit, save
+from fibermodels.evaluation.results import Metrics, save
 from fibermodels.evaluation.scoring import score
 from fibermodels.files import save_tensors
 from fibermodels.guidance import NDTM, Guided, Unguided
@@ -162,16 +161,7 @@ def fibers(num_targets: int) -> None:
                 x_hat[:, own] = model.sample(h[own], 1, seeded("causal", method, str(label)))
             samples = FiberSamples(x, h, x_hat, subject(x_hat[0])[None])
             values: Metrics = {
-                "name": folder.name,
-                "family": method,
-                "fiber_weight": 0.0,
-                "dataset": "causal_mnist",
-                "subject": fingerprint(subject),
-                "num_targets": num_targets,
-                "samples_per_target": 1,
-                "seed": 0,
-                "device": device_name("cpu"),
-                "commit": commit(),
+                **facts(folder, method, "causal_mnist", subject, num_targets),
                 **score(samples),
                 **colours(samples, y, subject),
             }

@@ -145,7 +145,8 @@ def main(num_targets: int = 64, repetitions: int = 3, threads: int = 1, out: Pat
     slowest = statistics.median(seconds["NDTM as published, 200 steps"])
     for name, row in rows.items():
         own = statistics.median(seconds[name])
-        row |= {"s / sample": f"{own:.1e}", "published / this": f"{slowest / own:.3g}"}
+        ratio = float(f"{slowest / own:.3g}")
+        row |= {"s / sample": f"{own:.1e}", "published / this": f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:g}"}
     note = f"{num_targets} targets at once on {device_name('cpu')}, commit {commit()}."
     write_table(list(rows.values()), out / "guidance_cost", note)
     show(list(next(iter(rows.values()))), (row.values() for row in rows.values()))

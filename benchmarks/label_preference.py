@@ -20,11 +20,10 @@ from jsonargparse import auto_cli
 from label_preference_figure import Curve, draw
 from runner import scored, shrink
 from torch import Tensor, nn
-from trained import ROOT, trained
+from trained import ROOT, facts, trained
 
-from fibermodels.component import device_name, fingerprint
 from fibermodels.core import FiberModel, FiberSamples, Subject
-from fibermodels.evaluation.results import Metrics, commit, save
+from fibermodels.evaluation.results import Metrics, save
 from fibermodels.evaluation.scoring import score
 from fibermodels.latents import Identity
 from fibermodels.metrics.shape_texture import cue_preference
@@ -95,16 +94,7 @@ def main(num_targets: int = 1000) -> None:
         others = {**{other: networks[other] for other in SUBJECTS if other != name}, "twin": twins[name]}
         agreed, curves[name, method] = agreement(draws[1], labels, networks[name], others)
         values: Metrics = {
-            "name": folder.name,
-            "family": method,
-            "fiber_weight": 0.0,
-            "dataset": "cue_mnist",
-            "subject": fingerprint(subject),
-            "num_targets": num_targets,
-            "samples_per_target": 1,
-            "seed": 0,
-            "device": device_name("cpu"),
-            "commit": commit(),
+            **facts(folder, method, "cue_mnist", subject, num_targets),
             "accuracy": right[name],
             "judge_accuracy": accuracy(judge, "both", data[1.0]),
             **score(draws[0]),

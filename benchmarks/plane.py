@@ -27,6 +27,7 @@ from fibermodels.evaluation.scoring import evaluate
 from fibermodels.guidance import (
     DPS,
     NDTM,
+    BestOf,
     ConditionFeedback,
     FiberDistance,
     FiberProjection,
@@ -35,10 +36,13 @@ from fibermodels.guidance import (
     LatentDescent,
     MomentMatching,
     NoiseOptimisation,
+    PixelOptimisation,
+    Renoised,
+    StrengthSearch,
     Unguided,
 )
 from fibermodels.latents import Identity
-from fibermodels.models import FlowMatching, NearestNeighbour, Oracle
+from fibermodels.models import Diffusion, FlowMatching, NearestNeighbour, Oracle
 from fibermodels.nn import MLP
 from fibermodels.noise import seeded
 from fibermodels.suites.circles import Circles, CirclesClassifier, circles_prior, draw
@@ -96,13 +100,19 @@ def circles(choice: Choice, overwrite: bool) -> None:
     subject = CirclesClassifier(WEIGHTS)
     data, prior = Circles(subject), circles_prior()
     amortised: list[tuple[FlowMatching, float]] = []
+    priors: list[Diffusion] = []
 
     def trained() -> FlowMatching:
         if not amortised:
             amortised.append(train(data, subject))
         return amortised[0][0]
 
-    for name, build in rows(prior, subject, data, trained).items():
+    def learned() -> Diffusion:
+        if not priors:
+            priors.append(train_prior(data, subject))
+        return priors[0]
+
+    for name, build in rows(prior, subject, data, trained, learned).items():
         folder = RESULTS / name
         if (folder / "metrics.json").exists() and not overwrite:
             continue
@@ -117,13 +127,17 @@ def circles(choice: Choice, overwrite: bool) -> None:
 
 
 def rows(
-    prior: Prior, subject: CirclesClassifier, data: Circles, trained: Callable[[], FlowMatching]
+    prior: Prior,
+    subject: CirclesClassifier,
+    data: Circles,
+    trained: Callable[[], FlowMatching],
+    learned: Callable[[], Prior],
 ) -> dict[str, Callable[[], FiberModel]]:
-    """Every row by name: references, amortised models, and guidance on the exact denoiser."""
+    """Every row by name: references, amortised models, guidance on the exact denoiser, and on a learned one."""
     space, sampled = Identity(input_shape=[2]), Unguided(prior, Heun(8))
 
-    def guided(guidance: DPS | NDTM | MomentMatching, strength: float = 1.0, distance: str = "l2") -> Guided:
-        return Guided(prior, subject, guidance, FiberDistance(distance), Ancestral(STEPS), strength)  # type: ignore[arg-type]
+    def guided(guidance: DPS | NDTM | MomentMatching, strength: float = 1.0, by: Prior = prior) -> Guided:
+        return Guided(by, subject, guidance, FiberDistance("l2"), Ancestral(STEPS), strength)
 
     def projected(model: FiberModel, iterations: int = 10) -> FiberProjection:
         return FiberProjection(model, subject, space, iterations)
@@ -144,15 +158,33 @@ def rows(
         "moment_matching": lambda: guided(MomentMatching(until=0.99)),
         "noise_optimisation": lambda: NoiseOptimisation(sampled, subject, FiberDistance("squared"), steps=30),
         "ndtm-gamma10": lambda: guided(NDTM(gamma=10.0)),
+        "ndtm-gamma10-renoised": lambda: Renoised(guided(NDTM(gamma=10.0))),
+        "ndtm-target_rms0.3": lambda: StrengthSearch(guided(NDTM(gamma=1.0)), 0.3),
+        "best_of-draws16": lambda: BestOf(sampled, subject, 16),
+        "prior-learned": lambda: Unguided(learned(), DDIM(STEPS)),
+        "dps-strength0.003-learned": lambda: guided(DPS(), 0.003, learned()),
+        "ndtm-gamma10-learned": lambda: guided(NDTM(gamma=10.0), by=learned()),
+        "moment_matching-learned": lambda: guided(MomentMatching(until=0.99), by=learned()),
+        "pixel_optimisation": lambda: PixelOptimisation(subject, FiberDistance("squared")),
     }
 
 
 def train(data: Circles, subject: CirclesClassifier) -> tuple[FlowMatching, float]:
     """Flow matching of the points given the network's output, and the seconds that it took."""
     torch.manual_seed(0)
+    return trained(FlowMatching(standardised(data), [1], MLP(128, 3), Midpoint(16)), data, EPOCHS, subject)
+
+
+def train_prior(data: Circles, subject: CirclesClassifier) -> Diffusion:
+    """A diffusion model of the points, with the same network in as many steps."""
+    torch.manual_seed(0)
+    return trained(Diffusion(standardised(data), [], MLP(128, 3), "cosine"), data, EPOCHS, subject, average=0.99)[0]
+
+
+def standardised(data: Circles) -> Identity:
+    """The points in deviations of the training points."""
     x = data.split("train").inputs()
-    latents = Identity(input_shape=[2], mean=x.mean(0).tolist(), std=x.std(0).tolist())
-    return trained(FlowMatching(latents, [1], MLP(128, 3), Midpoint(16)), data, EPOCHS, subject)
+    return Identity(input_shape=[2], mean=x.mean(0).tolist(), std=x.std(0).tolist())
 
 
 if __name__ == "__main__":

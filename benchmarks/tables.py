@@ -77,9 +77,19 @@ QUESTIONS = {
         Path("results/circles"),
         (
             *("oracle", "prior", "dps-strength0.001", "dps-strength0.003", "ndtm-gamma1", "ndtm-gamma10"),
-            *("moment_matching", "noise_optimisation"),
+            *("ndtm-target_rms0.3", "ndtm-gamma10-renoised", "moment_matching", "noise_optimisation"),
+            *("best_of-draws16", "pixel_optimisation"),
         ),
         ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance", *COST),
+    ),
+    "circles_learned": Question(
+        Path("results/circles"),
+        tuple(
+            f"{name}{end}"
+            for name in ("prior", "dps-strength0.003", "ndtm-gamma10", "moment_matching")
+            for end in ("", "-learned")
+        ),
+        ("fiber_rms", "arc_kl", "factor_ks", "pairwise_distance"),
     ),
     "table": Question(
         Path("results/table"),

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
-from fibermodels.component import Component, device_name
+from fibermodels.component import Component, device_name, fingerprint
 from fibermodels.config import describe
 from fibermodels.core import Subject
+from fibermodels.evaluation.results import Metrics, commit
 from fibermodels.files import save_tensors, sha256, write_text
 from fibermodels.models import FiberLoss
 from fibermodels.trainable import Trainable
@@ -55,6 +56,22 @@ def trained(
     trainer.fit(module, datamodule=data)
     learner.eval().requires_grad_(False)
     return learner, module.seconds
+
+
+def facts(folder: Path, family: str, dataset: str, subject: Subject, num_targets: int) -> Metrics:
+    """What identifies a result of one sample for each target, which a benchmark has drawn by itself."""
+    return {
+        "name": folder.name,
+        "family": family,
+        "fiber_weight": 0.0,
+        "dataset": dataset,
+        "subject": fingerprint(subject),
+        "num_targets": num_targets,
+        "samples_per_target": 1,
+        "seed": 0,
+        "device": device_name("cpu"),
+        "commit": commit(),
+    }
 
 
 def publish(component: Component, path: Path, dataset: str, scores: dict[str, float], seconds: float) -> None:

@@ -1,8 +1,10 @@
 """fibermodels: which other inputs does a network not tell apart from this one?"""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fibermodels.api.codes import codes
     from fibermodels.api.explore import explore
     from fibermodels.api.fit import fit
     from fibermodels.api.load import from_pretrained, load
@@ -15,6 +17,7 @@ __all__ = [
     "FiberSamples",
     "Subject",
     "__version__",
+    "codes",
     "explore",
     "fit",
     "from_pretrained",
@@ -23,18 +26,34 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("FiberModel", "FiberSamples", "Subject"), "core"),
-    **{name: f"api.{name}" for name in ("explore", "fit", "load")},
+    **{name: f"api.{name}" for name in ("codes", "explore", "fit", "load")},
     "from_pretrained": "api.load",
 }
+
+_PACKAGES = (
+    "applications",
+    "data",
+    "diffusion",
+    "guidance",
+    "latents",
+    "metrics",
+    "models",
+    "nn",
+    "subjects",
+    "suites",
+)
+"""Packages that are at hand as `fibermodels.NAME`."""
 
 
 def __dir__() -> list[str]:
     """For completion."""
-    return sorted(__all__)
+    return sorted([*__all__, *_PACKAGES])
 
 
 def __getattr__(name: str) -> Any:
     """Imports on first use: `import fibermodels` itself loads neither torch nor lightning."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     from fibermodels.config import lazy
 
     return lazy(__name__, _HOME, name)

@@ -73,6 +73,7 @@ other networks that score
   --classifier FILE.yaml        the subject's own classifier: top1_match, and accuracy if labels exist
   --judges.NAME FILE.yaml       another classifier: top1_match_NAME
   --features.NAME FILE.yaml     a network for distances in its features: fid_NAME, kid_NAME
+  --reference DIR               a result whose samples they compare with, too: fid_NAME_reference, kid_NAME_reference
 
 a comparison
   --compare DIR [DIR ...]       results to put into one table and figure in --out

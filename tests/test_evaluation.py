@@ -13,6 +13,7 @@ from scripts import run
 from fibermodels.component import fingerprint
 from fibermodels.config import describe
 from fibermodels.core import Data, FiberSamples, HasCategories, HasLaw, Images, Pushforward, Reports
+from fibermodels.evaluation import building
 from fibermodels.evaluation.drawing import Choice, Drawing, Partial
 from fibermodels.evaluation.expense import training_cost
 from fibermodels.evaluation.figures import plot, write_comparison
@@ -25,6 +26,7 @@ from fibermodels.evaluation.scoring import evaluate, parameters, score, subject_
 from fibermodels.evaluation.tables import columns, headings, markdown_table, number, summary, unequal_targets
 from fibermodels.guidance import LatentDescent
 from fibermodels.latents import VAE, Identity
+from fibermodels.metrics.features import feature_scores
 from fibermodels.models import DecodedNoise, NearestNeighbour, Oracle
 from fibermodels.suites import DecolorisedEncoder
 from fibermodels.suites.colour_digits import ColourDigits
@@ -668,6 +670,33 @@ def test_judges_from_the_command_line(files):
     assert values["top1_match"] == values["top1_match_a"] == values["top1_match_b-2"]
     assert values["fid_own"] > values["fid_own_floor"] > 0
     assert {"top1_match_b-2", "fid_own"} <= set(headings([values]))
+
+
+def test_distances_from_another_result(files):
+    own = ("--model", files / "model.yaml", *SIZE)
+    assert run("evaluate.py", *own, "--name", "prior", "--out", files / "prior").returncode == 0
+    given = (*own, "--features.own", files / "network.yaml", "--seed", 1)
+    done = run("evaluate.py", *given, "--reference", files / "prior", "--out", files / "guided")
+    assert done.returncode == 0, done.stderr
+    values = json.loads((files / "guided" / "metrics.json").read_text())
+    assert values["reference"] == "prior"
+    assert values["fid_own_reference"] > 0
+    assert headings([values])["fid_own_reference"] == "FID by own to the reference"
+    assert "FID by own to the reference" in done.stdout
+    network = building.network("features.own", str(files / "network.yaml"))
+    here, there = (load_samples(files / name) for name in ("guided", "prior"))
+    known = feature_scores(network, "own", here, reference=there.x_hat)
+    assert values["kid_own_reference"] == pytest.approx(known["kid_own_reference"], abs=1e-6)
+    for options, message in (
+        (("--reference", files / "nothing"), "expected the folder of a result with its samples.safetensors, which eva"),
+        (("--reference", files / "prior", "--num_targets", 11), "reference: expected samples of at least 11 targets"),
+    ):
+        done = run("evaluate.py", *given, *options, "--out", files / "none")
+        assert done.returncode == 2
+        assert message in done.stderr
+    done = run("evaluate.py", *own, "--reference", files / "prior", "--out", files / "none")
+    assert "reference: expected --features.NAME FILE.yaml with it" in done.stderr
+    assert not (files / "none").exists()
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,43 @@ def test_features_are_compared_slot_by_slot(samples, batch_size):
     assert 0 < found["pairwise_distance_maps"] < 2
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_folds_compare_samples_with_targets_of_the_other_half(samples, batch_size):
+    """EquiDiff's sFID; copies of the targets have a FID of 0, and across folds that of real images."""
+    network = Maps()
+    x = network(samples.x).mean((2, 3))
+    slots = [network(slot).mean((2, 3)) for slot in samples.x_hat]
+    found = feature_scores(network, "maps", samples, batch_size=batch_size)
+    crossed = [frechet_distance(law(x[i::2]), law(slot[1 - i :: 2])) for slot in slots for i in (0, 1)]
+    assert found["fid_maps_folds"] == pytest.approx(mean(crossed), rel=1e-5)
+    floor = frechet_distance(law(x[::2]), law(x[1::2]))
+    assert found["fid_maps_folds_floor"] == pytest.approx(floor, rel=1e-5)
+    copies = FiberSamples(samples.x, samples.h, samples.x[None], samples.h[None])
+    same = feature_scores(network, "maps", copies, batch_size=batch_size)
+    assert same["fid_maps"] == pytest.approx(0, abs=1e-5)
+    assert same["fid_maps_folds"] == pytest.approx(floor, rel=1e-5)
+
+
+def test_distances_from_samples_of_a_reference(samples):
+    """Slot by slot, as those from targets; a result has none from itself, and its own targets do not matter."""
+    network = Maps()
+    other = (samples.x_hat[:2] + 0.3 * torch.randn(2, *samples.x.shape, generator=seeded("reference"))).clamp(0, 1)
+    more = torch.cat([other, OTHERS[:5].expand(2, -1, -1, -1, -1)], 1)  # of further targets, which are not used
+    found = feature_scores(network, "maps", samples, batch_size=7, reference=more)
+    pairs = [(network(other[i % 2]), network(slot)) for i, slot in enumerate(samples.x_hat)]
+    vectors = [tuple(maps.mean((2, 3)) for maps in pair) for pair in pairs]
+    fid = mean([frechet_distance(law(a), law(b)) for a, b in vectors])
+    sfid = mean([frechet_distance(law(first_channels(a)), law(first_channels(b))) for a, b in pairs])
+    assert found["fid_maps_reference"] == pytest.approx(fid, rel=1e-6)
+    assert found["sfid_maps_reference"] == pytest.approx(sfid, rel=1e-5)
+    kid = mean([kernel_distance(a, b, paired=True) for a, b in vectors])
+    assert found["kid_maps_reference"] == pytest.approx(kid, rel=1e-4)
+    without = feature_scores(network, "maps", samples, batch_size=7)
+    assert {key: value for key, value in found.items() if not key.endswith("_reference")} == without
+    own = feature_scores(network, "maps", samples, reference=samples.x_hat)
+    assert own["fid_maps_reference"] == pytest.approx(0, abs=1e-5)
+
+
 def test_blocks_of_the_kernel_distance(samples, monkeypatch):
     monkeypatch.setattr(features, "BLOCK", 10)
     network = Maps()

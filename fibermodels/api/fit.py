@@ -97,15 +97,10 @@ def fit(
         raise FileExistsError(f"'{folder}' holds an earlier run: give resume=True, overwrite=True or another name")
     if resume and not (last.exists() and plan_file.exists()):
         raise FileNotFoundError(f"resume: nothing to resume in '{folder}'")
-    known, grey = network.input_space if isinstance(network, Subject) else None, False
-    if isinstance(known, ImageSpace):
-        size, grey = size or known.shape[-1], known.shape[0] == 1
-    elif known is None:
-        grey = input_channels(network) == 1
-    data = as_data(images, size, batch_size, seed, flip, 1 if grey else None)
+    data = given_data(network, images, size, batch_size, seed, flip)
     train = data.split("train")
     subject = as_subject(network, layer, train.space(), mean, std, transform, input_size)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = chosen(device)
     build = partial(
         training,
         subject,
@@ -142,14 +137,42 @@ def fit(
 
 def _trainer(plan: Plan, folder: Path, device: torch.device, progress: bool) -> Trainer:
     return Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=1 if device.index is None else [device.index],
+        **accelerated(device),
         enable_progress_bar=progress,
         default_root_dir=str(folder),
         logger=TensorBoardLogger(str(folder.parent), name=folder.name, version=""),
         callbacks=callbacks(folder, plan.ema_decay, minutes=2.0, lines=progress, resume="resume=True"),
         **TRAINER | plan.trainer(),
     )
+
+
+def chosen(device: str | torch.device | None) -> torch.device:
+    """The device that a user has named, else the accelerator, if there is one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def accelerated(device: str | torch.device | None) -> dict[str, Any]:
+    """Options of a trainer that runs on a device, or on that of `chosen`."""
+    where = chosen(device)
+    return {
+        "accelerator": {"cuda": "gpu"}.get(where.type, where.type),
+        "devices": 1 if where.index is None else [where.index],
+    }
+
+
+def given_data(
+    network: nn.Module, images: Any, size: int | None, batch_size: int, seed: int, flip: bool = False
+) -> Any:
+    """The data of `fit`, in the size and with the channels that the network takes, where they are known.
+
+    Arguments and errors are those of `fit`.
+    """
+    known, grey = network.input_space if isinstance(network, Subject) else None, False
+    if isinstance(known, ImageSpace):
+        size, grey = size or known.shape[-1], known.shape[0] == 1
+    elif known is None:
+        grey = input_channels(network) == 1
+    return as_data(images, size, batch_size, seed, flip, 1 if grey else None)
 
 
 def as_subject(

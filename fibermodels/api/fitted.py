@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fibermodels.api.applied import Applied
 from fibermodels.core import FiberModel, Subject
-from fibermodels.data.arrays import ENDINGS, read_arrays
-from fibermodels.data.given import read
+from fibermodels.data.arrays import ENDINGS
+from fibermodels.data.given import read, read_inputs
 from fibermodels.display import columns
 from fibermodels.evaluation.drawing import Choice
 from fibermodels.evaluation.rows import Row
@@ -99,16 +100,19 @@ class Fitted(Applied):
         """Inputs `(B, *input_shape)` of the subject's kind.
 
         Args:
-            given: images as in `images`; or for a subject of other inputs a tensor or an array `(*input_shape)` or
-                `(B, *input_shape)`, or a file of such (see `data.arrays.read_arrays`).
+            given: images as in `images`; or for a subject of other inputs a tensor, an array or a list of numbers
+                `(*input_shape)` or `(B, *input_shape)`, or a file of such (see `data.arrays.read_arrays`). Rows of a
+                file are in the units of the file: if the data are a `Table`, they are standardised as its rows.
 
         Raises:
-            ValueError: another shape or range.
+            ValueError: another shape or range, or no numbers.
         """
         space = self.subject.input_space
         if isinstance(space, ImageSpace):
             return self.images(given)
-        x = read_arrays(given)[0] if isinstance(given, (str, Path)) else torch.as_tensor(given).float()
+        if isinstance(given, (str, Path)):
+            return read_inputs(given, space, self.data)
+        x = numbers(given)
         x = x if x.ndim > len(space.shape) else x[None]
         space.check(x, "input")
         return x
@@ -153,9 +157,11 @@ class Fitted(Applied):
             raise ValueError(f"sample: expected one of image and h, got {'none' if image is None else 'both'}")
         x, shape = None, tuple(self.subject.feature_shape)
         if h is None:
-            x = self.inputs(image)
-            ndim, several = len(self.subject.input_shape), is_list(image) or is_file(image)
-            alone = not several and getattr(image, "ndim", ndim) == ndim
+            x, ndim = self.inputs(image), len(self.subject.input_shape)
+            if isinstance(self.subject.input_space, ImageSpace):
+                alone = not is_list(image) and getattr(image, "ndim", ndim) == ndim
+            else:
+                alone = not isinstance(image, (str, Path)) and numbers(image).ndim == ndim
             h = self.subject(x)
         else:
             alone = tuple(h.shape) == shape
@@ -223,9 +229,19 @@ class Fitted(Applied):
         return columns(torch.cat((x[None], drawn)), ["image", *(f"sample {i + 1}" for i in range(n))])
 
 
-def is_file(given: Any) -> bool:
-    """Whether a file of numbers was given, which holds a batch."""
-    return isinstance(given, (str, Path)) and Path(given).suffix in ENDINGS
+def numbers(given: Any) -> Tensor:
+    """A tensor, an array, or a list of numbers or of tensors, as floating point.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return torch.as_tensor(given if isinstance(given, Tensor) else np.asarray(given)).float()
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"input: expected a tensor, an array or a list of numbers, or a file that ends in {', '.join(ENDINGS)}, "
+            f"got a {type(given).__name__}"
+        ) from error
 
 
 def is_list(given: Any) -> bool:

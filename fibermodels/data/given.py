@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fibermodels.core import Data
-from fibermodels.data.arrays import ENDINGS, Arrays
+from fibermodels.data.arrays import ENDINGS, Arrays, read_arrays
 from fibermodels.data.image_files import ImageReader, image_shape
 from fibermodels.data.image_folder import ImageFolder
 from fibermodels.data.in_memory import InMemory
+from fibermodels.data.table import Table
+from fibermodels.spaces import InputSpace
 
 KEYS = ("x", "image", "images", "pixel_values", "img")
 """What batches that are dictionaries call their images."""
@@ -40,7 +42,7 @@ def as_data(
     Args:
         images: a folder of images (see `ImageFolder`); images `(N, C, H, W)`, floating point in [0, 1] or bytes; points
             or rows of a table `(N, D)`, or signals `(N, C, L)`, floating point; a file of these (see `Arrays`); a data
-            set or a loader of images, of PIL's, or of tuples or dictionaries with them; or a data module, such as
+            set or a loader of these, of PIL's images, or of tuples or dictionaries with them; or a data module, such as
             `InMemory` for maps of any range.
         size: pixels per side, to which files and images of PIL are scaled and cropped; None takes the size of a
             folder's images (see `shape_for`), and leaves what is a tensor as it is.
@@ -50,13 +52,15 @@ def as_data(
     Raises:
         FileNotFoundError: no such folder, or no image in it.
         TypeError: something else.
-        ValueError: images that are not in [0, 1], or not all of one shape.
+        ValueError: images that are not in [0, 1], or not all of one shape; a file of another kind.
     """
     if isinstance(images, Data) and isinstance(images, LightningDataModule):
         return images
     own: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "flip": flip}
     if isinstance(images, (str, Path)) and Path(images).suffix in ENDINGS:
         return Arrays(str(images), batch_size, seed)
+    if isinstance(images, (str, Path)) and Path(images).is_file():
+        raise ValueError(f"'{images}': expected a folder of images, or a file that ends in {', '.join(ENDINGS)}")
     if isinstance(images, (str, Path)):
         shape = shape_for(shapes(images), size, channels)
         count = len(ImageFolder(str(images), shape, **own).listing("train").files)
@@ -126,7 +130,8 @@ def as_bytes(images: Tensor) -> Tensor:
 
 
 def gathered(items: Any, size: int | None = None) -> tuple[Tensor, Tensor | None]:
-    """All images of a data set or a loader as bytes `(N, C, H, W)`, and their labels `(N,)` if each has one.
+    """All images of a data set or a loader as bytes `(N, C, H, W)`, or its points `(N, D)` or signals `(N, C, L)` as
+    floating point; and their labels `(N,)` if each has one.
 
     Raises:
         TypeError: something else, or an item without an image.
@@ -146,7 +151,8 @@ def gathered(items: Any, size: int | None = None) -> tuple[Tensor, Tensor | None
     found, labels = [], []
     for item in track(each, "reading images", total=count):
         image, label = picture(item)
-        pixels = read(image, size)
+        numbers = entries(image, 1 + several)
+        pixels = read(image, size) if numbers is None else numbers
         found.append(pixels if several else pixels[None])
         labels.append(label)
     shapes = sorted({tuple(pixels.shape[1:]) for pixels in found})
@@ -171,6 +177,37 @@ def picture(item: Any) -> tuple[Any, Any]:
     if isinstance(item, (tuple, list)) and item:
         return item[0], item[1] if len(item) > 1 else None
     return item, None
+
+
+def entries(given: Any, least: int) -> Tensor | None:
+    """A point or a signal, or a batch of them, as floating point; None if it is anything else, such as an image.
+
+    Args:
+        given: an item or a batch of a data set: a tensor, or an array of points.
+        least: dimensions of a point: 1, or 2 in a batch. A signal has one more.
+    """
+    if not isinstance(given, (Tensor, np.ndarray)):
+        return None
+    x, most = torch.as_tensor(given), least + isinstance(given, Tensor)  # an array of two dimensions may be an image
+    return x.float() if x.is_floating_point() and least <= x.ndim <= most else None
+
+
+def read_inputs(path: str | Path, space: InputSpace, data: Any = None) -> Tensor:
+    """The inputs `(N, *input_shape)` in a file, as a subject of the data takes them.
+
+    Args:
+        path: as in `read_arrays`.
+        space: of the subject.
+        data: of the training; rows for a `Table` are in the units of its file, without the classes, and are
+            standardised as its own rows.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file with other content than the subject takes.
+    """
+    x, _ = read_arrays(path)
+    space.check(x, f"'{path}'")
+    return data.standardised(x) if isinstance(data, Table) else x
 
 
 def read(image: Any, size: int | None = None) -> Tensor:

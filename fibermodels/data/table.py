@@ -92,14 +92,19 @@ class Table(SplitData, metaclass=Recorded):
             FileNotFoundError: there is no such file.
             ValueError: a column that is not continuous, a value that is missing, or too few rows of a class.
         """
-        table, rows, mean, std = self._table()
+        table, rows, _, _ = self._table()
         own = rows[split]
-        return TensorSet(((table.x[own] - mean) / std).float(), table.y[own])
+        return TensorSet(self.standardised(table.x[own]), table.y[own])
 
     def restored(self, x: Tensor) -> Tensor:
         """Rows `(..., D)` in the units of the file."""
         _, _, mean, std = self._table()
         return x * std.to(x) + mean.to(x)
+
+    def standardised(self, rows: Tensor) -> Tensor:
+        """Rows `(..., D)` in the units of the file as `split` gives them; the inverse of `restored`."""
+        _, _, mean, std = self._table()
+        return ((rows - mean) / std).float()
 
     def _table(self) -> tuple[Columns, dict[str, Tensor], Tensor, Tensor]:
         if self._read is None:

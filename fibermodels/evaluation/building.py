@@ -11,6 +11,7 @@ from fibermodels.config import allowed_imports, describe, reason
 from fibermodels.core import FiberModel, Subject
 from fibermodels.evaluation.expense import training_cost
 from fibermodels.evaluation.judging import Judges
+from fibermodels.evaluation.results import load_samples
 from fibermodels.programs import called
 from fibermodels.trainable import TrainableFiberModel
 
@@ -47,13 +48,25 @@ def model_parser() -> ArgumentParser:
     return own
 
 
-def judges(classifier: str | None, others: dict[str, str], features: dict[str, str], thresholds: list[float]) -> Judges:
+def judges(
+    classifier: str | None,
+    others: dict[str, str],
+    features: dict[str, str],
+    thresholds: list[float],
+    reference: str | None = None,
+) -> Judges:
     """The judges that YAML files describe (`class_path`, `init_args`, as for a `subject`).
 
+    Args:
+        classifier, others, features, thresholds: the options of `evaluate`.
+        reference: the folder of a result whose samples `features` compare with.
+
     Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: a file describes no subject, or its outputs do not fit.
+        FileNotFoundError: a file does not exist, or the reference has no samples.
+        ValueError: a file describes no subject, or its outputs do not fit; a reference without `features`.
     """
+    if reference is not None and not features:
+        raise ValueError(f"reference: expected --features.NAME FILE.yaml with it, got '{reference}' alone")
     if thresholds and not (classifier or others):
         raise ValueError(f"thresholds: expected --classifier or --judges with them, got {list(thresholds)} alone")
     return Judges(
@@ -61,6 +74,7 @@ def judges(classifier: str | None, others: dict[str, str], features: dict[str, s
         {name: network(f"judges.{name}", path) for name, path in others.items()},
         {name: network(f"features.{name}", path) for name, path in features.items()},
         tuple(thresholds) if thresholds else None,
+        None if reference is None else load_samples(reference).x_hat,
     )
 
 

@@ -95,6 +95,13 @@ def parser() -> Parser:
         help="networks for distances in their features, --features.NAME FILE.yaml for each: fid_NAME, ...",
     )
     own.add_argument(
+        "--reference",
+        type=str | None,
+        default=None,
+        help="the folder of another result, such as that of the unguided prior: --features measure the distances "
+        "between samples of the two, fid_NAME_reference, kid_NAME_reference",
+    )
+    own.add_argument(
         "--thresholds",
         type=list[float] | None,
         default=None,
@@ -168,16 +175,21 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
     from fibermodels.evaluation import building
     from fibermodels.evaluation.events import write_events
     from fibermodels.evaluation.report.result import write_result_report
-    from fibermodels.evaluation.results import save
+    from fibermodels.evaluation.results import read_metrics, save
     from fibermodels.evaluation.scoring import evaluate
 
     check_device(options.device)
     if options.processes < 1:
         raise ValueError(f"processes: expected at least 1, got {options.processes}")
     choice, kept = Choice(**{each.name: options[each.name] for each in fields(Choice)}), out / "partial"
-    judges = building.judges(options.classifier, options.judges, options.features, options.thresholds)
+    judges = building.judges(
+        options.classifier, options.judges, options.features, options.thresholds, options.reference
+    )
     source = options.checkpoint, options.model, overrides
     model, subject, data, about = building.build(*source)
+    judges.check_reference(subject.input_space.shape, choice.num_targets)
+    if options.reference:
+        about["reference"] = str(read_metrics(options.reference).get("name", options.reference))
     if options.name:
         about["name"] = options.name
     if options.split != "test":

@@ -13,7 +13,7 @@ from fibermodels.metrics.features import check_features, feature_scores
 from fibermodels.metrics.shape_texture import Categories
 from fibermodels.subjects import Classifier, Torchvision
 
-RESERVED = ("floor", "std", "targets", "truth")
+RESERVED = ("floor", "std", "targets", "truth", "reference", "folds")
 """Endings of results' names that a judge's name must not have."""
 
 
@@ -33,6 +33,8 @@ class Judges:
     """Networks for distances in their features: `fid_NAME`, ..."""
     thresholds: tuple[float, ...] | None = None
     """Thresholds of probabilities if an image has several labels; None takes the classifier's own, else one half."""
+    reference: Tensor | None = None
+    """Samples of another result `(m, B, *input_shape)`; `features` measure distances to it: `fid_NAME_reference`."""
 
     def __post_init__(self) -> None:
         for name in (*self.others, *self.features):
@@ -48,6 +50,21 @@ class Judges:
 
     def _classifiers(self) -> list[tuple[str | None, Subject]]:
         return ([(None, self.classifier)] if self.classifier else []) + [*self.others.items()]
+
+    def check_reference(self, shape: tuple[int, ...], num_targets: int) -> None:
+        """Refuses a reference of other inputs, or of fewer targets than are scored.
+
+        Raises:
+            ValueError: it has another shape.
+        """
+        if self.reference is None:
+            return
+        targets, *own = self.reference.shape[1:]
+        if tuple(own) != tuple(shape) or targets < num_targets:
+            raise ValueError(
+                f"reference: expected samples of at least {num_targets} targets, of shape {list(shape)}, got those of "
+                f"{targets} targets, of shape {own}"
+            )
 
     def vectors(self, samples: FiberSamples, device: str = "cpu", batch_size: int = 100) -> dict[str, Tensor]:
         """What each network sees in images and samples, `(1 + n, B, D)` by name, for tests of calibration."""
@@ -85,7 +102,8 @@ class Judges:
             values |= classifier_scores(network, samples, own, categories, title, limits, device, batch_size)
         rest = others if len(targets) >= 2 * count else None
         for name, network in self.features.items():
-            values |= feature_scores(network, name, samples, rest, is_published(network), device, batch_size)
+            published = is_published(network)
+            values |= feature_scores(network, name, samples, rest, published, device, batch_size, self.reference)
         return values | self._unseen(values)
 
     def _unseen(self, values: Mapping[str, float]) -> dict[str, float]:

@@ -47,8 +47,18 @@ def save(folder: str | Path, samples: FiberSamples, values: Metrics) -> None:
 
 
 def load_samples(folder: str | Path) -> FiberSamples:
-    """Reads the samples of a result folder."""
-    content, _ = read_tensors(Path(folder) / "samples.safetensors")
+    """Reads the samples of a result folder.
+
+    Raises:
+        FileNotFoundError: it has no stored samples.
+    """
+    file = Path(folder) / "samples.safetensors"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"'{folder}': expected the folder of a result with its samples.safetensors, which evaluate writes, got "
+            f"{'a folder without it' if Path(folder).is_dir() else 'no folder'}"
+        )
+    content, _ = read_tensors(file)
     return FiberSamples(**content)
 
 

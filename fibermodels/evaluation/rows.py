@@ -36,7 +36,7 @@ def curves(rows: Sequence[Row]) -> list[list[Row]]:
 
 def judges(metric: str, keys: Iterable[str]) -> list[str]:
     """The names of judges that scored a metric, from the keys of results."""
-    endings = ("_floor", "_std", "_targets")
+    endings = ("_floor", "_std", "_targets", "_reference", "_folds")
     own = (key.removeprefix(f"{metric}_") for key in keys if key.startswith(f"{metric}_"))
     return sorted(name for name in own if not f"_{name}".endswith(endings))
 

@@ -15,9 +15,10 @@ from torchvision.utils import save_image
 from fibermodels import distances
 from fibermodels.commands import Parser, check_files, explained, print_table
 from fibermodels.core import Data, FiberSamples, Subject
-from fibermodels.data.arrays import read_arrays
+from fibermodels.data.given import read_inputs
 from fibermodels.data.image_data import ImageData
 from fibermodels.data.image_files import ENDINGS, ImageReader, find_images
+from fibermodels.data.table import Table
 from fibermodels.evaluation import building
 from fibermodels.evaluation.devices import accelerator, check_device
 from fibermodels.evaluation.drawing import Drawing, check_memory
@@ -34,7 +35,7 @@ PICTURED, PRINTED, BATCH, ENTRIES = (16, 16), 40, 64, 32
 """The most targets and samples of each in the picture, rows on the screen, samples that are drawn at a time, and
 entries of a vector in the table."""
 
-Table = list[dict[str, str | int | float]]
+Lines = list[dict[str, str | int | float]]
 
 
 def parser() -> Parser:
@@ -97,14 +98,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             check_memory(subject, len(files), options.samples)
             x, names = read_images(files, subject, data), unique_stems(files)
         else:
-            x, files = read_inputs(files, subject)
+            parts = [read_inputs(file, subject.input_space, data) for file in files]
+            x = torch.cat(parts)
+            files = [Path(f"{file}#{row}") for file, own in zip(files, parts, strict=True) for row in range(len(own))]
             check_memory(subject, len(files), options.samples)
             names = []
         remember(model, subject, data, options.device)
         size = max(1, BATCH // options.samples)
         drawing = Drawing(model, subject, x, options.samples, options.seed, size, options.device)
         samples, seconds, _ = drawing.gather()
-        table = rows(files, samples, seconds / samples.x_hat.shape[:2].numel())
+        table = rows(files, samples, seconds / samples.x_hat.shape[:2].numel(), data)
         lock = claim(out)
         try:
             write(out, names, samples, table)
@@ -145,26 +148,14 @@ def read_images(files: Sequence[Path], subject: Subject, data: Data) -> Tensor:
     return torch.stack([reader(file) for file in track(files, "reading images")]).float() / 255
 
 
-def read_inputs(files: Sequence[Path], subject: Subject) -> tuple[Tensor, list[Path]]:
-    """The inputs in files `(B, *input_shape)`, and what each is called: the file's name with the number of the input.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a file with other content than the subject takes.
-    """
-    parts, names = [], []
-    for file in files:
-        x, _ = read_arrays(file)
-        subject.input_space.check(x, f"'{file}'")
-        parts.append(x)
-        names += [Path(f"{file}#{row}") for row in range(len(x))]
-    return torch.cat(parts), names
-
-
-def rows(files: Sequence[Path], samples: FiberSamples, seconds: float) -> Table:
+def rows(files: Sequence[Path], samples: FiberSamples, seconds: float, data: Data) -> Lines:
     """The table: each sample's distance from the fiber of its input, and the mean time of a sample; the entries of
-    samples that are short vectors."""
-    entries = samples.x_hat if samples.x.ndim == 2 and samples.x.shape[1] <= ENTRIES else samples.x_hat[..., :0]
+    samples that are short vectors, those of a `Table` in the units of its file."""
+    entries = samples.x_hat.double()
+    if samples.x.ndim != 2 or samples.x.shape[1] > ENTRIES:
+        entries = entries[..., :0]
+    elif isinstance(data, Table):
+        entries = data.restored(entries)
     rms = torch.stack([distances.rms(samples.h, slot) for slot in samples.h_hat])
     cosine = 1 - torch.stack([distances.cosine(samples.h, slot) for slot in samples.h_hat])
     return [
@@ -193,7 +184,7 @@ def unique_stems(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def write(out: Path, names: Sequence[str], samples: FiberSamples, table: Table) -> None:
+def write(out: Path, names: Sequence[str], samples: FiberSamples, table: Lines) -> None:
     """Writes `NAME-1.png`, `NAME-2.png` and so on for each image, or `samples.safetensors` if there are no names;
     `samples.png`; and the table last.
 
@@ -228,7 +219,7 @@ def _pictures(out: Path) -> set[str]:
     return {name for name in names if name.endswith(".png") and Path(name).name == name}
 
 
-def _print(table: Table) -> None:
+def _print(table: Lines) -> None:
     lines = [[f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for key in COLUMNS] for row in table]
     print_table(list(COLUMNS.values()), lines[:PRINTED])
     if len(lines) > PRINTED:

@@ -66,6 +66,12 @@ COLUMNS = {
 JUDGED = ("top1_match", "top5_match", "decision_match", "fid", "sfid", "kid")
 """Columns that are repeated for each judge with its name: `top1_match_NAME`, `fid_NAME`."""
 
+REFERENCE = "_reference"
+"""The ending of distances from the samples of another result."""
+
+FOLDS = "_folds"
+"""The ending of distances of samples from other targets than their own."""
+
 IDENTITY = ("name", "subject_name", "fiber_weight")
 """Columns that say which result a row is."""
 
@@ -86,7 +92,9 @@ def headings(rows: Sequence[Row]) -> dict[str, str]:
     for key, heading in COLUMNS.items():
         own[key] = heading
         if key in JUDGED:
-            own |= {f"{key}_{name}": f"{heading} by {name}" for name in judges(key, found)}
+            named = {key: heading} | {f"{key}_{name}": f"{heading} by {name}" for name in judges(key, found)}
+            own |= named | {each + REFERENCE: f"{title} to the reference" for each, title in named.items()}
+            own |= {each + FOLDS: f"{title} across folds" for each, title in named.items()}
     floors = {key for key in own if key + FLOOR in found}
     return {key: title + " (floor)" * (key in floors) for key, title in own.items() if key in found}
 

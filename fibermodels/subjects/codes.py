@@ -19,7 +19,8 @@ class Codes(Subject):
         through: whether derivatives pass through the gate, also of features that are off.
 
     Raises:
-        ValueError: the autoencoder takes other representations; `units` is empty or has numbers out of range.
+        ValueError: `subject` is a network and not a `Subject`; the autoencoder takes other representations; `units` is
+            empty or has numbers out of range.
     """
 
     def __init__(
@@ -30,6 +31,12 @@ class Codes(Subject):
         through: bool = False,
     ) -> None:
         super().__init__()
+        given: object = subject
+        if not isinstance(given, Subject):
+            raise ValueError(
+                "Codes: subject: expected a Subject, such as subjects.Live(network, layer, image_shape), got a "
+                f"{type(given).__name__}"
+            )
         if tuple(subject.feature_shape) != autoencoder.input_shape:
             raise ValueError(
                 f"Codes: autoencoder: expected one of representations {list(subject.feature_shape)}, got one of "

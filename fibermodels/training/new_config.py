@@ -16,6 +16,7 @@ from torch import nn
 from fibermodels.checks import check_number
 from fibermodels.commands import Parser, explained
 from fibermodels.config import import_class
+from fibermodels.data.arrays import ENDINGS
 from fibermodels.data.given import as_data, shape_for, shapes
 from fibermodels.files import check_new, save_tensors, write_text
 from fibermodels.programs import called
@@ -90,6 +91,11 @@ def write(options: Namespace) -> None:
     """
     since = time.perf_counter()
     check_number("init", "minutes", options.minutes, above=0)
+    if Path(options.images).suffix in ENDINGS:
+        raise ValueError(
+            f"images: expected a folder of images, got '{options.images}'; for points, tables and signals take the "
+            "config of docs/inputs.md, or fibermodels.fit in Python"
+        )
     timm = options.network.startswith(TIMM)
     name = options.network.removeprefix(TIMM)
     out = Path(options.out or f"{name.rpartition('.')[2] if not timm else name}-{options.layer}.yaml")

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fibermodels.evaluation.tables import JUDGED
+from fibermodels.evaluation.tables import FOLDS, JUDGED, REFERENCE
 
 
 class Meaning(NamedTuple):
@@ -214,6 +214,10 @@ def meaning(key: str) -> Meaning | None:
     """What a metric means; that of a judge, such as `fid_NAME`, names the judge. None for what identifies a result."""
     if key in MEANINGS:
         return MEANINGS[key]
+    if key.endswith(REFERENCE) and (own := meaning(key.removesuffix(REFERENCE))):
+        return own._replace(best=_LOW, text=f"From the samples of the reference, not from targets: {own.text}")
+    if key.endswith(FOLDS) and (own := meaning(key.removesuffix(FOLDS))):
+        return own._replace(text=f"From the targets of another half, so that none is its own: {own.text}")
     for base in sorted(JUDGED, key=len, reverse=True):
         if key.startswith(f"{base}_"):
             own = MEANINGS[base]
