@@ -125,7 +125,7 @@ class TestStrength:
     def test_it_says_where_it_cannot(self):
         model, h = StrengthSearch(pulled(), 1e-5), torch.full((2, 4), 0.9)
         with pytest.warns(
-            UserWarning, match="for 2 of 2 targets no strength up to 64 came within a fifth of target_rms"
+            UserWarning, match="for 2 of 2 targets no strength from 0.016 to 64 came within a fifth of target_rms"
         ):
             model.sample(h, 1, seeded(0))
         assert model.report()["target_rms_missed"] == 1

@@ -72,8 +72,8 @@ class StrengthSearch(FiberModel, HasInputSpace, Reports):
         }
         if missed.any():
             warnings.warn(
-                f"StrengthSearch: for {int(missed.sum())} of {len(missed)} targets no strength up to {HIGHEST:g} came "
-                f"within a fifth of target_rms {self.target_rms:g}; there the fiber RMS is "
+                f"StrengthSearch: for {int(missed.sum())} of {len(missed)} targets no strength from {LOWEST:.2g} to "
+                f"{HIGHEST:g} came within a fifth of target_rms {self.target_rms:g}; there the fiber RMS is "
                 f"{float(reached[missed].mean()):.3g}",
                 stacklevel=2,
             )
