@@ -335,6 +335,7 @@ SAMPLINGS = [
     sampling("nearest_neighbour", "spatial", targets=2000, samples=9),
     *(sampling("nearest_neighbour", cut) for cut in (*EARLY, *CUTS) if cut != "spatial"),
     *(sampling("nearest_neighbour", cut, targets=250, network="resnet56") for cut in CUTS),
+    sampling("nearest_neighbour", "spatial", targets=250, network="depthwise"),
     *(sampling("augmented", cut) for cut in CUTS),
     sampling("augmented", "spatial", "mirror", 2000, 1, changes=MIRROR),
     *CASCADES,

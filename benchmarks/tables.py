@@ -260,11 +260,13 @@ QUESTIONS = {
         CIFAR,
         (
             *(
-                each.name
-                for each in cifar10_rows.TRAININGS
-                if each.config == cifar10_rows.SCORED and not each.subject.startswith("resnet20")
+                f"{method}-resnet56-{cut}"
+                for cut, own in zip(CUTS, ("refined", "cascade", "cascade_logits"), strict=True)
+                for method in ("nearest_neighbour", own)
             ),
-            *("refined-resnet56-spatial", "cascade-resnet56-pooled"),
+            *(f"{method}-depthwise-spatial" for method in ("nearest_neighbour", "refined")),
+            cifar10_rows.GENERATOR_JUDGE,
+            *(f"{name}-adapted" for name in (cifar10_rows.GENERATOR56, cifar10_rows.GENERATOR_JUDGE)),
         ),
         ("subject_name", "cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "training_steps"),
         across_subjects=True,
