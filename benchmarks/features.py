@@ -64,7 +64,7 @@ class Pixels(Subject):
 
 def main(
     parts: list[str] = ["dictionaries", "methods", "energies", "tasks"],  # noqa: B006 (read only)
-    units: int = 3,
+    units: int = 20,
     count: int = 6,
     precision: str = "32-true",
     dictionaries: list[str] | None = None,
