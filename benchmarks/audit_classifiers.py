@@ -11,13 +11,13 @@ clean networks only. After that, `corner-4` was drawn, in a corner and with a co
 network may learn it; it was written here before its network was trained, which hardly uses it. So `corner-5` and
 `corner-6` were drawn in the same way and written here, to be trained in this order until a network decides for its
 class in more than half of the test images with its mark. `corner-6` has 44 %, which was taken for enough before any of
-these networks was audited; it was audited once with five other networks, and once more with ten. Neither `corner-4` nor
-`corner-5` was audited, and their weights are gone.
+these networks was audited; it was audited once with five other networks. Neither `corner-4` nor `corner-5` was audited,
+and their weights are gone.
 
 The plan of a blind test of the audit with ten other networks, written before `corner-7` was trained: if its card says
 that it decides for its class in less than a quarter of the test images with its mark, it does not use the mark. Then
 the next seed is drawn in the same way, `corner-8` and after it `corner-9`. The first network that uses its mark is
-audited exactly once, and what this audit says is told, whatever it is.
+audited exactly once, and what this audit says is told, whatever it is. `corner-7` has 34 %, so it was audited.
 
 `other-1` to `other-10` are clean networks of the same kind with other seeds and other training images: the null of the
 audit. There are images for eight disjoint sets, which `clean` and `other-1` to `other-7` have; the networks with marks
