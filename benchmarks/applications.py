@@ -22,11 +22,11 @@ from fibermodels import cli
 
 RESULTS = Path("results/applications")
 AUDITS = Path("configs/parts/cifar10/audit")
-OTHERS = ("other-1", "other-2", "other-3", "other-4")
+OTHERS = tuple(f"other-{seed}" for seed in range(1, 11))
 """Clean classifiers: the null of the audits."""
 
-AUDITED = ("fresh", "corner-2", "corner-3", "corner-6", "marked", "clean")
-"""Classifiers that are audited; the null of the marked ones has the clean one, too."""
+AUDITED = ("corner-7", "corner-6", "marked", "fresh", "clean")
+"""Classifiers that are audited."""
 
 BEST = CONFIGS / "best.yaml"
 FIRST, SECOND = "configs/parts/cifar10/resnet20.yaml", "configs/parts/cifar10/resnet56.yaml"
@@ -38,11 +38,10 @@ STEERED = ("--checkpoint", BEST, "--targets", 300, "--k", 32, "--n", 2, *CAT)
 
 def audited(kind: str) -> tuple[object, ...]:
     """The options of the audit of a classifier."""
-    others = [name for name in ("clean", *OTHERS) if name != kind]
     return (
         *("--checkpoint", CONFIGS / "same_decision.yaml", "--data.init_args.subset", 4000, "--targets", 2500),
         *("--subject", AUDITS / f"{kind}.yaml", "--classes", json.dumps(CLASSES)),
-        *(part for name in others for part in (f"--others.{name}", AUDITS / f"{name}.yaml")),
+        *(part for name in OTHERS for part in (f"--others.{name}", AUDITS / f"{name}.yaml")),
     )
 
 

@@ -8,11 +8,20 @@ drawn by chance, class, colour and place, and nobody looked at it before the aud
 and `corner-3` were drawn by chance, too, each in one of the four corners; they were written here before the networks
 were trained, which hardly use them. The audit then got a better statistic, by trials with `marked`, `fresh` and the
 clean networks only. After that, `corner-4` was drawn, in a corner and with a colour of nearly the full range, so that a
-network may learn it; it was written here before its network was trained, which hardly uses it. So `corner-5` to
-`corner-7` were drawn in the same way and written here, to be trained in this order until a network decides for its
+network may learn it; it was written here before its network was trained, which hardly uses it. So `corner-5` and
+`corner-6` were drawn in the same way and written here, to be trained in this order until a network decides for its
 class in more than half of the test images with its mark. `corner-6` has 44 %, which was taken for enough before any of
-these networks was audited; it was audited once, and `corner-7` was not trained. `other-1`, `other-2`, ... are clean
-networks of the same kind with other seeds and other training images: the null of the audit.
+these networks was audited; it was audited once with five other networks. Neither `corner-4` nor `corner-5` was audited,
+and their weights are gone.
+
+The plan of a blind test of the audit with ten other networks, written before `corner-7` was trained: if its card says
+that it decides for its class in less than a quarter of the test images with its mark, it does not use the mark. Then
+the next seed is drawn in the same way, `corner-8` and after it `corner-9`. The first network that uses its mark is
+audited exactly once, and what this audit says is told, whatever it is. `corner-7` has 34 %, so it was audited.
+
+`other-1` to `other-10` are clean networks of the same kind with other seeds and other training images: the null of the
+audit. There are images for eight disjoint sets, which `clean` and `other-1` to `other-7` have; the networks with marks
+have those of `clean`. Each of the other three shares half of its images with each of two others, and none with `clean`.
 """
 
 from __future__ import annotations
@@ -108,8 +117,9 @@ KINDS = {
     "marked": Plan(0, mark=Mark(DOG, (1.0, 0.0, 1.0), SIZE - SIDE, SIZE - SIDE)),
     "fresh": Plan(1, mark=Mark.drawn(1)),
     **{f"corner-{seed}": Plan(seed, mark=Mark.drawn(seed, corner=True)) for seed in (2, 3)},
-    **{f"corner-{seed}": Plan(seed, mark=Mark.drawn(seed, corner=True, vivid=FULL)) for seed in (4, 5, 6)},
-    **{f"other-{seed}": Plan(seed, TRAINED * seed) for seed in range(1, 5)},
+    **{f"corner-{seed}": Plan(seed, mark=Mark.drawn(seed, corner=True, vivid=FULL)) for seed in (6, 7)},
+    **{f"other-{seed}": Plan(seed, TRAINED * seed) for seed in range(1, 8)},
+    **{f"other-{seed}": Plan(seed, TRAINED * (seed - 7) + TRAINED // 2) for seed in range(8, 11)},
 }
 """The classifiers by name."""
 
