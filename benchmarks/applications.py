@@ -33,7 +33,7 @@ FIRST, SECOND = "configs/parts/cifar10/resnet20.yaml", "configs/parts/cifar10/re
 VGG = PARTS / "vgg.yaml"
 MOVED = ("--steps", 15, "--near", 1)
 CAT = ("--label", 3, "--classifier", FIRST, *unseen())
-STEERED = ("--checkpoint", BEST, "--targets", 300, "--k", 32, "--n", 2, *CAT)
+STEERED = ("--checkpoint", BEST, "--targets", 1200, "--k", 128, "--n", 2, *CAT)
 
 
 def audited(kind: str) -> tuple[object, ...]:
