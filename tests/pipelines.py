@@ -30,6 +30,8 @@ def tiny_pipeline(folder: Path, kind: Kind, seed: int = 0, **scheduler) -> Path:
     torch.manual_seed(seed)
     network, settings = _network(kind)
     name = "FlowMatchEulerDiscreteScheduler" if kind == "flow" else "DDPMScheduler"
+    if kind != "flow":
+        settings = settings | {"clip_sample": False}
     _randomised(network).save_pretrained(folder / ("transformer" if kind == "flow" else "unet"))
     getattr(diffusers, name)(**settings | scheduler).save_pretrained(folder / "scheduler")
     if kind != "pixel":

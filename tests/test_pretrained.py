@@ -216,6 +216,31 @@ class TestSampling:
             scale = reference.abs().max()
             torch.testing.assert_close(ours / scale, reference / scale, atol=1e-4, rtol=0)
 
+    @pytest.mark.parametrize("limit", [1.0, 0.4])
+    @torch.no_grad()
+    def test_data_are_clipped_as_the_scheduler_says(self, limit, tmp_path):
+        """A step of DDIM with clipped data and the noise that belongs to them, by diffusers."""
+        folder = tiny_pipeline(tmp_path, "pixel", clip_sample=True, clip_sample_range=limit)
+        model = Pretrained(str(folder), spacing="even")
+        theirs = diffusers.DDIMScheduler.from_pretrained(folder / "scheduler", timestep_spacing="trailing")
+        theirs.set_timesteps(10)
+        state, _ = states(model, 2)
+        seen, denoise = [], model.denoiser()
+
+        def look(z, t, s):
+            seen.append(z)
+            return denoise(z, t)
+
+        last, inside = DDIM(10)(look, model.schedule, state), []
+        for step, ours in zip(theirs.timesteps, [*seen[1:], last], strict=True):
+            output = asked(model, "pixel", state, (torch.full((2,), float(step)) + 1) / 1000)
+            found = theirs.step(output, step, state, eta=0.0, use_clipped_model_output=True)
+            inside.append(found.pred_original_sample.abs().max() < limit)
+            state = found.prev_sample
+            torch.testing.assert_close(ours, state, atol=1e-3, rtol=1e-3)
+        assert not any(inside)
+        assert last.abs().max() <= limit
+
     @torch.no_grad()
     def test_flow_matching_is_euler_of_diffusers_step_for_step(self, folders):
         model = prior(folders, "flow", spacing="even")

@@ -73,6 +73,8 @@ class Parametrisation:
     """The schedule's table of discrete steps; None for flow matching."""
     steps: int
     """What time 1 is for the network of flow matching, or the length of the table."""
+    limit: float | None = None
+    """Data are within `[-limit, limit]`, so their estimate is clipped to it; None does not clip."""
 
     def __post_init__(self) -> None:
         if self.prediction not in PREDICTIONS:
@@ -95,8 +97,14 @@ class Parametrisation:
 
     def estimates(self, output: Tensor, z: Tensor, t: Tensor) -> Estimate:
         """The expected data and noise, each `(B, D)`, from the network's output, finite at time 0, too: a network that
-        predicts the data has its noise divided by the first step's sigma there."""
+        predicts the data has its noise divided by the first step's sigma there.
+
+        Where data are clipped, the noise is that of the clipped ones, so the state stays `alpha data + sigma noise`."""
         alpha, sigma = self.schedule.shares(t)
-        if self.prediction == "sample":
-            sigma = sigma.clamp(min=self.schedule.sigma(t.new_full((), 1 / self.steps)))
-        return PREDICTIONS[self.prediction].estimates(output, z, alpha, sigma)
+        first = sigma.clamp(min=self.schedule.sigma(t.new_full((), 1 / self.steps)))
+        estimates = PREDICTIONS[self.prediction].estimates
+        data, noise = estimates(output, z, alpha, first if self.prediction == "sample" else sigma)
+        if self.limit is None:
+            return data, noise
+        clipped = data.clamp(-self.limit, self.limit)
+        return clipped, noise + alpha / first * (data - clipped)

@@ -93,7 +93,8 @@ def read_parametrisation(
             return Parametrisation(spaced(shifted(shift), spacing), prediction or "flow", None, steps)
         table = beta_table(config)
         chosen = prediction or config.get("prediction_type", "epsilon")
-        return Parametrisation(spaced(table, spacing), chosen, table, table.steps)
+        limit = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", False) else None
+        return Parametrisation(spaced(table, spacing), chosen, table, table.steps, limit)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"{owner}: the scheduler in '{home}': {error}") from error
 

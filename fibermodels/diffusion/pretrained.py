@@ -1,6 +1,8 @@
 """Pretrained diffusion models as priors: any pipeline of diffusers with a UNet or a DiT, in a local folder.
 
 They are over pixels or, where the pipeline has an autoencoder, over its latents; they predict noise, data, v or flow.
+Estimates of the data are clipped where the scheduler says `clip_sample`, as diffusers does in its samplers: without it,
+guided samples of a small DDPM are saturated colours.
 """
 
 from pathlib import Path
