@@ -40,6 +40,12 @@ class Needs(Net):
         super().__init__(width)
 
 
+class Row(nn.Sequential):
+    def __init__(self):
+        stages = (nn.Sequential(nn.Conv2d(i, i + 3, 3, 2, padding=1), nn.ReLU()) for i in (3, 6))
+        super().__init__(nn.Sequential(*stages), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(9, 5))
+
+
 def function():
     pass
 """
@@ -125,6 +131,18 @@ def test_the_stages_are_those_before_the_layer(home, tmp_path, layer, features):
     assert init(home, "--network", "mine.Net", "--layer", layer, "--images", "pictures", "--out", out).returncode == 0
     model = yaml.safe_load(out.read_text())["model"]
     assert [each["init_args"]["layer"] for each in model["learner"]["init_args"]["features"]] == features
+
+
+def test_layers_whose_names_are_numbers(home, tmp_path):
+    """A `Sequential` names its parts 0, 1, ..., which YAML would read as numbers."""
+    out = tmp_path / "a.yaml"
+    assert init(home, "--network", "mine.Row", "--layer", "0", "--images", "pictures", "--out", out).returncode == 0
+    content = yaml.safe_load(out.read_text())
+    layers = [each["init_args"]["layer"] for each in content["model"]["learner"]["init_args"]["features"]]
+    assert (content["subject"]["init_args"]["layer"], layers) == ("0", ["0.0"])
+    once = ("--trainer.max_steps", 1, "--trainer.limit_val_batches", 1, "--runs", tmp_path / "runs")
+    trained = run("fibermodels", "train", "--config", out, *once, cwd=home, FIBERMODELS_IMPORTS="mine")
+    assert trained.returncode == 0, trained.stderr
 
 
 def recipe(model):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fibermodels.config import describe
-from fibermodels.training.commented import Anchored, Verbatim, brief, commented
+from fibermodels.training.commented import Anchored, Verbatim, brief, commented, plain
 from fibermodels.training.module import Training
 from fibermodels.training.planning import Plan
 
@@ -86,7 +86,7 @@ def text(
 def _alias(class_path: str, described: dict[str, Any]) -> Verbatim:
     """Another layer of the subject's network."""
     layer = described["init_args"]["layer"]
-    return Verbatim(f"{{class_path: {class_path}, init_args: {{<<: *network, layer: {layer}}}}}")
+    return Verbatim(f"{{class_path: {class_path}, init_args: {{<<: *network, layer: {plain(layer)}}}}}")
 
 
 def _header(command: str, network: str, layer: str, feature_shape: list[int], plan: Plan) -> str:
