@@ -10,6 +10,7 @@ from contextlib import redirect_stdout, suppress
 from typing import Literal
 
 from fibermodels import cli
+from fibermodels.applications import APPLICATIONS
 from fibermodels.catalogue import FILES, KINDS, entries
 from fibermodels.commands import Parser
 
@@ -42,8 +43,8 @@ BEFORE = {"bash": "", "zsh": "autoload -Uz compinit bashcompinit && compinit && 
 CONFIGS = {"train": "--config", "evaluate": "--model", "sample": "--checkpoint"}
 """Commands with an option that takes a config of the project."""
 
-WORDS = {"list": [*KINDS, *FILES], "completion": list(BEFORE)}
-"""Commands that take words instead of options."""
+WORDS = {"list": [*KINDS, *FILES], "completion": list(BEFORE), "explore": list(APPLICATIONS)}
+"""Commands that take words, beside their options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -53,6 +53,7 @@ def complete(tmp_path_factory):
         (["evaluate", "--model", "configs/digits/or"], ["configs/digits/oracle.yaml"]),
         (["completion", "b"], ["bash"]),
         (["completion", "z"], ["zsh"]),
+        (["explore", "inv"], ["invariance_map"]),
         (["train", "--name", "t"], []),  # the user's own word
         (["sample", "--images", ""], []),  # a file, which bash completes itself
         (["nonsense", ""], []),
