@@ -142,8 +142,8 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
             leading = (f"{SCORED}-lambda1-", FAITHFUL, BALANCED, MUON)
-            many = training.subject.endswith("spatial") and training.name.startswith(leading)
-            many = many and "-seed" not in training.name
+            leads = training.name.startswith(leading) and "-seed" not in training.name
+            many = leads and training.subject.endswith("spatial")
             targets, samples = (2000, 9) if many else (500, 2)
             if not training.subject.startswith("resnet20"):
                 targets //= 2

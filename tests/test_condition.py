@@ -137,6 +137,13 @@ class TestStatistics:
         fit(tmp_path / "other", other, 1)
         torch.testing.assert_close(2 * other.learner.linear.weight, theirs.weight, atol=1e-4, rtol=1e-3)
 
+    def test_the_subject_sees_the_training_set_once(self, monkeypatch):
+        training, seen = plane(model=plane_generator), []
+        forward = training.subject.forward
+        monkeypatch.setattr(training.subject, "forward", lambda x: seen.append(len(x)) or forward(x))
+        assert measure(training.learner, training.subject, PlaneData(), torch.device("cpu")) == 2
+        assert sum(seen) == 1000
+
     def test_weights_of_an_earlier_version_stay_as_they_were_trained(self, tmp_path):
         path = fit(tmp_path, plane(), 1)
         saved = torch.load(path, weights_only=True)

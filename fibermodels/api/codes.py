@@ -95,13 +95,10 @@ def codes(
         trainer.fit(module, datamodule=maps)
     found.freeze()
     if progress:
-        scores = {name: float(value.mean()) for name, value in dictionary.scores(*_validation(maps)).items()}
+        measured = dictionary.scores(maps.split("val").inputs(slice(2000)), None)
+        scores = {name: float(value.mean()) for name, value in measured.items()}
         print(
             f"{features} features of {layer}: {scores['explained']:.1%} of the variance explained, "
             f"{scores['active']:.3g} on at a place, {scores['dead']:.1%} dead"
         )
     return found
-
-
-def _validation(maps: Representations) -> tuple[torch.Tensor, None]:
-    return maps.split("val").inputs(slice(2000)), None

@@ -63,14 +63,16 @@ def measure(learner: Trainable, subject: Subject, data: Any, device: torch.devic
     """
     modules = [module for module in unsettled(learner) if module.shape == tuple(subject.feature_shape)]
     scales = [module for module in modules if isinstance(module, Standardise)]
+    seen = list[Tensor]()  # so that the subject runs once
+    for module in modules:
+        if isinstance(module, Regression) and isinstance(learner, TrainableFiberModel):
+            seen.clear()
+            module.measure(_pairs(learner, subject, data, device, seen))
     if scales:
         first, *others = scales
-        first.measure(batch["h"].cpu() for batch in represented(data, subject, device))
-        for module in others:
-            module.load_state_dict(first.state_dict())
-    for other in modules:
-        if isinstance(other, Regression) and isinstance(learner, TrainableFiberModel):
-            other.measure(_pairs(learner, subject, data, device))
+        first.measure(seen or (batch["h"].cpu() for batch in represented(data, subject, device)))
+        for other in others:
+            other.load_state_dict(first.state_dict())
     if modules and say:
         count = min(IMAGES, len(data.split("train")))
         word = subject.input_space.word
@@ -80,9 +82,10 @@ def measure(learner: Trainable, subject: Subject, data: Any, device: torch.devic
 
 
 def _pairs(
-    learner: TrainableFiberModel, subject: Subject, data: Any, device: torch.device
+    learner: TrainableFiberModel, subject: Subject, data: Any, device: torch.device, seen: list[Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Representations and the means of latents."""
+    """Representations and the means of latents; the representations, which are vectors, are kept in `seen`."""
     for batch in represented(data, subject, device):
         h = batch["h"]
+        seen.append(h.cpu())
         yield h, batch["z"] if "z" in batch else learner.latents.moments(batch["x"], h)[0]
