@@ -26,7 +26,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "init": Command("write a config for your own network and images", "fibermodels.training.new_config:main"),
+    "init": Command("write a config for your own network and data", "fibermodels.training.new_config:main"),
     "explore": Command("look at the fiber of an image, without training", "fibermodels.api.exploring:main"),
     "train": Command("train a model that a config describes", "fibermodels.training.cli:main"),
     "evaluate": Command("score a model on the test images of its data", "fibermodels.evaluation.cli:main"),

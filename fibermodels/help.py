@@ -62,7 +62,7 @@ what to score
   --name NAME                   name of the result in tables
 
 the samples
-  --num_targets 1000            images whose fibers are sampled
+  --num_targets 1000            inputs whose fibers are sampled; by default at most all of the split
   --samples_per_target 10       samples of each
   --split test                  test, or val to choose settings
   --seed 0                      seed of the samples

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 INCHES, DOTS, ACROSS, CLOUD = 1.7, 80, 6, 2000
 """The side of a panel, dots per inch, panels in a row, and points of a cloud at most."""
 
+ENOUGH = 20
+"""Targets whose deviation is that of the data."""
+
 PAPER = "#fdfdfd"
 """The ground of plots: not quite white, so that nobody takes a plot for a grid of images."""
 
@@ -72,7 +75,8 @@ class Plot:
     """Plots of targets without places and of their samples, with the same axes for all.
 
     Points `(2,)` are scattered, over a cloud of all targets. Numbers `(1,)` have a histogram. Longer vectors are lines
-    over their entries, each in units of the targets' deviation. Signals `(C, L)` are lines over their length.
+    over their entries, each in units of the targets' deviation, or of that of targets and samples where there are fewer
+    than 20 targets. Signals `(C, L)` are lines over their length.
 
     Args:
         x: targets `(B, *input_shape)`.
@@ -82,7 +86,8 @@ class Plot:
     def __init__(self, x: Tensor, x_hat: Tensor) -> None:
         self.x, self.x_hat = x.detach().cpu().float(), x_hat.detach().cpu().float()
         if x.ndim == 2 and x.shape[1] > 2:
-            mean, std = self.x.mean(0), self.x.std(0, correction=0).clamp(min=1e-6)
+            known = self.x if len(x) >= ENOUGH else torch.cat((self.x[None], self.x_hat)).flatten(0, 1)
+            mean, std = known.mean(0), known.std(0, correction=0).clamp(min=1e-6)
             self.x, self.x_hat = (self.x - mean) / std, (self.x_hat - mean) / std
         everyone = torch.cat((self.x[None], self.x_hat)).flatten(0, 1)
         self.kind = "points" if x.ndim == 2 and x.shape[1] == 2 else "lines"

@@ -15,10 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fibermodels as fm
 from fibermodels.api.fitted import Fitted
-from fibermodels.data import Table
-from fibermodels.data.given import as_data
+from fibermodels.data import Arrays, Table
+from fibermodels.data.arrays import read_arrays
+from fibermodels.data.given import as_data, read_inputs
 from fibermodels.models import NearestNeighbour
 from fibermodels.noise import seeded
+from fibermodels.pictures import Plot
+from fibermodels.spaces import InputSpace
 from fibermodels.subjects import Codes, Live, SparseAutoencoder
 
 POINTS = torch.randn(40, 2, generator=seeded("points"))
@@ -64,13 +67,22 @@ class TestPoints:
         with pytest.raises(ValueError, match=r"points\.pt': expected a folder of images, or a file that ends in \.csv"):
             as_data(tmp_path / "points.pt")
 
-    def test_init_says_where_points_have_their_config(self, tmp_path):
+    def test_init_says_how_points_are_given(self, tmp_path):
         (tmp_path / "points.csv").write_text("1,2\n3,4\n")
         given = ("--network", "torch.nn.Linear", "--images", tmp_path / "points.csv", "--out", tmp_path / "a.yaml")
         done = command("fibermodels", "init", *given)
         assert done.returncode == 2
         assert "images: expected a folder of images" in done.stderr
-        assert "docs/inputs.md" in done.stderr
+        assert "give a file of numbers as --data" in done.stderr
+
+    def test_whole_numbers_are_no_points(self):
+        with pytest.raises(ValueError, match=r"inputs: expected floating point for points.*got torch.int64 \[40, 2\]"):
+            as_data(torch.ones(40, 2, dtype=torch.long))
+
+    def test_a_guided_prior_of_images_refuses_points(self, tmp_path):
+        for given in (POINTS[0], tmp_path / "points.csv"):
+            with pytest.raises(ValueError, match="image: expected an image, because the prior is over images, got"):
+                fm.explore(nn.Linear(2, 1), given)
 
 
 class TestTable:
@@ -101,6 +113,93 @@ class TestTable:
             (line,) = csv.DictReader(file)
         found = torch.tensor([float(line[f"x{i}"]) for i in range(30)], dtype=torch.double)
         torch.testing.assert_close(found, train[0], rtol=1e-4, atol=1e-4)  # its own row is the nearest
+
+    def test_columns_of_a_file_are_found_by_their_names(self, tmp_path):
+        """In any order, with or without the classes; what is missing or unknown is named."""
+        lines = [["a", "kind", "b"], *([str(i / 7), "xy"[i % 2], str(i / 3)] for i in range(60))]
+        (tmp_path / "t.csv").write_text("\n".join(map(",".join, lines)))
+        data, file = Table(str(tmp_path / "t.csv"), "kind"), tmp_path / "rows.csv"
+        for text in ("b,a\n2,1", "a,kind,b\n1,x,2", "kind,b,a\ny,2,1", "1,2", "1,x,2"):
+            file.write_text(text)
+            assert data.rows(file).tolist() == [[1, 2]], text
+        file.write_text("a,c\n1,2")
+        with pytest.raises(
+            ValueError, match=r"rows.csv': expected the columns of t, .*missing: \['b'\], unknown: \['c'\]"
+        ):
+            data.rows(file)
+        file.write_text("1,2,3,4")
+        with pytest.raises(
+            ValueError, match="expected the 2 columns of t, with or without the column of classes, got 4"
+        ):
+            data.rows(file)
+
+    def test_the_command_of_applications_is_for_images(self, tmp_path):
+        sizes = "{in_features: 30, out_features: 2}"
+        linear = f"{{network: torch.nn.Linear, layer: logits, input_shape: [30], network_args: {sizes}}}"
+        (tmp_path / "model.yaml").write_text(
+            f"name: rows\nsubject: {{class_path: fibermodels.subjects.Cut, init_args: {linear}}}\n"
+            "data: {class_path: fibermodels.data.Table}\nmodel: {class_path: fibermodels.models.NearestNeighbour}\n"
+        )
+        given = ("--checkpoint", tmp_path / "model.yaml", "--out", tmp_path / "out")
+        done = command("fibermodels", "explore", "invariance_map", *given)
+        assert done.returncode == 2
+        assert (
+            "invariance_map: expected a model of images, because its answers are pictures; this subject" in done.stderr
+        )
+
+
+class TestSignals:
+    def test_a_network_that_takes_two_signals_for_one_is_refused(self):
+        """A convolution of torch takes `(B, L)` for one signal of `B` channels."""
+        for channels in (1, 2):
+            with pytest.raises(ValueError, match=f"{channels} channels|expected 2 outputs for 2 inputs of .8., got 4"):
+                Live(nn.Conv1d(channels, 4, 3, padding=1), "logits", input_shape=[8])
+
+    def test_rows_of_a_file_take_the_shape_of_the_signals(self, tmp_path):
+        x = torch.randn(20, 8, generator=seeded("waves"))
+        np.save(tmp_path / "waves.npy", x.numpy())
+        data = Arrays(str(tmp_path / "waves.npy"), input_shape=[2, 4])
+        assert data.split("train").inputs().shape == (16, 2, 4)
+        torch.testing.assert_close(read_inputs(tmp_path / "waves.npy", InputSpace((2, 4))), x.view(20, 2, 4))
+        with pytest.raises(ValueError, match=r"expected inputs of \[3, 3\], got \[8\]"):
+            Arrays(str(tmp_path / "waves.npy"), input_shape=[3, 3]).split("train")
+
+
+class TestCSV:
+    @pytest.mark.parametrize("text", ["a,b\n.5,1\n", "0,1\n.5,1\n", "\ufeffa,b\n\n.5,1\n", " a , b \n .5 , 1 \n"])
+    def test_names_are_no_numbers(self, tmp_path, text):
+        """Nor are the counts that pandas writes above an array."""
+        (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+        assert read_arrays(tmp_path / "x.csv")[0].tolist() == [[0.5, 1]]
+
+    @pytest.mark.parametrize(
+        ("text", "word"),
+        [
+            ("0,1\n5,1\n", None),
+            ("1,2\n3\n", "line 1 has 2 and line 2 has 1"),
+            ("1,2\n3,x\n", "column 'column 1' has the text 'x' in line 2; a table with a column of classes is"),
+            ("1,\n3,4\n", "column 'column 1': 1 values are missing or not finite, the first in line 1"),
+            (",a\n0,4\n", "column 0 has no name"),
+            ("", "expected lines of values"),
+            ("y\n1\n", "there is no column beside y"),
+        ],
+    )
+    def test_what_is_wrong_is_named_by_column_and_line(self, tmp_path, text, word):
+        (tmp_path / "x.csv").write_text(text)
+        if word is None:
+            assert len(read_arrays(tmp_path / "x.csv")[0]) == 2
+            return
+        with pytest.raises(ValueError, match=word):
+            read_arrays(tmp_path / "x.csv")
+
+
+def test_a_plot_of_one_row_has_the_scale_of_its_samples():
+    """One target has no deviation: its samples would be a million away."""
+    x, x_hat = torch.zeros(1, 5), 100 * torch.randn(200, 1, 5, generator=seeded("hat"))
+    plot = Plot(x, x_hat)
+    assert plot.x_hat.std() == pytest.approx(1, abs=0.05)
+    many = Plot(torch.randn(50, 5, generator=seeded("x")), x_hat.expand(-1, 50, -1))
+    assert many.x_hat.std() == pytest.approx(100, rel=0.2)  # of the targets
 
 
 class TestCodes:

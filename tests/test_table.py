@@ -82,7 +82,7 @@ class TestTable:
         [
             (
                 [f"{i / 3},{'red' if i else 2},0" for i in range(50)],
-                "column 'column 1' has the text 'red', so it is categorical",
+                "column 'column 1' has the text 'red' in line 2, so it is categorical",
             ),
             ([f"{i / 3},{i % DISTINCT},0" for i in range(50)], f"'column 1' has {DISTINCT} different values"),
             ([f"{i / 3},{i / 7 if i else ''},0" for i in range(50)], "'column 1': 1 values are missing"),

@@ -20,6 +20,7 @@ from fibermodels.evaluation.sampling import image_files, read_images
 from fibermodels.evaluation.scoring import remember, subject_name
 from fibermodels.files import check_new, claim, release, replace_file, write_text
 from fibermodels.programs import called
+from fibermodels.spaces import ImageSpace
 
 GIVEN = ("model", "subject", "images")
 """What every application takes first."""
@@ -84,6 +85,11 @@ def main(name: str, words: Sequence[str]) -> None:
         if targets < 1:
             raise ValueError(f"targets: expected at least 1, got {targets}")
         model, subject, data, about = built(path, overrides)
+        if not isinstance(subject.input_space, ImageSpace):
+            raise ValueError(
+                f"{name}: expected a model of images, because its answers are pictures; this subject takes inputs of "
+                f"{list(subject.input_shape)}, whose fibers `fibermodels sample` and `fibermodels evaluate` show"
+            )
         if second := options.pop("other", None):
             other_model, other_subject, other_data, _ = built(second, [])
             remember(other_model, other_subject, other_data, device)

@@ -15,6 +15,7 @@ from fibermodels.api.fit import as_subject
 from fibermodels.api.fitted import Fitted
 from fibermodels.component import card_of, exported_at
 from fibermodels.config import build
+from fibermodels.data.arrays import ENDINGS
 from fibermodels.diffusion import Ancestral, Pretrained, Prior
 from fibermodels.distances import cosine
 from fibermodels.guidance import NDTM, FiberDistance, Guided
@@ -100,6 +101,13 @@ def explore(
 
     Reference: Pandey et al., arXiv 2502.03686 (NDTM).
     """
+    file = isinstance(image, (str, Path)) and Path(image).suffix in ENDINGS
+    if file or (isinstance(image, Tensor) and image.ndim < 3):
+        got = f"'{image}'" if file else f"a tensor of {list(image.shape)}"
+        raise ValueError(
+            f"image: expected an image, because the prior is over images, got {got}; the fibers of tables, points and "
+            "signals need a training: fibermodels.fit, or `fibermodels init`"
+        )
     made = as_prior(prior)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     subject = as_subject(network, layer, made.latents.input_space, mean, std, transform, input_size)

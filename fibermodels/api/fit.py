@@ -23,11 +23,8 @@ from fibermodels.spaces import ImageSpace, InputSpace
 from fibermodels.subjects.live import Live, expected_input, input_channels
 from fibermodels.training import Run
 from fibermodels.training.planning import Plan, planned
-from fibermodels.training.recipe import BATCH, Scale, training
+from fibermodels.training.recipe import BATCH, scale_of, training
 from fibermodels.training.running import TRAINER, callbacks, quiet, saving
-
-SCALED = 10_000
-"""Training inputs whose mean and deviation are measured, at most."""
 
 
 def fit(
@@ -107,7 +104,7 @@ def fit(
         fiber_weight=fiber_weight,
         learning_rate=learning_rate,
         seed=seed,
-        scale=Scale.of(train.inputs(slice(SCALED))),
+        scale=scale_of(data),
     )
     if resume:
         plan = Plan(**json.loads(plan_file.read_text()))

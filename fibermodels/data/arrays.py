@@ -1,5 +1,7 @@
 """Inputs in one file of numbers: points, a table, signals, maps, or images as bytes."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +10,20 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fibermodels.config import Recorded, locate
+from fibermodels.data.csv_file import read_cells
 from fibermodels.data.digits import Split
 from fibermodels.data.in_memory import ArraySet, InMemory, TensorSet
 from fibermodels.data.split_data import SplitData
-from fibermodels.data.table import is_number
 from fibermodels.files import open_tensors
 
 ENDINGS = (".csv", ".npy", ".npz", ".safetensors")
 """How the names of files end that `read_arrays` reads."""
+
+CLASSES = (
+    "a table with a column of classes is data.Table(file, label=COLUMN) in Python, and has --label COLUMN in "
+    "`fibermodels init`"
+)
+"""What to do with a file of numbers and a column of text."""
 
 
 class Arrays(SplitData, metaclass=Recorded):
@@ -26,14 +34,23 @@ class Arrays(SplitData, metaclass=Recorded):
         batch_size: inputs per batch.
         seed: of the splits and the order.
         val_size: number or share of validation inputs, and of test inputs.
+        input_shape: of one input, if the file has each input in one row: `[1, 128]` for signals of one channel in rows
+            of 128 numbers. None takes the inputs as they are in the file.
 
     Raises:
         ValueError: a number out of its range.
     """
 
-    def __init__(self, file: str, batch_size: int = 64, seed: int = 0, val_size: int | float = 0.1) -> None:
+    def __init__(
+        self,
+        file: str,
+        batch_size: int = 64,
+        seed: int = 0,
+        val_size: int | float = 0.1,
+        input_shape: list[int] | None = None,
+    ) -> None:
         super().__init__(Path(file).stem, batch_size, seed)
-        self.file, self.val_size = file, val_size
+        self.file, self.val_size, self.input_shape = file, val_size, input_shape
         self._read: InMemory | None = None
 
     def split(self, split: Split) -> TensorSet | ArraySet:
@@ -44,17 +61,18 @@ class Arrays(SplitData, metaclass=Recorded):
             ValueError: it has other content, or too few inputs.
         """
         if self._read is None:
-            x, y = read_arrays(locate(self.file))
+            x, y = read_arrays(locate(self.file), self.input_shape)
             self._read = InMemory(x, y, self.batch_size, self.seed, False, self.val_size, self.name)
         return self._read.split(split)
 
 
-def read_arrays(path: str | Path) -> tuple[Tensor, Tensor | None]:
+def read_arrays(path: str | Path, shape: Sequence[int] | None = None) -> tuple[Tensor, Tensor | None]:
     """The inputs `(N, *input_shape)` in a file, and their labels `(N,)` if it has any.
 
     Args:
         path: `.npy`; `.npz` or `.safetensors` with `x`, and `y` for labels; or `.csv`, in which the first line may have
             names, and a column with the name `y` holds labels.
+        shape: of one input; rows of as many numbers take it. None takes the inputs as they are.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -72,6 +90,10 @@ def read_arrays(path: str | Path) -> tuple[Tensor, Tensor | None]:
     if "x" not in found:
         raise ValueError(f"'{path}': expected the inputs under the name x, got {sorted(found)}")
     x = found["x"] if found["x"].dtype == torch.uint8 else found["x"].float()
+    if shape is not None and x.ndim == 2 and x.shape[1] == math.prod(shape):
+        x = x.unflatten(1, tuple(shape))
+    if shape is not None and tuple(x.shape[1:]) != tuple(shape):
+        raise ValueError(f"'{path}': expected inputs of {list(shape)}, got {list(x.shape[1:])}")
     return x, found["y"].long() if "y" in found else None
 
 
@@ -84,12 +106,12 @@ def _binary(path: Path) -> dict[str, Tensor]:
 
 
 def _csv(path: Path) -> dict[str, Tensor]:
-    with path.open(encoding="utf-8") as file:
-        names = [name.strip() for name in file.readline().split(",")]
-    named = not all(is_number(name) for name in names)
-    table = torch.from_numpy(np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2))
-    labelled = [i for i, name in enumerate(names) if name == "y"]
-    if not labelled:
-        return {"x": table}
-    inputs = [i for i in range(len(names)) if i not in labelled]
-    return {"x": table[:, inputs], "y": table[:, labelled[0]]}
+    cells = read_cells(path)
+    labelled = [i for i, name in enumerate(cells.names) if name == "y"]
+    inputs = [i for i in range(len(cells.names)) if i not in labelled]
+    if not inputs:
+        raise ValueError("there is no column beside y")
+    found = {"x": torch.from_numpy(np.stack([cells.numbers(i, f"; {CLASSES}") for i in inputs], 1))}
+    if labelled:
+        found["y"] = torch.from_numpy(cells.numbers(labelled[0], f"; {CLASSES}"))
+    return found

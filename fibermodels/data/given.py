@@ -69,6 +69,11 @@ def as_data(
         x = torch.as_tensor(images)
         if x.is_floating_point() and x.ndim in (2, 3):
             return InMemory(x, None, **own, name="inputs")
+        if x.ndim in (2, 3):
+            raise ValueError(
+                "inputs: expected floating point for points, tables and signals, or images (N, C, H, W), got "
+                f"{x.dtype} {list(x.shape)}"
+            )
         return InMemory(as_bytes(x), None, **own)
     if isinstance(images, LightningDataModule):
         images.setup("fit")
@@ -196,16 +201,20 @@ def read_inputs(path: str | Path, space: InputSpace, data: Any = None) -> Tensor
     """The inputs `(N, *input_shape)` in a file, as a subject of the data takes them.
 
     Args:
-        path: as in `read_arrays`.
+        path: as in `read_arrays`; rows of numbers take the shape of the subject's inputs.
         space: of the subject.
-        data: of the training; rows for a `Table` are in the units of its file, without the classes, and are
-            standardised as its own rows.
+        data: of the training; rows for a `Table` are in the units of its file, and are standardised as its own rows. A
+            CSV file of them may have the column of classes (see `Table.rows`).
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a file with other content than the subject takes.
     """
+    if isinstance(data, Table) and Path(path).suffix == ".csv":
+        return data.standardised(data.rows(path))
     x, _ = read_arrays(path)
+    if x.ndim == 2 and x.shape[1] == math.prod(space.shape):
+        x = x.reshape(-1, *space.shape)
     space.check(x, f"'{path}'")
     return data.standardised(x) if isinstance(data, Table) else x
 

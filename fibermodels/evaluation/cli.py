@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,9 @@ from fibermodels.evaluation.report.page import REPORT
 from fibermodels.evaluation.reporting import rewrite
 from fibermodels.files import check_new, claim, release
 from fibermodels.programs import called
+
+TARGETS = 1000
+"""Inputs whose fibers are sampled, unless the user says otherwise or the split has fewer."""
 
 USAGE = """%(prog)s (--checkpoint FILE.ckpt | --model FILE.yaml) --out DIR [options]
            [--model.ARGUMENT VALUE ...]  of the trained model of a checkpoint
@@ -55,7 +58,12 @@ def parser() -> Parser:
         metavar="{NAME: NUMBER}",
         help="settings that distinguish the result from others of its curve, --knobs.NAME NUMBER for each",
     )
-    own.add_argument("--num_targets", type=int, default=1000, help="number of images whose fibers are sampled")
+    own.add_argument(
+        "--num_targets",
+        type=int | None,
+        default=None,
+        help=f"number of inputs whose fibers are sampled; default: {TARGETS}, or all of the split if it has fewer",
+    )
     own.add_argument("--split", type=Literal["test", "val"], default="test", help="split; val to choose settings")
     own.add_argument("--samples_per_target", type=int, default=10, help="samples of each fiber")
     own.add_argument("--seed", type=int, default=0, help="seed of the samples")
@@ -181,12 +189,15 @@ def _evaluate(options: Namespace, overrides: list[str], out: Path) -> None:
     check_device(options.device)
     if options.processes < 1:
         raise ValueError(f"processes: expected at least 1, got {options.processes}")
-    choice, kept = Choice(**{each.name: options[each.name] for each in fields(Choice)}), out / "partial"
+    given, kept = {each.name: options[each.name] for each in fields(Choice)}, out / "partial"
+    choice = Choice(**given | ({"num_targets": TARGETS} if options.num_targets is None else {}))
     judges = building.judges(
         options.classifier, options.judges, options.features, options.thresholds, options.reference
     )
     source = options.checkpoint, options.model, overrides
     model, subject, data, about = building.build(*source)
+    if options.num_targets is None:
+        choice = replace(choice, num_targets=min(TARGETS, len(data.split(choice.split))))
     judges.check_reference(subject.input_space.shape, choice.num_targets)
     if options.reference:
         about["reference"] = str(read_metrics(options.reference).get("name", options.reference))

@@ -44,7 +44,8 @@ def parser() -> Parser:
         prog=called("sample"),
         description="Draws samples of the fibers of any images: a picture of each sample, `samples.png` with the "
         "images in the first row and their samples below, and `samples.csv`. Images are scaled and cropped to the "
-        "shape that the subject takes. Of other inputs, `samples.safetensors` takes the place of the pictures of each.",
+        "shape that the subject takes. Of other inputs, `samples.safetensors` takes the place of the pictures of each. "
+        "Give one of --images, --inputs and --targets.",
     )
     own.add_argument(
         "--checkpoint",
@@ -60,6 +61,7 @@ def parser() -> Parser:
         nargs="+",
         help="for a subject of other inputs: .csv, .npy, .npz or .safetensors files of points, signals or maps",
     )
+    own.add_argument("--targets", type=int | None, default=None, help="instead of files: the first test inputs")
     own.add_argument("--out", type=str, required=True, help="folder for the samples")
     own.add_argument("-n", "--samples", type=int, default=8, help="samples of each image")
     own.add_argument("--seed", type=int, default=0, help="seed of the samples")
@@ -84,25 +86,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out = Path(options.out)
         check_new(out / "samples.csv", options.overwrite)
         check_device(options.device)
-        if bool(options.images) == bool(options.inputs):
-            raise ValueError(f"expected one of --images and --inputs, got {'both' if options.images else 'none'}")
-        files = image_files(options.images) if options.images else [Path(path) for path in options.inputs]
+        chosen = [f"--{name}" for name in ("images", "inputs", "targets") if options[name] is not None]
+        if len(chosen) != 1:
+            raise ValueError(f"expected one of --images, --inputs and --targets, got {' and '.join(chosen) or 'none'}")
+        if options.targets is not None and options.targets < 1:
+            raise ValueError(f"targets: expected at least 1, got {options.targets}")
+        files = image_files(options.images) if options.images else [Path(path) for path in options.inputs or ()]
         described = Path(options.checkpoint).suffix in (".yaml", ".yml")
         checkpoint, file = (None, options.checkpoint) if described else (options.checkpoint, None)
         model, subject, data, _ = building.build(checkpoint, file, overrides)
         images = isinstance(subject.input_space, ImageSpace)
-        if images != bool(options.images):
+        if files and images != bool(options.images):
             given, wanted = ("--images", "--inputs") if options.images else ("--inputs", "--images")
             raise ValueError(f"{given}: expected {wanted}, because the subject takes {subject.input_space.word}")
-        if images:
+        if options.targets is not None:
+            x = data.split("test").inputs(slice(options.targets))
+            files = [Path(f"test#{row}") for row in range(len(x))]
+        elif images:
             check_memory(subject, len(files), options.samples)
-            x, names = read_images(files, subject, data), unique_stems(files)
+            x = read_images(files, subject, data)
         else:
             parts = [read_inputs(file, subject.input_space, data) for file in files]
             x = torch.cat(parts)
             files = [Path(f"{file}#{row}") for file, own in zip(files, parts, strict=True) for row in range(len(own))]
-            check_memory(subject, len(files), options.samples)
-            names = []
+        check_memory(subject, len(files), options.samples)
+        names = unique_stems(files) if images else []
         remember(model, subject, data, options.device)
         size = max(1, BATCH // options.samples)
         drawing = Drawing(model, subject, x, options.samples, options.seed, size, options.device)

@@ -139,8 +139,8 @@ def find_strength(measure: Callable[[Tensor], Tensor], goal: float, targets: int
 
 
 def _between(low: Tensor, high: Tensor, weak: Tensor, over: Tensor, straight: bool) -> Tensor:
-    """A number between `low` and `high`: where the straight line through `log weak` and `log over` is zero; the middle if
-    it is zero nowhere between them, or is not asked for."""
+    """A number between `low` and `high`: where the straight line through `log weak` and `log over` is zero. It is the
+    middle if the line is zero nowhere between them, or if `straight` is false."""
     share = weak.log() / (weak.log() - over.log())
     crosses = (share > 0) & (share < 1)
     share = torch.where(crosses & straight, share, 0.5).clamp(0.05, 0.95)

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from fibermodels.config import import_class
 from fibermodels.subjects.layers import at_layer
-from fibermodels.subjects.networked import Networked
+from fibermodels.subjects.networked import Networked, example_of, trying
 from fibermodels.subjects.preprocess import Interpolation, preprocessing
 from fibermodels.subjects.weights import fit_state, read_state
 
@@ -37,7 +36,8 @@ class Cut(Networked):
 
     Raises:
         FileNotFoundError: the file of weights does not exist.
-        ValueError: the class is not allowed or not an `nn.Module`, weights do not fit, or the layer does not exist.
+        ValueError: the class is not allowed or not an `nn.Module`, weights do not fit, the layer does not exist, or the
+            network does not take such inputs.
     """
 
     def __init__(
@@ -60,9 +60,10 @@ class Cut(Networked):
         if weights is not None:
             fit_state(made, read_state(weights), weights)
         preprocess = preprocessing("Cut", image_shape, input_shape, mean, std, input_size, interpolation)
-        example = torch.zeros(1, *preprocess.input_shape)
-        reading = at_layer(made.eval(), layer, example, f"{network}(...)", prefix_tokens, channels_last)
-        super().__init__(made, preprocess, reading, units)
+        example = example_of(preprocess.input_space, preprocess.input_shape)
+        with trying(made, preprocess.input_space):
+            reading = at_layer(made.eval(), layer, example, f"{network}(...)", prefix_tokens, channels_last)
+            super().__init__(made, preprocess, reading, units)
 
 
 def _made(path: str, arguments: dict[str, Any]) -> nn.Module:

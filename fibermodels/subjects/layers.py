@@ -188,7 +188,7 @@ def at_layer(
     Args:
         network: the network, in evaluation mode.
         layer: one of `PLACES` or a module's name.
-        example: an input, `(1, *input_shape)`.
+        example: inputs `(B, *input_shape)`.
         source: as in `find_layer`.
         prefix_tokens, channels_last: as in `as_representation`.
 

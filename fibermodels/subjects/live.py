@@ -8,7 +8,7 @@ from torch import nn
 
 from fibermodels.config import GivenAgain
 from fibermodels.subjects.layers import at_layer
-from fibermodels.subjects.networked import Networked
+from fibermodels.subjects.networked import Networked, example_of, trying
 from fibermodels.subjects.preprocess import Interpolation, preprocessing
 
 
@@ -61,15 +61,11 @@ class Live(Networked, GivenAgain):
         if grey and (channels := input_channels(network) or 1) > 1:  # a grey image is repeated for all of its channels
             mean, std = [0.0] * channels, [1.0] * channels
         preprocess = preprocessing("Live", image_shape, input_shape, mean, std, input_size, interpolation)
-        made, example = frozen(network), torch.zeros(1, *preprocess.input_shape)
-        name = type(network).__name__
-        try:
+        made, space = frozen(network), preprocess.input_space
+        example = example_of(space, preprocess.input_shape)
+        with trying(network, space):
             reading = at_layer(made, layer, example, "network", prefix_tokens, channels_last)
             super().__init__(made, preprocess, reading, units)
-        except RuntimeError as error:  # of torch, for inputs that do not fit
-            first = str(error).splitlines()[0]
-            word = preprocess.input_space.word
-            raise ValueError(f"{name} does not take {word} of {list(example.shape[1:])}: {first}") from error
 
     def at(self, layer: str) -> Self:
         return type(self)(**self.arguments | {"network": self.network, "layer": layer, "units": None})

@@ -1,7 +1,8 @@
 """The base of all subjects that read a layer of a given network."""
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Self, cast
 
@@ -10,8 +11,37 @@ from torch import Tensor, nn
 
 from fibermodels.component import fingerprint
 from fibermodels.core import Subject
+from fibermodels.spaces import ImageSpace, InputSpace
 from fibermodels.subjects.layers import Layer, Reading, read_layers
 from fibermodels.subjects.preprocess import Normalise, Preprocess
+
+
+def example_of(space: InputSpace, shape: Sequence[int]) -> Tensor:
+    """Zeros `(B, *shape)` to try a network on: one image, or two other inputs, because a convolution of torch takes a
+    batch `(B, L)` for one signal `(C, L)` if `B` is its number of channels.
+
+    Args:
+        space: of the inputs.
+        shape: of one input of the network.
+    """
+    return torch.zeros(1 if isinstance(space, ImageSpace) else 2, *shape)
+
+
+@contextmanager
+def trying(network: nn.Module, space: InputSpace) -> Iterator[None]:
+    """Says in the words of the user that a network does not take inputs of a space, where torch says it in its own.
+
+    Raises:
+        ValueError: naming the network and the shape.
+    """
+    try:
+        yield
+    except (RuntimeError, IndexError) as error:
+        first = str(error).splitlines()[0]
+        message = f"{type(network).__name__} does not take {space.word} of {list(space.shape)}: {first}"
+        if len(space.shape) == 1 and (conv := next((m for m in network.modules() if isinstance(m, nn.Conv1d)), None)):
+            message += f"; its Conv1d takes signals (C, L) of {conv.in_channels} channels"
+        raise ValueError(message) from error
 
 
 class Networked(Subject, ABC):
@@ -35,14 +65,20 @@ class Networked(Subject, ABC):
         self.network, self.preprocess, self.reading = network, preprocess, reading
         self.units: list[int] | None = None
         self.freeze()
+        example = example_of(self.input_space, self.input_shape)
         with torch.no_grad():
-            shape = self(torch.zeros(1, *self.input_shape)).shape[1:]
+            count, *shape = self(example).shape
+        if count != len(example):
+            raise ValueError(
+                f"{type(network).__name__}: expected {len(example)} outputs for {len(example)} inputs of "
+                f"{list(self.input_shape)}, got {count}; the network takes inputs of another shape"
+            )
         if units is not None:
             bad = [unit for unit in units if not 0 <= unit < shape[0]]
             if bad or not units:
                 raise ValueError(f"units: expected numbers from 0 to {shape[0] - 1}, got {bad or units}")
             self.units = list(units)
-            shape = torch.Size((len(units), *shape[1:]))
+            shape = [len(units), *shape[1:]]
         self.feature_shape = tuple(shape)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -61,12 +61,12 @@ class Plan:
             if self.seconds
             else ""
         )
-        return f"{total} steps of {self.batch} images, {self.width} channels, {self.precision}{time}"
+        return f"{total} steps, batches of {self.batch}, width {self.width}, {self.precision}{time}"
 
     def trainer(self) -> dict[str, Any]:
         """Options of the trainer."""
         limits = {} if self.seconds is None else {"limit_train_batches": self.steps, "limit_val_batches": 4}
-        if self.seconds is not None and self.epochs > EPOCHS:
+        if self.epochs > EPOCHS:
             limits["check_val_every_n_epoch"] = math.ceil(self.epochs / EPOCHS)
         return {"max_epochs": self.epochs, **limits, "precision": self.precision}
 
@@ -75,16 +75,23 @@ class Plan:
         return asdict(self)
 
 
-def whole(images: int, device: torch.device, batch: int = BATCH) -> Plan:
+def whole(images: int, device: torch.device, batch: int = BATCH, places: bool = True) -> Plan:
     """The whole recipe, whatever time it takes.
 
     Args:
         images: number of training images.
         device: where it runs.
         batch: images of a step.
+        places: whether they are images or maps, whose network has convolutions.
     """
     steps = max(1, images // batch)
-    return Plan(WIDTHS[-1], fastest(device), max(1, round(STEPS / steps)), steps)
+    return Plan(WIDTHS[-1], fastest(device, places), validated(max(1, round(STEPS / steps))), steps)
+
+
+def validated(epochs: int) -> int:
+    """The next number of epochs of which the last one is validated: of few inputs, there are many short ones."""
+    every = math.ceil(epochs / EPOCHS)
+    return every * math.ceil(epochs / every)
 
 
 def planned(
@@ -102,7 +109,7 @@ def planned(
         device: where it runs.
         since: when the minutes began, by `time.perf_counter`.
     """
-    precision, planning = fastest(device), time.perf_counter()
+    precision, planning = fastest(device, x.ndim == 4), time.perf_counter()
     width = seconds = total = 0.0
     for wider in WIDTHS:
         measured = step_seconds(build(wider).to(device), x.to(device), precision, PATIENCE * 60 * minutes)
@@ -117,17 +124,18 @@ def planned(
     while left / seconds < ENOUGH and batch >= 2 * SMALLEST:
         batch, seconds = batch // 2, seconds / 2
         total = max(LEAST, int(left / seconds))
-    epochs = max(1, min(EPOCHS, int(total) // 20), math.ceil(total / max(1, images // batch)))
-    every = math.ceil(epochs / EPOCHS)  # of few inputs, there are many short epochs
-    epochs = every * math.ceil(epochs / every)  # so the last one is validated
+    epochs = validated(max(1, min(EPOCHS, int(total) // 20), math.ceil(total / max(1, images // batch))))
     return Plan(int(width), precision, epochs, math.ceil(total / epochs), round(seconds, 4), batch)
 
 
-def fastest(device: torch.device) -> str:
-    """The precision in which this machine is fastest: bfloat16 is on accelerators and some CPUs, slow on others."""
-    if device.type == "cuda":
+def fastest(device: torch.device, places: bool = True) -> str:
+    """The precision in which this machine is fastest: bfloat16 is on accelerators and some CPUs, slow on others.
+
+    Without `places`, the network is a small perceptron, which gains nothing by it.
+    """
+    if device.type == "cuda" and places:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    if device.type != "cpu":
+    if device.type != "cpu" or not places:
         return "32-true"
     layer, x = torch.nn.Conv2d(32, 32, 3), torch.ones(16, 32, 16, 16)
     times: dict[str, list[float]] = {"32-true": [], "bf16-mixed": []}

@@ -14,7 +14,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from fibermodels.core import Subject
+from fibermodels.core import Data, Subject
+from fibermodels.data import Table
 from fibermodels.diffusion import Midpoint
 from fibermodels.latents import Identity
 from fibermodels.models import EnergyScore, FiberLoss, FlowMatching
@@ -44,6 +45,9 @@ all in small batches (`docs/python.md`)."""
 LAYERED = (Cut, Live, Timm, Torchvision)
 """Subjects whose layers have the names of the network's modules."""
 
+SCALED = 10_000
+"""Training inputs whose mean and deviation are measured, at most."""
+
 PREVIEW = 32
 """Validation images that are sampled after each epoch."""
 
@@ -58,9 +62,15 @@ class Scale:
     @classmethod
     def of(cls, x: Tensor) -> Self:
         """Those of inputs `(N, *input_shape)`; the deviation of what does not vary is 1."""
-        flat = x.transpose(0, 1).flatten(1)
+        flat = x.transpose(0, 1).flatten(1).double()
         std = flat.std(1, correction=0)
-        return cls(flat.mean(1).tolist(), torch.where(std > 0, std, 1).tolist())
+        found = flat.mean(1), torch.where(std > 0, std, 1)
+        return cls(*([float(f"{value:.6g}") for value in each] for each in found))
+
+
+def scale_of(data: Data) -> Scale | None:
+    """That of the training inputs of a data module; None for a `Table`, whose rows are standardised already."""
+    return None if isinstance(data, Table) else Scale.of(data.split("train").inputs(slice(SCALED)))
 
 
 def training(
