@@ -31,6 +31,14 @@ DDIM = '{"class_path": "fibermodels.diffusion.DDIM", "init_args": {"steps": 20}}
 ON_FLOW = {"prior": PARTS / "flow_matching-vae.yaml", "sampler": DDIM}
 """Changes of the unknown, the latent space, and the prior."""
 
+SQUARE = '{"class_path": "fibermodels.guidance.FiberDistance", "init_args": {"distance": "squared"}}'
+ENERGY = {
+    "model.init_args.prior": PARTS / "prior.yaml",
+    "model.init_args.cost": SQUARE,
+    "model.init_args.sampler": '{"class_path": "fibermodels.diffusion.Ancestral", "init_args": {"steps": 50}}',
+}
+"""EnergyDPS with the negative square of the distance as score, on the unconditional prior, at a fiber RMS of .28."""
+
 STEPS, INNER = "sampler.init_args.steps", "guidance.init_args"
 ABLATIONS = {
     "base": {},
@@ -115,6 +123,7 @@ ROWS = [
         )
         for goal in (0.35, 0.28, 0.22)
     ),
+    Row("energy_dps-target_rms-0.28", "dps-target_rms", changes=ENERGY, targets=200, samples=4),
     Row("moment_matching", "moment_matching", targets=100),
     Row("equidiff", "equidiff", targets=32),
     Row("dig_in", "dig_in", targets=32),
