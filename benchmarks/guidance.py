@@ -31,13 +31,11 @@ DDIM = '{"class_path": "fibermodels.diffusion.DDIM", "init_args": {"steps": 20}}
 ON_FLOW = {"prior": PARTS / "flow_matching-vae.yaml", "sampler": DDIM}
 """Changes of the unknown, the latent space, and the prior."""
 
-SQUARE = '{"class_path": "fibermodels.guidance.FiberDistance", "init_args": {"distance": "squared"}}'
 ENERGY = {
     "model.init_args.prior": PARTS / "prior.yaml",
-    "model.init_args.cost": SQUARE,
     "model.init_args.sampler": '{"class_path": "fibermodels.diffusion.Ancestral", "init_args": {"steps": 50}}',
 }
-"""EnergyDPS with the negative square of the distance as score, on the unconditional prior, at a fiber RMS of .28."""
+"""EnergyDPS with the negative distance as score, on the unconditional prior, at a fiber RMS of .28."""
 
 STEPS, INNER = "sampler.init_args.steps", "guidance.init_args"
 ABLATIONS = {

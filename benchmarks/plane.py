@@ -140,7 +140,7 @@ def rows(
         return Guided(by, subject, guidance, FiberDistance("l2"), Ancestral(STEPS), strength)
 
     def soft() -> Guided:
-        return Guided(prior, subject, DPS(), FiberDistance("squared"), Ancestral(STEPS))
+        return Guided(prior, subject, DPS(), FiberDistance("rms"), Ancestral(STEPS))
 
     def projected(model: FiberModel, iterations: int = 10) -> FiberProjection:
         return FiberProjection(model, subject, space, iterations)

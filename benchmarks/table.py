@@ -169,7 +169,7 @@ def rows(data: Table, subject: Classifier, seconds: dict[str, float]) -> dict[st
         return Guided(prior(), subject, guidance, sampler=Ancestral(STEPS))
 
     def energy_dps() -> FiberModel:
-        soft = Guided(prior(), subject, DPS(), FiberDistance("squared"), Ancestral(STEPS // 2))
+        soft = Guided(prior(), subject, DPS(), FiberDistance("rms"), Ancestral(STEPS // 2))
         return StrengthSearch(soft, GOAL)
 
     return {
