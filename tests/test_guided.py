@@ -89,6 +89,17 @@ class TestStrength:
         assert reached.item() == pytest.approx(0.3, abs=1e-6)
         assert found.item() == pytest.approx(1)
 
+    def test_a_strength_far_too_large_does_not_look_too_small(self):
+        """Samples that have left the data are still nearer than those of the prior at 2^-3, and near at 2^-10 only."""
+
+        def measure(s):
+            return 6 / (1 + 2**14 * s) + 8 * s / (s + 2**-4)
+
+        assert measure(torch.tensor(2.0**-3)) < measure(torch.tensor(0.0))
+        found, reached = find_strength(measure, 0.5, 1, 10)
+        assert reached.item() == pytest.approx(0.5, rel=0.2)
+        assert found.item() < 2**-8
+
     @pytest.mark.parametrize("exponent", [-40, -20, -9, 9, 20, 40])
     def test_it_reaches_strengths_of_any_size(self, exponent):
         """The Gaussian posterior's mean for a cost times k: the RMS a / (1 + k s) is 0.1 at (a / 0.1 - 1) / k."""
@@ -167,7 +178,7 @@ class TestStrength:
         """No image has pixels of 1.2: the nearest is white."""
         model, h = StrengthSearch(pulled(), 0.1), torch.full((2, 4), 1.2)
         with pytest.warns(
-            UserWarning, match=r"2 of 2 targets none of the 8 strengths that were tried came .*RMS is 0\.2"
+            UserWarning, match=r"2 of 2 targets none of the 10 strengths that were tried came .*RMS is 0\.2"
         ):
             model.sample(h, 1, seeded(0))
         assert model.report()["target_rms_missed"] == 1
@@ -184,7 +195,7 @@ class TestStrength:
         noise, chosen = target_noise(2 + 4, 1, inner.noise_shape, seeded(1)), model.report()["strength_50"]
         torch.testing.assert_close(found, inner.steering(h, None)(noise[:2], torch.tensor([chosen])))
         assert model.network_calls == inner.network_calls
-        assert model.report()["search_calls_per_target"] == 4 * 8 * 10
+        assert model.report()["search_calls_per_target"] == 4 * 10 * 10
 
     def test_it_composes_with_a_renoised_target(self):
         """The query reaches the inner model, and the fidelity asked for is reached."""

@@ -15,8 +15,9 @@ from fibermodels.guidance.guided import Steered
 from fibermodels.noise import target_noise
 from fibermodels.spaces import HasInputSpace
 
-FIRST, LAST = 3.0, 60.0
-"""Binary logarithms: of the first factor by which the search leaves strength 1, and of the largest strength."""
+STEP, LAST, TINY = 3.0, 60.0, 1e-30
+"""Binary logarithms of the first factor by which the search leaves strength 1, and of the largest strength; and an RMS
+that counts as 0."""
 
 SHORT = 1.2
 """A target counts as missed where the fiber RMS is off by more than this factor."""
@@ -40,7 +41,7 @@ class StrengthSearch(FiberModel, HasInputSpace, Reports):
         ValueError: a number out of its range.
     """
 
-    def __init__(self, model: Steered, target_rms: float, samples: int = 4, rounds: int = 8) -> None:
+    def __init__(self, model: Steered, target_rms: float, samples: int = 4, rounds: int = 10) -> None:
         super().__init__()
         check_number("StrengthSearch", "target_rms", target_rms, above=0)
         check_numbers("StrengthSearch", {"samples": samples, "rounds": rounds}, least=1)
@@ -98,53 +99,59 @@ class StrengthSearch(FiberModel, HasInputSpace, Reports):
 def find_strength(measure: Callable[[Tensor], Tensor], goal: float, targets: int, rounds: int) -> tuple[Tensor, Tensor]:
     """The strengths at which the measured fiber RMS is nearest to `goal`, target by target.
 
-    From strength 1 it goes up or down by factors of `2^3`, `2^6`, `2^12`, ... until the goal is passed. Then it divides
-    the logarithm of the strength in turn where the line through the logarithms of both ends crosses the goal, and in
-    the middle. Too much guidance leaves the data, and the fiber with it: a strength counts as too large also where the
-    samples are farther from the fiber than those of a weaker one, or of none, by more than a fifth, or are not finite.
-    The measurement is noisy, so of all strengths tried the one that came nearest is kept.
+    As a function of the strength the RMS falls, and rises again where too much guidance leaves the data, and the fiber
+    with it. So of all strengths tried, the weakest one that reaches the goal is bracketed from below; where none has
+    reached it, the search goes to both sides of the lowest RMS. The measurement is noisy: the strongest one within a
+    fifth of the lowest counts as the lowest, and the one that came nearest to the goal is kept.
 
     Args:
         measure: the fiber RMS `(targets,)` at strengths `(targets,)` of at least 0; with the same random numbers every
-            time.
+            time. Numbers that are not finite count as infinite.
         goal: the RMS asked for, positive.
         targets: how many there are.
-        rounds: measurements; the first is at strength 1, the second at 0, which tells whether 1 is too much.
+        rounds: measurements; the first is at strength 1, the second at 0.
 
     Returns:
         The strengths and the RMS measured there, each `(targets,)`, on the CPU.
     """
-    best = torch.ones(targets)
-    rms = reached = measure(best).detach().cpu()
-    at, low, high = torch.zeros(targets), torch.full((targets,), -math.inf), torch.full((targets,), math.inf)
-    weak = over = torch.full((targets,), math.inf)  # the RMS at both ends
-    step = torch.full((targets,), FIRST)
-    for turn in range(1, rounds):
-        if turn == 1:
-            strength = torch.zeros(targets)
-            weak = found = measure(strength).detach().cpu()
-        else:
-            bounded = low.isfinite() & high.isfinite()
-            farther = torch.where(high.isfinite(), high - step, low + step).clamp(-LAST, LAST)
-            at = torch.where(bounded, _between(low, high, weak / goal, over / goal, turn % 2 == 0), farther)
-            step = torch.where(bounded, step, 2 * step)
-            strength = at.exp2()
-            rms = found = measure(strength).detach().cpu()
-        nearer = ~((found / goal).log().abs() >= (reached / goal).log().abs()) & found.isfinite()
-        best, reached = torch.where(nearer, strength, best), torch.where(nearer, found, reached)
-        strong = ~((rms > goal) & (rms <= SHORT * weak))
-        low, weak = torch.where(strong, low, at), torch.where(strong, weak, rms)
-        high, over = torch.where(strong, at, high), torch.where(strong, rms, over)
-    return best, reached
+    tried: list[list[tuple[float, float]]] = [[] for _ in range(targets)]  # binary logarithms of strengths, and the RMS
+    for turn in range(rounds):
+        at = [_FIRST[turn] if turn < len(_FIRST) else _next(own, goal) for own in tried]
+        found = measure(torch.tensor(at).exp2()).detach().cpu().nan_to_num(nan=math.inf).tolist()
+        for own, point in zip(tried, zip(at, found, strict=True), strict=True):
+            own.append(point)
+    best = [min(own, key=lambda point: abs(math.log(max(point[1], TINY) / goal))) for own in tried]
+    strength, reached = torch.tensor(best).unbind(1)
+    return strength.exp2(), reached
 
 
-def _between(low: Tensor, high: Tensor, weak: Tensor, over: Tensor, straight: bool) -> Tensor:
-    """A number between `low` and `high`: where the straight line through `log weak` and `log over` is zero. It is the
-    middle if the line is zero nowhere between them, or if `straight` is false."""
-    share = weak.log() / (weak.log() - over.log())
-    crosses = (share > 0) & (share < 1)
-    share = torch.where(crosses & straight, share, 0.5).clamp(0.05, 0.95)
-    return low + share * (high - low)
+_FIRST = (0.0, -math.inf)
+"""Binary logarithms of the first strengths: 1 and 0."""
+
+
+def _next(tried: list[tuple[float, float]], goal: float) -> float:
+    """Where to look next for a target, as a binary logarithm, after points that include strength 0."""
+    points = sorted(tried)
+    enough = next((i for i, (_, rms) in enumerate(points) if rms <= goal), None)
+    least = SHORT * min(rms for _, rms in points)
+    i = max(i for i, (_, rms) in enumerate(points) if rms <= least) if enough is None else enough
+    at = [point[0] for point in points]
+    if i <= 1 and (enough is not None or i < len(points) - 1):  # nothing but 0 is weaker
+        return max(at[1] - (2 * (at[2] - at[1]) if len(points) > 2 else STEP), -LAST)
+    if enough is not None:
+        return _between(points[i - 1], points[i], goal, straight=len(points) % 2 == 0)
+    if i == len(points) - 1:
+        return min(at[i] + (2 * (at[i] - at[i - 1]) if i > 1 else STEP), LAST)
+    left, right = at[i] - at[i - 1], at[i + 1] - at[i]
+    return at[i] + right / 2 if right >= left else at[i] - left / 2
+
+
+def _between(weak: tuple[float, float], strong: tuple[float, float], goal: float, straight: bool) -> float:
+    """A number between two points, of which one misses the goal and the other reaches it: where the straight line
+    through the logarithms of their RMS crosses the goal; or the middle, if there is none or `straight` is false."""
+    above, below = math.log(weak[1] / goal), math.log(max(strong[1], TINY) / goal)
+    share = above / (above - below) if straight and math.isfinite(above) else 0.5
+    return weak[0] + min(max(share, 0.05), 0.95) * (strong[0] - weak[0])
 
 
 class Calibrated(NamedTuple):
