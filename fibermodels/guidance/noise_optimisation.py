@@ -162,7 +162,7 @@ class NoiseOptimisation(FiberModel):
             estimates = self.model.estimates(noise, condition, self.last, prompts)
         else:
             estimates = self.model.push(noise, condition)[None]
-        far = noise.new_zeros(self.last, len(noise))
+        far = estimates.new_zeros(self.last, len(noise))
         if self.background is not None:
             far = torch.stack([self.background.distance(images, *kept) for images in estimates])
             estimates = torch.stack([self.background.hold(images, *kept) for images in estimates])
