@@ -34,9 +34,9 @@ from cifar10_rows import (
     SCORED,
     STAGED,
     STAGES,
+    STRAIGHT,
     SUBJECTS,
     TRAININGS,
-    WEIGHTS,
     WORDS,
     Training,
     published,
@@ -89,14 +89,16 @@ def train_inverter(training: Training, precision: str) -> Path:
     return train(CONFIGS / f"{training.config}.yaml", f"cifar10/{training.name}", *own)
 
 
-def train_prior() -> None:
-    """Trains the unconditional prior, at first in batches of 128, unless its published weights are there."""
-    if not PRIOR.exists():
-        config = CONFIGS / "prior.yaml"
-        first = train(config, "cifar10/prior")
+def train_priors(only: list[str] | None) -> None:
+    """Trains the priors whose published weights are missing; the straight one at first in batches of 128."""
+    if wanted("prior", only) and not PRIOR.exists():
+        publish(train(CONFIGS / "prior.yaml", "cifar10/prior"), PRIOR.with_suffix(""), "--half", "true")
+    if wanted("prior_straight", only) and not STRAIGHT.exists():
+        config = CONFIGS / "prior_straight.yaml"
+        first = train(config, "cifar10/prior_straight")
         small = ("--data", PARTS / "data.yaml", "--trainer.max_epochs", 2, "--ema_decay", 0.998)
-        last = train(config, "cifar10/prior-continued", *small, "--adapt_from", first)
-        publish(last, WEIGHTS / "prior", "--half", "true")
+        last = train(config, "cifar10/prior_straight-continued", *small, "--adapt_from", first)
+        publish(last, STRAIGHT.with_suffix(""), "--half", "true")
 
 
 def train_stages(only: list[str] | None, precision: str) -> None:
@@ -132,7 +134,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
     """
     unpack()
     train_judges(only)
-    train_prior()
+    train_priors(only)
     train_stages(only, precision)
     for training in TRAININGS:
         if not wanted(training.name, only):

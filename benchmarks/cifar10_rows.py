@@ -24,7 +24,8 @@ EARLY = ("bn1", "layer1", "layer2")
 
 DIFFUSION, FLOW_MAP, CONTROLNET, SCORED = "diffusion", "flow_map", "controlnet_inverter", "energy_score"
 BASE, MAP = f"{DIFFUSION}-resnet20-spatial", f"{FLOW_MAP}-resnet20-spatial"
-PRIOR = WEIGHTS / "prior.safetensors"
+PRIOR, STRAIGHT = WEIGHTS / "prior.safetensors", WEIGHTS / "prior_straight.safetensors"
+"""The prior of guidance, and the former one, from which the older inverters start."""
 
 WORDS = {"CifarResNet, blocks=3": "ResNet-20", "CifarResNet, blocks=9": "ResNet-56"}
 """The networks in tables and figures."""
@@ -56,7 +57,7 @@ class Training:
     config: str
     subject: str
     steps: int
-    start: str | Path | None = PRIOR
+    start: str | Path | None = STRAIGHT
     variant: str = ""
     options: tuple[object, ...] = ()
     weight: float = 0.0

@@ -31,6 +31,12 @@ DDIM = '{"class_path": "fibermodels.diffusion.DDIM", "init_args": {"steps": 20}}
 ON_FLOW = {"prior": PARTS / "flow_matching-vae.yaml", "sampler": DDIM}
 """Changes of the unknown, the latent space, and the prior."""
 
+ENERGY = {
+    "model.init_args.prior": PARTS / "prior.yaml",
+    "model.init_args.sampler": '{"class_path": "fibermodels.diffusion.Ancestral", "init_args": {"steps": 50}}',
+}
+"""EnergyDPS with the negative distance as score, on the unconditional prior, at a fiber RMS of .28."""
+
 STEPS, INNER = "sampler.init_args.steps", "guidance.init_args"
 ABLATIONS = {
     "base": {},
@@ -115,6 +121,7 @@ ROWS = [
         )
         for goal in (0.35, 0.28, 0.22)
     ),
+    Row("energy_dps-target_rms-0.28", "dps-target_rms", changes=ENERGY, targets=200, samples=4),
     Row("moment_matching", "moment_matching", targets=100),
     Row("equidiff", "equidiff", targets=32),
     Row("dig_in", "dig_in", targets=32),

@@ -139,6 +139,9 @@ def rows(
     def guided(guidance: DPS | NDTM | MomentMatching, strength: float = 1.0, by: Prior = prior) -> Guided:
         return Guided(by, subject, guidance, FiberDistance("l2"), Ancestral(STEPS), strength)
 
+    def soft() -> Guided:
+        return Guided(prior, subject, DPS(), FiberDistance("rms"), Ancestral(STEPS))
+
     def projected(model: FiberModel, iterations: int = 10) -> FiberProjection:
         return FiberProjection(model, subject, space, iterations)
 
@@ -160,6 +163,7 @@ def rows(
         "ndtm-gamma10": lambda: guided(NDTM(gamma=10.0)),
         "ndtm-gamma10-renoised": lambda: Renoised(guided(NDTM(gamma=10.0))),
         "ndtm-target_rms0.3": lambda: StrengthSearch(guided(NDTM(gamma=1.0)), 0.3),
+        "energy_dps-target_rms0.3": lambda: StrengthSearch(soft(), 0.3),
         "best_of-draws16": lambda: BestOf(sampled, subject, 16),
         "prior-learned": lambda: Unguided(learned(), DDIM(STEPS)),
         "dps-strength0.003-learned": lambda: guided(DPS(), 0.003, learned()),

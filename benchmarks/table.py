@@ -31,7 +31,16 @@ from fibermodels.evaluation.results import Metrics, load_samples, save
 from fibermodels.evaluation.scoring import evaluate
 from fibermodels.evaluation.tables import markdown, number
 from fibermodels.files import replace_file, write_text
-from fibermodels.guidance import NDTM, ConditionFeedback, FiberProjection, Guided, Unguided
+from fibermodels.guidance import (
+    DPS,
+    NDTM,
+    ConditionFeedback,
+    FiberDistance,
+    FiberProjection,
+    Guided,
+    StrengthSearch,
+    Unguided,
+)
 from fibermodels.latents import Identity
 from fibermodels.metrics.columns import column_distances, deviation, movement, sensitivity, wasserstein
 from fibermodels.models import Diffusion, EnergyScore, FiberLoss, FlowMatching, NearestNeighbour
@@ -40,6 +49,9 @@ from fibermodels.subjects import Classifier, Cut, FinetunedClassifier
 
 GAMMAS, STEPS, INNER, CLIP, COLUMN = (1, 2, 5, 10), 200, 10, 12.0, 8
 """Strengths of NDTM, its steps, inner steps and clipping, and columns of the picture."""
+
+GOAL = 0.3
+"""The fiber RMS for which EnergyDPS looks for its strengths: about that of flow matching."""
 
 WEIGHT = 1.0
 """Of the fiber loss, in a row that has it."""
@@ -104,11 +116,11 @@ def score_rows(data: Table, subject: Classifier, choice: Choice, results: Path, 
     for name, build in rows(data, subject, seconds).items():
         if wanted(name, only) and not scored(results / name):
             model = build()
-            own = replace(choice, samples_per_target=GUIDED) if name.startswith("ndtm") else choice
+            own = replace(choice, samples_per_target=GUIDED) if name.startswith(("ndtm", "energy_dps")) else choice
             about: Metrics = {"name": name}
             if name.endswith(f"lambda{WEIGHT:g}"):
                 about["fiber_weight"] = WEIGHT
-            if (source := TRAINED.get(name.partition("-gamma")[0], name)) in seconds:
+            if (source := TRAINED.get(name.partition("-gamma")[0].partition("-target")[0], name)) in seconds:
                 about |= {"training_seconds": round(seconds[source], 1), "training_device": device_name("cpu")}
             samples, values = evaluate(model.eval(), subject, data, own, about=about)
             values |= column_scores(samples, data, subject)
@@ -118,7 +130,12 @@ def score_rows(data: Table, subject: Classifier, choice: Choice, results: Path, 
     compare([str(path.parent) for path in sorted(results.glob("*/metrics.json"))], results)
 
 
-TRAINED = {"feedback": "energy_score", "flow_matching-projection": "flow_matching", "ndtm": "prior"}
+TRAINED = {
+    "feedback": "energy_score",
+    "flow_matching-projection": "flow_matching",
+    "ndtm": "prior",
+    "energy_dps": "prior",
+}
 """The training that another row takes."""
 
 
@@ -151,6 +168,10 @@ def rows(data: Table, subject: Classifier, seconds: dict[str, float]) -> dict[st
         guidance = NDTM(gamma=gamma, inner=INNER, clip=CLIP)
         return Guided(prior(), subject, guidance, sampler=Ancestral(STEPS))
 
+    def energy_dps() -> FiberModel:
+        soft = Guided(prior(), subject, DPS(), FiberDistance("rms"), Ancestral(STEPS // 2))
+        return StrengthSearch(soft, GOAL)
+
     return {
         "nearest_neighbour": NearestNeighbour,
         "prior": lambda: Unguided(prior(), DDIM(50)),
@@ -159,6 +180,7 @@ def rows(data: Table, subject: Classifier, seconds: dict[str, float]) -> dict[st
         "energy_score": generator,
         f"energy_score-lambda{WEIGHT:g}": lambda: generator(WEIGHT),
         "feedback": lambda: ConditionFeedback(generator(), subject, 5),
+        f"energy_dps-target_rms{GOAL}": energy_dps,
         **{f"ndtm-gamma{gamma}": (lambda own=gamma: ndtm(own)) for gamma in GAMMAS},
     }
 

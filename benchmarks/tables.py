@@ -76,7 +76,7 @@ QUESTIONS = {
     "circles_guided": Question(
         Path("results/circles"),
         (
-            *("oracle", "prior", "dps-strength0.001", "dps-strength0.003", "ndtm-gamma1", "ndtm-gamma10"),
+            *("oracle", "prior", "dps-strength0.003", "energy_dps-target_rms0.3", "ndtm-gamma1", "ndtm-gamma10"),
             *("ndtm-target_rms0.3", "ndtm-gamma10-renoised", "moment_matching", "noise_optimisation"),
             *("best_of-draws16", "pixel_optimisation"),
         ),

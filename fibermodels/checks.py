@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 
+class NotFinite(ValueError):
+    """NaN or infinity where finite numbers are expected."""
+
+
 def check_shape(x: Tensor, shape: tuple[int, ...], what: str = "images", word: str = "images") -> None:
     """Refuses anything but inputs `(B, *shape)` of floating point; `word` is what they are called."""
     sizes, range_ = ", ".join(map(str, shape)), " in [0, 1]" if word == "images" else ""
@@ -31,11 +35,11 @@ def check_finite(values: Tensor, what: str) -> None:
     """Refuses NaN and infinity.
 
     Raises:
-        ValueError: naming the first row that has one.
+        NotFinite: naming the first row that has one.
     """
     if not values.isfinite().all():
         rows = (~values.isfinite()).flatten(1).any(1) if values.ndim > 1 else ~values.isfinite()
-        raise ValueError(f"{what}: expected finite numbers, got NaN or infinity first in row {int(rows.nonzero()[0])}")
+        raise NotFinite(f"{what}: expected finite numbers, got NaN or infinity first in row {int(rows.nonzero()[0])}")
 
 
 def check_feature_shape(owner: str, h: Tensor | None, shape: tuple[int, ...]) -> Tensor:

@@ -14,14 +14,11 @@ from fibermodels.suites.colour_digits import ColourDigits
 from fibermodels.training import Training
 from fibermodels.training.averaging import AveragedWeights
 from fibermodels.training.cli import main
+from fibermodels.training.cost import ROWS, cost, line, measure
 from fibermodels.training.dry_run import (
-    ROWS,
     checkpoint_bytes,
-    cost,
     dry_run,
     first_batch,
-    line,
-    measure,
     memory,
     parameters,
     sizes,

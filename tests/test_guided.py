@@ -21,7 +21,7 @@ from fibermodels.guidance import (
     Unguided,
     calibrate,
 )
-from fibermodels.guidance.strength import HIGHEST, LOWEST, find_strength
+from fibermodels.guidance.strength import find_strength
 from fibermodels.latents import Identity
 from fibermodels.noise import seeded, target_noise
 
@@ -48,6 +48,17 @@ class Pixels(Subject):
         return images.flatten(1)
 
 
+class Scaled(Subject):
+    """Points times a number."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.input_shape, self.feature_shape, self.scale = (4,), (4,), scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * images
+
+
 class Scored(Subject):
     """The score `a x` of points."""
 
@@ -66,7 +77,7 @@ def pulled(**options) -> Guided:
 
 
 class TestStrength:
-    def test_bisection_finds_the_crossing_of_each_target(self):
+    def test_it_finds_the_crossing_of_each_target(self):
         crossing = torch.tensor([0.03, 0.5, 1.0, 7.0, 40.0])
         found, reached = find_strength(lambda s: 0.2 * crossing / s, 0.2, 5, 14)
         torch.testing.assert_close(found, crossing, rtol=1e-2, atol=0)
@@ -78,10 +89,40 @@ class TestStrength:
         assert reached.item() == pytest.approx(0.3, abs=1e-6)
         assert found.item() == pytest.approx(1)
 
-    def test_it_looks_between_its_ends(self):
+    @pytest.mark.parametrize("exponent", [-40, -20, -9, 9, 20, 40])
+    def test_it_reaches_strengths_of_any_size(self, exponent):
+        """The Gaussian posterior's mean for a cost times k: the RMS a / (1 + k s) is 0.1 at (a / 0.1 - 1) / k."""
+        a, k = torch.tensor([0.3, 0.9]), 2.0**-exponent
         asked = []
-        find_strength(lambda s: asked.append(s) or torch.ones(1), 0.5, 1, 12)
-        assert LOWEST < min(asked) <= max(asked) < HIGHEST
+        found, reached = find_strength(lambda s: asked.append(s) or a / (1 + k * s), 0.1, 2, 14)
+        torch.testing.assert_close(reached, torch.full((2,), 0.1), rtol=0.1, atol=0)
+        torch.testing.assert_close(found, (a / 0.1 - 1) / k, rtol=0.15, atol=0)
+        assert len(asked) == 14
+
+    @pytest.mark.parametrize("wild", [float("nan"), float("inf"), 50.0])
+    def test_a_strength_that_diverges_is_too_large_also_where_it_is_the_first(self, wild):
+        """Beyond twice the strength that is asked for, samples leave the data."""
+
+        def measure(s):
+            return torch.where(k * s > 4, wild, 0.3 / (1 + k * s))
+
+        for k in (2.0**14, 2.0**-14):
+            found, reached = find_strength(measure, 0.1, 1, 12)
+            assert reached.item() == pytest.approx(0.1, rel=0.1)
+            assert found.item() == pytest.approx(2 / k, rel=0.15)
+
+    def test_a_subject_with_large_numbers_needs_a_tiny_strength(self):
+        """DPS of a squared cost: a subject times 1000 has the same samples at a millionth of the strength."""
+        prior, h = GaussianMixture(Identity(input_shape=[4]), [[0.0] * 4], [[0.5] * 4]), torch.full((2, 4), 0.8)
+        chosen = []
+        for scale in (1.0, 1000.0):
+            steered = Guided(prior, Scaled(scale), DPS(), FiberDistance("squared"), DDIM(20))
+            model = StrengthSearch(steered, 0.1 * scale, rounds=14)
+            model.sample(scale * h, 2, seeded("scaled"))
+            assert model.report()["target_rms_missed"] == 0
+            chosen.append(model.report()["strength_50"])
+        assert chosen[1] < 2**-6
+        assert chosen[0] / chosen[1] == pytest.approx(1e6, rel=0.1)
 
     def test_one_strength_reaches_an_expected_score(self):
         z = torch.randn(100, 1, generator=seeded("z"))
@@ -123,9 +164,10 @@ class TestStrength:
         assert report["strength_10"] < report["strength_50"] < report["strength_90"]
 
     def test_it_says_where_it_cannot(self):
-        model, h = StrengthSearch(pulled(), 1e-5), torch.full((2, 4), 0.9)
+        """No image has pixels of 1.2: the nearest is white."""
+        model, h = StrengthSearch(pulled(), 0.1), torch.full((2, 4), 1.2)
         with pytest.warns(
-            UserWarning, match="for 2 of 2 targets no strength from 0.016 to 64 came within a fifth of target_rms"
+            UserWarning, match=r"2 of 2 targets none of the 8 strengths that were tried came .*RMS is 0\.2"
         ):
             model.sample(h, 1, seeded(0))
         assert model.report()["target_rms_missed"] == 1

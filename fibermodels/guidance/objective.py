@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from fibermodels.checks import NotFinite
 from fibermodels.component import Component
 from fibermodels.core import Subject
 from fibermodels.diffusion import Denoiser, Prior, Schedule
@@ -71,11 +72,12 @@ def gradient(cost: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple
         retain_graph: keep the graph, to differentiate further.
 
     Raises:
-        ValueError: a cost that is not finite, or on which the inputs have no influence that autograd sees.
+        NotFinite: a cost that is not finite.
+        ValueError: a cost on which the inputs have no influence that autograd sees.
     """
     if not torch.isfinite(cost).all():
         row = int((~torch.isfinite(cost)).nonzero()[0, 0])
-        raise ValueError(f"guidance: the cost of row {row} is {cost[row].item()}: expected finite costs")
+        raise NotFinite(f"guidance: the cost of row {row} is {cost[row].item()}: expected finite costs")
     if not cost.requires_grad:
         raise ValueError("guidance: the cost has no gradient in the image: expected a differentiable subject")
     found = torch.autograd.grad(cost, inputs, torch.ones_like(cost), retain_graph, allow_unused=True)

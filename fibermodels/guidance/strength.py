@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from fibermodels import distances
-from fibermodels.checks import check_number, check_numbers
+from fibermodels.checks import NotFinite, check_number, check_numbers
 from fibermodels.core import FiberModel, Reports
 from fibermodels.guidance.guided import Steered
 from fibermodels.noise import target_noise
 from fibermodels.spaces import HasInputSpace
 
-LOWEST, HIGHEST = 2.0**-6, 2.0**6
-"""Strengths between which to look."""
+FIRST, LAST = 3.0, 60.0
+"""Binary logarithms: of the first factor by which the search leaves strength 1, and of the largest strength."""
 
 SHORT = 1.2
 """A target counts as missed where the fiber RMS is off by more than this factor."""
@@ -25,15 +25,19 @@ SHORT = 1.2
 class StrengthSearch(FiberModel, HasInputSpace, Reports):
     """A steered prior at the strength that reaches a given fiber RMS, for each target by itself.
 
-    The strength is measured on samples of its own. `report` says what was chosen, how many calls of the network the
-    search took for each target, and for how many targets no strength came within a fifth of the goal; a warning tells
-    of these, too.
+    The strength is measured on samples of its own. It may be any positive number, because it has the unit of one over
+    the cost, which a subject with large numbers makes tiny. `report` says what was chosen, how many calls of the
+    network the search took for each target, and for how many targets no strength came within a fifth of the goal; a
+    warning tells of these, too.
 
     Args:
         model: the steered prior; its own strength is not used.
         target_rms: the fiber RMS to reach.
         samples: samples of each target on which a strength is measured.
-        rounds: strengths that are measured, each at the cost of sampling.
+        rounds: strengths that are measured, each at the cost of sampling; the first is 1, the second is 0.
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
     def __init__(self, model: Steered, target_rms: float, samples: int = 4, rounds: int = 8) -> None:
@@ -49,15 +53,25 @@ class StrengthSearch(FiberModel, HasInputSpace, Reports):
 
     def _sample(self, h: Tensor, n: int, generator: torch.Generator | None, x: Tensor | None) -> Tensor:
         noise = target_noise(n + self.samples, len(h), self.model.noise_shape, generator)
-        steering = self.model.steering(h, x)
 
         def measure(strength: Tensor) -> Tensor:
-            found = steering(noise[n:], strength.to(h))
-            return torch.stack([distances.rms(h, self.model.subject(slot)) for slot in found]).mean(0)
+            return self._measured(noise[n:], h, x, strength.to(h))
 
         strength, reached = find_strength(measure, self.target_rms, len(h), self.rounds)
         self._say(strength, reached)
-        return steering(noise[:n], strength.to(h))
+        return self.model.steering(h, x)(noise[:n], strength.to(h))
+
+    def _measured(self, noise: Tensor, h: Tensor, x: Tensor | None, strength: Tensor) -> Tensor:
+        """The mean fiber RMS `(B,)` of samples. It is NaN for a target that the guidance drives to infinity."""
+        try:
+            found = self.model.steering(h, x)(noise, strength)
+        except NotFinite:
+            if len(h) == 1:
+                return strength.new_full((1,), math.nan)
+            parts = [slice(None, len(h) // 2), slice(len(h) // 2, None)]
+            own = [(noise[:, part], h[part], None if x is None else x[part], strength[part]) for part in parts]
+            return torch.cat([self._measured(*part) for part in own])
+        return torch.stack([distances.rms(h, self.model.subject(slot)) for slot in found]).mean(0)
 
     def _say(self, strength: Tensor, reached: Tensor) -> None:
         missed = (reached / self.target_rms).log().abs() > math.log(SHORT)
@@ -71,9 +85,11 @@ class StrengthSearch(FiberModel, HasInputSpace, Reports):
             "strength_90": high,
         }
         if missed.any():
+            nearest = strength[missed]
             warnings.warn(
-                f"StrengthSearch: for {int(missed.sum())} of {len(missed)} targets no strength from {LOWEST:.2g} to "
-                f"{HIGHEST:g} came within a fifth of target_rms {self.target_rms:g}; there the fiber RMS is "
+                f"StrengthSearch: for {int(missed.sum())} of {len(missed)} targets none of the {self.rounds} strengths "
+                f"that were tried came within a fifth of target_rms {self.target_rms:g}; at the nearest ones, from "
+                f"{float(nearest.min()):.2g} to {float(nearest.max()):.2g}, the fiber RMS is "
                 f"{float(reached[missed].mean()):.3g}",
                 stacklevel=2,
             )
@@ -82,28 +98,53 @@ class StrengthSearch(FiberModel, HasInputSpace, Reports):
 def find_strength(measure: Callable[[Tensor], Tensor], goal: float, targets: int, rounds: int) -> tuple[Tensor, Tensor]:
     """The strengths at which the measured fiber RMS is nearest to `goal`, target by target.
 
-    It bisects the logarithm of the strength. The measurement is noisy and need not be monotone at the ends (too much
-    guidance leaves the data, and the fiber with it), so of all strengths tried the one that came nearest is kept.
+    From strength 1 it goes up or down by factors of `2^3`, `2^6`, `2^12`, ... until the goal is passed. Then it divides
+    the logarithm of the strength in turn where the line through the logarithms of both ends crosses the goal, and in
+    the middle. Too much guidance leaves the data, and the fiber with it: a strength counts as too large also where the
+    samples are farther from the fiber than those of a weaker one, or of none, by more than a fifth, or are not finite.
+    The measurement is noisy, so of all strengths tried the one that came nearest is kept.
 
     Args:
-        measure: the fiber RMS `(targets,)` at strengths `(targets,)`; with the same random numbers every time.
+        measure: the fiber RMS `(targets,)` at strengths `(targets,)` of at least 0; with the same random numbers every
+            time.
         goal: the RMS asked for, positive.
         targets: how many there are.
-        rounds: measurements; the answer is within a factor `64^(2^(1 - rounds))` of the crossing.
+        rounds: measurements; the first is at strength 1, the second at 0, which tells whether 1 is too much.
 
     Returns:
         The strengths and the RMS measured there, each `(targets,)`, on the CPU.
     """
-    low = torch.full((targets,), math.log(LOWEST))
-    high = torch.full((targets,), math.log(HIGHEST))
-    best, reached = torch.ones(targets), torch.full((targets,), math.inf)
-    for _ in range(rounds):
-        middle = (low + high) / 2
-        rms = measure(middle.exp()).detach().cpu()
-        nearer = (rms / goal).log().abs() < (reached / goal).log().abs()
-        best, reached = torch.where(nearer, middle.exp(), best), torch.where(nearer, rms, reached)
-        low, high = torch.where(rms > goal, middle, low), torch.where(rms > goal, high, middle)
+    best = torch.ones(targets)
+    rms = reached = measure(best).detach().cpu()
+    at, low, high = torch.zeros(targets), torch.full((targets,), -math.inf), torch.full((targets,), math.inf)
+    weak = over = torch.full((targets,), math.inf)  # the RMS at both ends
+    step = torch.full((targets,), FIRST)
+    for turn in range(1, rounds):
+        if turn == 1:
+            strength = torch.zeros(targets)
+            weak = found = measure(strength).detach().cpu()
+        else:
+            bounded = low.isfinite() & high.isfinite()
+            farther = torch.where(high.isfinite(), high - step, low + step).clamp(-LAST, LAST)
+            at = torch.where(bounded, _between(low, high, weak / goal, over / goal, turn % 2 == 0), farther)
+            step = torch.where(bounded, step, 2 * step)
+            strength = at.exp2()
+            rms = found = measure(strength).detach().cpu()
+        nearer = ~((found / goal).log().abs() >= (reached / goal).log().abs()) & found.isfinite()
+        best, reached = torch.where(nearer, strength, best), torch.where(nearer, found, reached)
+        strong = ~((rms > goal) & (rms <= SHORT * weak))
+        low, weak = torch.where(strong, low, at), torch.where(strong, weak, rms)
+        high, over = torch.where(strong, at, high), torch.where(strong, rms, over)
     return best, reached
+
+
+def _between(low: Tensor, high: Tensor, weak: Tensor, over: Tensor, straight: bool) -> Tensor:
+    """A number between `low` and `high`: where the straight line through `log weak` and `log over` is zero; the middle if
+    it is zero nowhere between them, or is not asked for."""
+    share = weak.log() / (weak.log() - over.log())
+    crosses = (share > 0) & (share < 1)
+    share = torch.where(crosses & straight, share, 0.5).clamp(0.05, 0.95)
+    return low + share * (high - low)
 
 
 class Calibrated(NamedTuple):
