@@ -93,6 +93,22 @@ def of_causal() -> str:
     return markdown([*titles, "colours that agree", "change of the correlation"], lines)
 
 
+def of_dig_in() -> str:
+    """What DiG-IN reaches with each set of variables and each background."""
+    import dig_in
+
+    lines = []
+    for name in (name for rows in dig_in.ROWS.values() for name in rows if scored(dig_in.RESULTS / name)):
+        values = json.loads((dig_in.RESULTS / name / "metrics.json").read_text())
+        colours = f"{number(values['colour_kl'])} ({number(values['colour_kl_floor'])})"
+        others = [
+            number(values[key]) for key in ("contrast_error", "pixel_error", "border_change", "seconds_per_sample")
+        ]
+        lines.append([name, number(values["fiber_rms"]), colours, *others])
+    titles = ["variables", "fiber RMS", "colour KL (floor)", "contrast error", "pixel error", "change of the border"]
+    return markdown([*titles, "s / sample"], lines)
+
+
 def of_outside(part: str) -> str:
     """Each kind of inputs, and how well each detector finds it."""
     values = json.loads((ROOT / "results/outside" / part / "metrics.json").read_text())
@@ -151,6 +167,7 @@ OTHERS = {
     "dictionaries": features_subjects.of_dictionaries,
     "applications": of_applications,
     "causal": of_causal,
+    "dig_in": of_dig_in,
     "label_preference": of_preference,
     "label_agreement": of_agreement,
     **{f"outside_{part}": partial(of_outside, part) for part in ("digits", "cifar10")},

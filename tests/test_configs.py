@@ -119,7 +119,7 @@ def smaller(part, numbers, key="--model"):
 @pytest.mark.parametrize("config", marked(UNTRAINED), ids=name)
 def test_a_model_is_evaluated(config, data_root, stand_ins, tmp_path):
     """In few steps, where it takes many."""
-    numbers = {"steps": 3} | ({"inner": 1, "patch": 8} if is_real(config) else {})
+    numbers = {"steps": 3} | ({"inner": 1, "patch": 8, "count": 2} if is_real(config) else {})
     fewer = tuple(smaller(yaml.safe_load(config.read_text())["model"], numbers))
     targets = 2 if config.parent.name in ("imagenet", "chexpert") else 4
     size = ("--num_targets", targets, "--samples_per_target", targets // 2, "--device", "cpu")

@@ -254,6 +254,19 @@ class TestCutouts:
         torch.testing.assert_close(cutouts.cut(same, (8, 10)), cut, rtol=0, atol=0)
         assert not torch.equal(Cutouts(FiberDistance(), 4, noise=0.1, seed=1).cut(same, (8, 10)), cut)
 
+    def test_every_step_has_others_wherever_the_cutouts_are(self, x, h):
+        inner = Cutouts(FiberDistance(), 4, noise=0.1)
+        phi, tasks = Linear(), WeightedSum([ScoreEnergy(0), inner], [0.0, 1.0])
+        for cost in (inner, tasks, Masked(tasks, [0, 0, 4, 4]), LowPass(inner, [2.0], [0.0])):
+            costs = [cost.at(step)(phi, x, h) for step in (0, 1, 2, 2)]
+            torch.testing.assert_close(costs[2], costs[3], rtol=0, atol=0)
+            assert all((a != b).all() for i, a in enumerate(costs[:3]) for b in costs[:i])
+            assert type(cost.at(1)) is type(cost)
+
+    def test_without_random_numbers_every_step_has_the_cost_itself(self):
+        for cost in (FiberDistance(), Masked(WeightedSum([ScoreEnergy(0)], [1.0]), [0, 0, 4, 4])):
+            assert cost.at(3) is cost
+
     def test_the_noise_has_its_deviation(self, x):
         with_noise, without = (Cutouts(FiberDistance(), 64, noise=s).cut(x, (8, 10)) for s in (0.1, 0.0))
         assert (with_noise - without).std().item() == pytest.approx(0.1, rel=0.05)

@@ -4,6 +4,8 @@ from fibermodels.diffusion.analytic import GaussianMixture
 from fibermodels.diffusion.guided_diffusion import GuidedDiffusion
 from fibermodels.diffusion.pretrained import Pretrained, PretrainedUNet
 from fibermodels.diffusion.prior import Controllable, Prior
+from fibermodels.diffusion.prompted import Prompted
+from fibermodels.diffusion.prompts import token_places
 from fibermodels.diffusion.samplers import (
     DDIM,
     Ancestral,
@@ -35,10 +37,12 @@ __all__ = [
     "Pretrained",
     "PretrainedUNet",
     "Prior",
+    "Prompted",
     "Sampler",
     "Schedule",
     "ScheduleName",
     "Tabulated",
     "Told",
+    "token_places",
     "unguided",
 ]

@@ -1,6 +1,7 @@
 """Training-free ways to the fiber: they steer a prior, or refine the samples of any model."""
 
 from fibermodels.guidance.augmented_costs import Cutouts, LowPass, Masked
+from fibermodels.guidance.background import Background
 from fibermodels.guidance.best_of import BestOf
 from fibermodels.guidance.costs import Cost, FiberDistance, ScoreEnergy, SeenBy, WeightedSum
 from fibermodels.guidance.dps import DPS
@@ -16,6 +17,7 @@ from fibermodels.guidance.objective import Guidance, Objective, gradient
 from fibermodels.guidance.pixel_optimisation import PixelOptimisation
 from fibermodels.guidance.projection import FiberProjection
 from fibermodels.guidance.refine import LatentDescent, Refined
+from fibermodels.guidance.regions import Attended, Box, Region
 from fibermodels.guidance.renoised import Renoised
 from fibermodels.guidance.strength import Calibrated, StrengthSearch, calibrate
 
@@ -23,7 +25,10 @@ __all__ = [
     "DPS",
     "MACO",
     "NDTM",
+    "Attended",
+    "Background",
     "BestOf",
+    "Box",
     "Calibrated",
     "ConditionFeedback",
     "ConjugateGradients",
@@ -43,6 +48,7 @@ __all__ = [
     "Objective",
     "PixelOptimisation",
     "Refined",
+    "Region",
     "Renoised",
     "ScoreEnergy",
     "SeenBy",

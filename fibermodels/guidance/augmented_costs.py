@@ -1,6 +1,6 @@
 """Costs of a changed copy of the image: filtered, cut out, or with a part held fixed."""
 
-from typing import get_args
+from typing import Self, get_args
 
 import torch
 from torch import Tensor
@@ -63,9 +63,10 @@ class Cutouts(Cost):
     """The mean cost of noisy square cutouts, resized to the subject's input, so that it holds at any place and size.
 
     A cutout's side is `smallest + (largest - smallest) u^power`, `u` uniform, and its place is uniform. All random
-    numbers come from `seed` and are the same for every row and call. Resizing is bilinear, with antialiasing.
+    numbers come from `seed` and are the same for every row and call; `at(step)` has others in every step, and
+    `NoiseOptimisation` takes these. Resizing is bilinear, with antialiasing.
 
-    Reference: Augustin et al., DiG-IN, arXiv 2311.17833 (16 cutouts, noise 0.005).
+    Reference: Augustin et al., DiG-IN, arXiv 2311.17833, appendix A.4 (16 cutouts; noise 0.005 in D.1.5, 0.05 in B.1).
 
     Args:
         cost: the inner cost.
@@ -99,6 +100,10 @@ class Cutouts(Cost):
         cutouts = self.cut(images, tuple(subject.image_shape[-2:])).flatten(0, 1)
         again = h.repeat(self.count, *(1 for _ in h.shape[1:]))
         return self.cost(subject, cutouts, again).unflatten(0, (self.count, len(images))).mean(0)
+
+    def at(self, step: int) -> Self:
+        fresh = int(torch.randint(2**62, (), generator=seeded("cutouts", self.seed, step)))
+        return type(self)(**self.arguments | {"cost": self.cost.at(step), "seed": fresh})
 
     def cut(self, images: Tensor, size: tuple[int, ...]) -> Tensor:
         """The noisy cutouts `(count, B, C, *size)` of images `(B, C, H, W)`."""

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,25 @@ class Cost(Component, ABC):
             images: `(B, C, H, W)` in [0, 1].
             h: targets `(B, *feature_shape)`.
         """
+
+    def at(self, step: int) -> Self:
+        """This cost with the random numbers of a step of an optimisation, which are others in every step.
+
+        A cost without random numbers stays what it is; one that contains costs contains theirs of the step.
+        """
+        arguments = {name: _at(value, step) for name, value in self.arguments.items()}
+        changed = any(arguments[name] is not value for name, value in self.arguments.items())
+        return type(self)(**arguments) if changed else self
+
+
+def _at(value: Any, step: int) -> Any:
+    """An argument of a cost at a step; itself where no cost in it changes."""
+    if isinstance(value, Cost):
+        return value.at(step)
+    if isinstance(value, list):
+        found = [_at(each, step) for each in value]
+        return found if any(new is not old for new, old in zip(found, value, strict=True)) else value
+    return value
 
 
 class FiberDistance(Cost):

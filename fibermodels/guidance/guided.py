@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fibermodels.checks import check_finite, check_number
 from fibermodels.core import FiberModel, Pushforward, Subject
-from fibermodels.diffusion import DDIM, Estimate, Prior, Sampler, unguided
+from fibermodels.diffusion import DDIM, Denoiser, Estimate, Prior, Prompted, Sampler, unguided
 from fibermodels.guidance.costs import Cost, FiberDistance
 from fibermodels.guidance.objective import Guidance, Objective, check_fits
 from fibermodels.noise import pushed_noise, target_noise
@@ -121,13 +122,35 @@ class Unguided(Pushforward, HasInputSpace):
     def push(self, noise: Tensor, h: Tensor) -> Tensor:
         return self.estimates(noise, h, 1)[0]
 
-    def estimates(self, noise: Tensor, h: Tensor, count: int) -> Tensor:
-        """Inputs `(count, B, *input_shape)` of the clean latents that the last `count` steps expect, differentiable."""
+    def estimates(self, noise: Tensor, h: Tensor, count: int, prompts: Tensor | None = None) -> Tensor:
+        """Inputs `(count, B, *input_shape)` of the clean latents that the last `count` steps expect, differentiable.
+
+        Args:
+            noise: `(B, *noise_shape)`.
+            h: `(B, *feature_shape)`.
+            count: from 1 to the sampler's steps.
+            prompts: null-text and prompt in each call of the denoiser, `(B, calls, 2, *shape)`, of a `Prompted` prior;
+                None takes the prior's own in all calls.
+        """
         if not 1 <= count <= self.sampler.steps:
             raise ValueError(f"Unguided: count must be from 1 to the {self.sampler.steps} steps, got {count}")
-        denoise, decode = self.prior.denoiser(h), self.prior.decode
-        if self.checkpointing:
-            denoise, decode = (partial(checkpoint, part, use_reentrant=False) for part in (denoise, decode))
+        denoise = self._kept(self.prior.denoiser(h)) if prompts is None else self._prompted(prompts)
+        decode = self._kept(self.prior.decode)
         *earlier, last = self.sampler.trajectory(unguided(denoise), self.prior.schedule, noise)
         expected = [data for _, data in earlier][len(earlier) + 1 - count :]
         return torch.stack([decode(z, h) for z in (*expected, last[0])])
+
+    def _prompted(self, prompts: Tensor) -> Denoiser:
+        """The denoiser that has the next of `prompts` `(B, calls, 2, *shape)` in every call."""
+        if not isinstance(self.prior, Prompted):
+            raise ValueError(f"Unguided: prompts: expected a prior that takes them, got {type(self.prior).__name__}")
+        if prompts.shape[1] != self.sampler.calls:
+            raise ValueError(
+                f"Unguided: prompts: expected one for each of the {self.sampler.calls} calls, got {prompts.shape[1]}"
+            )
+        denoise, each = self._kept(self.prior.denoise_prompted), iter(prompts.unbind(1))
+        return lambda z, t: denoise(z, t, next(each))
+
+    def _kept(self, part: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, which computes its activations again in the backward pass with `checkpointing`."""
+        return partial(checkpoint, part, use_reentrant=False) if self.checkpointing else part

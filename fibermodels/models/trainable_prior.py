@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fibermodels.checks import check_number
+from fibermodels.checks import check_feature_shape, check_number
 from fibermodels.core import LatentSpace
-from fibermodels.diffusion import Controllable, Denoiser, Estimate, Prior, Sampler, Schedule, unguided
+from fibermodels.diffusion import Controllable, Denoiser, Estimate, Prior, Prompted, Sampler, Schedule, unguided
 from fibermodels.diffusion.parametrisation import Prediction
 from fibermodels.nn import Control, Network, Steerable, spread_times
 from fibermodels.trainable import Stepped
@@ -44,7 +44,7 @@ class TrainablePrior(Stepped, Prior, ABC):
         return self.sampler(unguided(self.denoiser(h)), self.schedule, noise, last_steps)
 
 
-class NetworkPrior(TrainablePrior, Controllable, ABC):
+class NetworkPrior(TrainablePrior, Controllable, Prompted, ABC):
     """A denoiser that is a network, trained by regression on what the network should say of known data and noise.
 
     With `guidance_scale` s, the output is `u + s (c - u)`, from `c` with and `u` without the representation. For s > 1
@@ -117,6 +117,20 @@ class NetworkPrior(TrainablePrior, Controllable, ABC):
             return self.prediction.estimates(output, z, *self.schedule.shares(t))
 
         return denoise
+
+    def prompts(self, h: Tensor) -> Tensor:
+        name = type(self).__name__
+        if not self.feature_shape:
+            raise ValueError(f"{name}: expected a conditional model, got one that is told nothing (feature_shape [])")
+        check_feature_shape(name, h, tuple(self.feature_shape))
+        return torch.stack((self.network.standardise.inverse(torch.zeros_like(h)), h), 1)  # the mean: hidden, for it
+
+    def denoise_prompted(self, z: Tensor, t: Tensor, prompts: Tensor) -> Estimate:
+        null, prompt = (self.network.condition(each) for each in prompts.unbind(1))
+        output = self.predict(z, t, prompt)
+        if self.guidance_scale != 1:
+            output = torch.lerp(self.predict(z, t, null), output, self.guidance_scale)
+        return self.prediction.estimates(output, z, *self.schedule.shares(t))
 
     @property
     def unet(self) -> nn.Module:  # type: ignore[override]  # a property: the state would hold an attribute twice
