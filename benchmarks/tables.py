@@ -95,7 +95,7 @@ QUESTIONS = {
         Path("results/table"),
         (
             *("nearest_neighbour", "prior", "flow_matching", "flow_matching-projection", "energy_score"),
-            *("energy_score-lambda1", "feedback", *strengths("ndtm", 1, 2, 5, 10)),
+            *("energy_score-lambda1", "feedback", *strengths("ndtm", 1, 2, 5, 10), "energy_dps-target_rms0.3"),
         ),
         ("fiber_rms", "column_w1", "movement_spearman", "pairwise_distance", *COST),
     ),

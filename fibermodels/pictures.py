@@ -74,6 +74,8 @@ def _three(shades: Tensor) -> Tensor:
 class Plot:
     """Plots of targets without places and of their samples, with the same axes for all.
 
+    The axes show at most three times the range of 20 targets or more; the panel of all samples says how many are
+    outside.
     Points `(2,)` are scattered, over a cloud of all targets. Numbers `(1,)` have a histogram. Longer vectors are lines
     over their entries, each in units of the targets' deviation, or of that of targets and samples where there are fewer
     than 20 targets. Signals `(C, L)` are lines over their length.
@@ -93,6 +95,10 @@ class Plot:
         self.kind = "points" if x.ndim == 2 and x.shape[1] == 2 else "lines"
         values = everyone.T if self.kind == "points" else everyone.reshape(1, -1)
         low, high = np.percentile(values.numpy(), (0.2, 99.8), axis=1)
+        if len(x) >= ENOUGH:  # a few samples that left the data must not make the others a dot
+            own = self.x.T if self.kind == "points" else self.x.reshape(1, -1)
+            least, most = own.amin(1).numpy(), own.amax(1).numpy()
+            low, high = np.maximum(low, 2 * least - most), np.minimum(high, 2 * most - least)
         room = 0.1 * np.maximum(high - low, 1e-6)
         self.limits = list(zip((low - room).tolist(), (high + room).tolist(), strict=True))
 
@@ -115,8 +121,14 @@ class Plot:
 
     def density(self, axes: Axes, of_samples: bool) -> None:
         """Draws all targets, or all samples, as points."""
-        self._cloud(axes, self.x_hat.flatten(0, 1) if of_samples else self.x, SAMPLE if of_samples else INK)
+        points = self.x_hat.flatten(0, 1) if of_samples else self.x
+        self._cloud(axes, points, SAMPLE if of_samples else INK)
         self._bare(axes)
+        low, high = torch.tensor(self.limits).T
+        if outside := int(((points < low) | (points > high)).any(1).sum()):
+            axes.text(
+                0.97, 0.03, f"{outside / len(points):.1%} outside", transform=axes.transAxes, ha="right", fontsize=6
+            )
 
     def _cloud(self, axes: Axes, points: Tensor, colour: str) -> None:
         step = max(1, len(points) // CLOUD)

@@ -193,6 +193,21 @@ class TestCSV:
             read_arrays(tmp_path / "x.csv")
 
 
+def test_samples_far_from_the_data_do_not_shrink_a_plot_of_points():
+    from fibermodels.pictures import Plot, new_figure
+
+    x = torch.rand(40, 2, generator=seeded("x"))
+    x_hat = x[None] + 0.01 * torch.randn(5, 40, 2, generator=seeded("near"))
+    x_hat[0, :4] = 1000.0
+    plot = Plot(x, x_hat)
+    for low, high in plot.limits:
+        assert -1.5 < low < 0.1
+        assert 0.9 < high < 2.5
+    axes = new_figure(2, 2).subplots()
+    plot.density(axes, of_samples=True)
+    assert [text.get_text() for text in axes.texts] == ["2.0% outside"]
+
+
 def test_a_plot_of_one_row_has_the_scale_of_its_samples():
     """One target has no deviation: its samples would be a million away."""
     x, x_hat = torch.zeros(1, 5), 100 * torch.randn(200, 1, 5, generator=seeded("hat"))
