@@ -39,7 +39,7 @@ ENVIRONMENTS, HELD_OUT, AGREEMENT = (0.9, 0.8), 0.1, 0.8
 
 COUNT, WIDTH, STEPS, RATE, DECAY, PENALTY, ANNEAL = 25_000, 128, 501, 4.9e-4, 1.1e-3, 91_257.0, 190
 """Images of each environment, width of the hidden layers, steps on all images, Adam's rate, weight decay, the weight of
-IRM's penalty, and the step from which it has this weight; before, 1. They are the reference's, but for its width, 390."""
+IRM's penalty, and the step from which it has this weight; before, 1. All are the reference's, whose width is 390."""
 
 UPDATES, BATCH, PEAK = 2500, 96, 2e-3
 """Steps of the prior's training, images of each, and the largest rate."""

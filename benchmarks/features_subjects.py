@@ -20,11 +20,12 @@ from fibermodels.noise import seeded
 from fibermodels.subjects import Classifier, Codes, Cut, SparseAutoencoder
 
 SPARSE = WEIGHTS / "sparse"
+JUMPRELU = ("--model.learner.init_args.gate", "jumprelu", "--model.learner.init_args.sparsity", 1.0)
 DICTIONARIES: dict[str, tuple[object, ...]] = {
     "topk": (),
-    "jumprelu": ("--model.learner.init_args.gate", "jumprelu"),
+    "jumprelu": JUMPRELU,
     "topk-3x3": ("--model.learner.init_args.kernel", 3),
-    "jumprelu-3x3": ("--model.learner.init_args.gate", "jumprelu", "--model.learner.init_args.kernel", 3),
+    "jumprelu-3x3": (*JUMPRELU, "--model.learner.init_args.kernel", 3),
 }
 """Their names, and the options of their trainings."""
 

@@ -12,7 +12,7 @@ from fibermodels.config import build, describe
 from fibermodels.files import save_tensors
 from fibermodels.noise import seeded
 from fibermodels.subjects import Codes, Live, SparseAutoencoder, SpatialMean
-from fibermodels.subjects.sparse_autoencoder import BANDWIDTH
+from fibermodels.subjects.sparse_autoencoder import BANDWIDTH, SPEED, START
 
 SHAPE = [4, 3, 5]
 
@@ -60,7 +60,7 @@ class TestCodes:
     def test_jumprelu_opens_above_its_thresholds(self):
         own, x = autoencoder(gate="jumprelu"), maps()
         a = own.activations(x)
-        torch.testing.assert_close(own.encode(x), torch.where(a > own.log_threshold.exp(), a, 0.0))
+        torch.testing.assert_close(own.encode(x), torch.where(a > (SPEED * own.level).exp(), a, 0.0))
 
     def test_a_place_is_encoded_and_decoded_by_one_dictionary(self):
         """A 1 x 1 encoder does not see the neighbours, a 3 x 3 encoder does, and no decoder does."""
@@ -96,12 +96,19 @@ class TestCodes:
     def test_a_step_of_the_threshold_has_the_slope_of_the_window(self):
         """Within half a window of the threshold, `d z / d theta = -a / width`; elsewhere it is 0."""
         own = SparseAutoencoder([1], features=1, k=1, gate="jumprelu", patience=1)
-        theta = own.log_threshold.exp().item()
+        theta = (SPEED * own.level).exp().item()
         for a, inside in ((theta + 0.04, True), (theta - 0.04, True), (theta + 0.06, False), (0.0, False)):
-            own.log_threshold.grad = None
+            own.level.grad = None
             own._gated(torch.tensor(a).reshape(1, 1, 1, 1)).sum().backward()
-            slope = own.log_threshold.grad.item() / theta  # that in theta, not in its logarithm
+            slope = own.level.grad.item() / (SPEED * theta)  # that in theta
             assert math.isclose(slope, -a / BANDWIDTH if inside else 0, rel_tol=1e-4, abs_tol=1e-7)
+
+    def test_thresholds_start_above_the_goal(self):
+        """So many times the goal are on in the first batch, whatever its scale."""
+        for scale in (1, 100):
+            own, x = autoencoder(gate="jumprelu", k=1).train(), scale * maps(64)
+            own.loss(x, None)
+            assert (own.encode(x) > 0).sum(1).double().mean() == pytest.approx(START, abs=0.01)
 
 
 class TestTraining:

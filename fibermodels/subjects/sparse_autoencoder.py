@@ -9,7 +9,8 @@
 
 `m` and `s`, the mean of each channel and one deviation for all, are those of the first training batch, and `V` is the
 variance of the batch, so the scale of the inputs changes nothing. The threshold learns by a window of width
-`BANDWIDTH` in place of the derivative of the step.
+`BANDWIDTH` in place of the derivative of the step. All thresholds start where `START k` features of a place of the
+first batch are on. They learn `SPEED` times as fast as the weights, or a training of minutes would not reach the goal.
 
 A feature that has not been on for `patience` steps is dead. The best `revived` dead features of each place learn to
 reconstruct what the others leave: `|e - D z_dead|^2 / V / 32`, with `e = x - x_hat` held fixed.
@@ -32,8 +33,10 @@ from fibermodels.trainable import Trainable
 
 Gate = Literal["topk", "jumprelu"]
 
-BANDWIDTH, THRESHOLD = 0.1, 0.3
-"""Of the window through which a threshold learns, and where it starts, in units of `s`."""
+BANDWIDTH, SPEED, START = 0.1, 5.0, 4
+"""Of the window through which a threshold learns, in units of `s`; the logarithm of a threshold over its parameter, so
+that it learns so many times as fast as the weights; and how many times the goal are on at first, so that all features
+learn something."""
 
 REVIVAL = 1 / 32
 """The weight of the dead features' loss."""
@@ -95,7 +98,8 @@ class SparseAutoencoder(Trainable):
             self.encoder.weight.zero_()[..., kernel // 2, kernel // 2] = start.T
             self.encoder.bias.zero_()  # type: ignore[union-attr]
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.log_threshold = nn.Parameter(torch.full((features, 1, 1), THRESHOLD).log()) if gate == "jumprelu" else None
+        self.level = nn.Parameter(torch.zeros(features, 1, 1)) if gate == "jumprelu" else None
+        """`log(theta) / SPEED`."""
         self.register_buffer("centre", torch.zeros(channels, 1, 1))
         self.register_buffer("spread", torch.zeros(()))  # until it is measured
         self.register_buffer("idle", torch.zeros(features))
@@ -132,8 +136,8 @@ class SparseAutoencoder(Trainable):
         rest = x - self._mixed(z) - self.bias
         variance = (x - x.mean((0, 2, 3), keepdim=True)).square().mean().clamp(min=1e-12)
         terms = {"reconstruction": _mean_square(rest) / variance}
-        if self.log_threshold is not None:
-            active = self._open(a, self.log_threshold).sum(1).mean((1, 2))
+        if self.level is not None:
+            active = self._open(a, self.level).sum(1).mean((1, 2))
             terms["sparsity"] = self.sparsity * (active / self.k - 1).square()
         if self.training:
             self.idle.add_(1).masked_fill_((z.detach() > 0).any(0).flatten(1).any(1), 0)
@@ -165,6 +169,10 @@ class SparseAutoencoder(Trainable):
         x = x.detach().reshape(len(x), -1, *self._places)
         self.centre.copy_(x.mean((0, 2, 3))[:, None, None])
         self.spread.copy_((x - self.centre).square().mean().sqrt().clamp(min=1e-12))
+        if self.level is not None:
+            a = self._activations(self._normalised(x)).detach()
+            on = min(a.numel(), round(START * self.k * a.numel() / a.shape[1]))
+            self.level.data.fill_(a.flatten().topk(on).values[-1].clamp(min=1e-3).log() / SPEED)
 
     def _normalised(self, x: Tensor) -> Tensor:
         x = (x.reshape(len(x), -1, *self._places) - self.centre) / self._scale
@@ -175,13 +183,13 @@ class SparseAutoencoder(Trainable):
         return a
 
     def _gated(self, a: Tensor) -> Tensor:
-        if self.log_threshold is not None:
-            return a * self._open(a, self.log_threshold)
+        if self.level is not None:
+            return a * self._open(a, self.level)
         return _largest(a, self.k)
 
-    def _open(self, a: Tensor, log_threshold: Tensor) -> Tensor:
+    def _open(self, a: Tensor, level: Tensor) -> Tensor:
         """1 where a feature is on, else 0; its derivative in the threshold is that of a ramp of width `BANDWIDTH`."""
-        theta = log_threshold.exp()
+        theta = (SPEED * level).exp()
         ramp = ((a.detach() - theta) / BANDWIDTH + 0.5).clamp(0, 1)
         return (a > theta).to(a) + ramp - ramp.detach()
 
