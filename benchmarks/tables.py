@@ -246,6 +246,15 @@ QUESTIONS = {
         ),
         (*BELIEVED[:-1], "diversity", *COST),
     ),
+    "seeds": Question(
+        CIFAR,
+        tuple(
+            f"{name}{end}"
+            for name in (cifar10_rows.SHORT, cifar10_rows.TEXTURED, f"refined-{LAST_MAP}")
+            for end in ("", "-seed1")
+        ),
+        (*BELIEVED[:-1], "diversity", "num_targets"),
+    ),
     "every_stage": Question(
         CIFAR,
         tuple(
