@@ -186,7 +186,7 @@ QUESTIONS = {
             *strengths("ndtm-uncorrelated", 1, 10),
             *strengths("ndtm-pixels", 1, 10),
             *strengths("ndtm-pixels-uncorrelated", 1, 10),
-            *("pixel_descent", "moment_matching", "equidiff", "dig_in", "maco", "pixel_optimisation"),
+            *("energy_dps-target_rms-0.28", "moment_matching", "equidiff", "dig_in", "maco", "pixel_optimisation"),
         ),
         STEERED,
     ),

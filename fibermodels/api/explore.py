@@ -75,7 +75,7 @@ def explore(
     transform: Any = None,
     input_size: int | None = None,
     steps: int = 25,
-    gamma: float = 20.0,
+    gamma: float = 8.0,
     seed: int = 0,
     device: str | None = None,
 ) -> Exploration:
