@@ -390,6 +390,11 @@ METHODS = {
     "NDTM (guided, no training)": {cut: f"ndtm-resnet20-{cut}" for cut in STAGES},
     "energy score (trained)": {cut: f"{SCORED}-lambda2-resnet20-{cut}" for cut in STAGES}
     | {"spatial": FAITHFUL, "pooled": f"{SCORED}-lambda1-resnet20-pooled"},
+    "cascade and small steps (trained)": {
+        "spatial": "refined-resnet20-spatial",
+        "pooled": "cascade-resnet20-pooled",
+        "logits": "cascade_logits-resnet20-logits",
+    },
 }
 """Whose agreement is drawn at every stage."""
 

@@ -81,8 +81,9 @@ def explore(
 ) -> Exploration:
     """Samples the fiber of an image at once, with a prior that is guided by NDTM and without any training.
 
-    Guidance is faithful, and its samples may please the network alone (see `docs/cifar10.md`): a trained fiber model
-    (`fit`) is judged better by other networks, and is hundreds of times faster.
+    Guidance is faithful, and where the prior is weak or the strength large its samples please the network alone (see
+    `docs/cifar10.md`). A trained fiber model (`fit`) is judged better by other networks, and is hundreds of times
+    faster.
 
     Args:
         network, layer, mean, std, transform, input_size: as in `fit`.
