@@ -126,7 +126,8 @@ def compare(
 
     if done := [folder for folder in folders if scored(folder)]:
         write_comparison(read_results(done, across_subjects), out, words, named)
-        shrink(out / "comparison.png")
+        if (out / "comparison.png").exists():  # there is none without a metric of consistency
+            shrink(out / "comparison.png")
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
