@@ -280,7 +280,7 @@ class TestFit:
 
     def test_the_widest_generator_with_enough_steps_is_taken(self, monkeypatch):
         monkeypatch.setattr("fibermodels.training.planning.step_seconds", lambda module, *_: module.width / 128)
-        monkeypatch.setattr("fibermodels.training.planning.fastest", lambda _: "32-true")
+        monkeypatch.setattr("fibermodels.training.planning.fastest", lambda *_: "32-true")
         build = lambda width: type("Module", (nn.Module,), {"width": width})()  # noqa: E731
         x = colours(10)
         for minutes, width in ((60, 128), (6, 96), (4, 64), (1, 48)):
@@ -293,7 +293,7 @@ class TestFit:
     def test_a_slow_machine_takes_smaller_batches(self, monkeypatch, minutes, batch):
         """A step of 64 images takes 0.5 seconds here; the minutes hold, and there are 400 steps if they can be."""
         monkeypatch.setattr("fibermodels.training.planning.step_seconds", lambda *_: 0.5)
-        monkeypatch.setattr("fibermodels.training.planning.fastest", lambda _: "32-true")
+        monkeypatch.setattr("fibermodels.training.planning.fastest", lambda *_: "32-true")
         start = time.perf_counter()
         plan = planned(lambda _: nn.Identity(), colours(64), 400, minutes, torch.device("cpu"), start)
         assert plan.batch == batch
