@@ -15,9 +15,9 @@ from fibermodels.guidance.guided import Steered
 from fibermodels.noise import target_noise
 from fibermodels.spaces import HasInputSpace
 
-STEP, LAST, TINY = 3.0, 60.0, 1e-30
-"""Binary logarithms of the first factor by which the search leaves strength 1, and of the largest strength; and an RMS
-that counts as 0."""
+FIRST, STEP, LAST, TINY = (0.0, -math.inf), 3.0, 60.0, 1e-30
+"""Binary logarithms of the first strengths, 1 and 0, of the first factor by which the search leaves 1, and of the
+largest strength; and an RMS that counts as 0."""
 
 SHORT = 1.2
 """A target counts as missed where the fiber RMS is off by more than this factor."""
@@ -116,17 +116,13 @@ def find_strength(measure: Callable[[Tensor], Tensor], goal: float, targets: int
     """
     tried: list[list[tuple[float, float]]] = [[] for _ in range(targets)]  # binary logarithms of strengths, and the RMS
     for turn in range(rounds):
-        at = [_FIRST[turn] if turn < len(_FIRST) else _next(own, goal) for own in tried]
+        at = [FIRST[turn] if turn < len(FIRST) else _next(own, goal) for own in tried]
         found = measure(torch.tensor(at).exp2()).detach().cpu().nan_to_num(nan=math.inf).tolist()
         for own, point in zip(tried, zip(at, found, strict=True), strict=True):
             own.append(point)
     best = [min(own, key=lambda point: abs(math.log(max(point[1], TINY) / goal))) for own in tried]
     strength, reached = torch.tensor(best).unbind(1)
     return strength.exp2(), reached
-
-
-_FIRST = (0.0, -math.inf)
-"""Binary logarithms of the first strengths: 1 and 0."""
 
 
 def _next(tried: list[tuple[float, float]], goal: float) -> float:
