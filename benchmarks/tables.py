@@ -256,7 +256,7 @@ QUESTIONS = {
         tuple(
             f"{name}{end}"
             for name in (cifar10_rows.SHORT, cifar10_rows.TEXTURED, f"refined-{LAST_MAP}")
-            for end in ("", "-seed1")
+            for end in ("", "-seed1", "-seed2")
         ),
         (*BELIEVED[:-1], "diversity", "num_targets"),
     ),
