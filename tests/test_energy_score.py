@@ -13,6 +13,7 @@ from fibermodels.models import EnergyScore, FiberLoss
 from fibermodels.nn import Upsampler
 from fibermodels.noise import seeded
 from fibermodels.proper_scores import energy_score, patch_score, patches
+from fibermodels.subjects import LowFrequencies, SpatialMean
 from fibermodels.training import Training
 
 
@@ -120,6 +121,23 @@ class TestGenerator:
         noise = torch.randn(6, *model.noise_shape)
         torch.testing.assert_close(product.push(noise, h), model.push(noise, h))
 
+    def test_marginals_are_scored_number_by_number_in_deviations(self):
+        x, draws = images(5), torch.stack([images(5, seed=seed) for seed in (1, 2)])
+        see = LowFrequencies(list(x.shape[1:]), 4, 1)
+        model = generator(marginals=[see, SpatialMean(list(x.shape[1:]))], marginal_weight=3.0)
+        expected = torch.zeros(5)
+        for own, a, b in ([see(each) for each in (x, *draws)], [each.mean((2, 3)) for each in (x, *draws)]):
+            crps = ((own - a).abs() + (own - b).abs() - (a - b).abs()) / 2
+            expected += 3 * (crps / own.std(0, correction=0)).mean(1)
+        torch.testing.assert_close(model._seen_scores(x, draws)["marginals"], expected, atol=1e-4, rtol=1e-4)
+        assert not [name for name in model.product(()).state_dict() if name.startswith("marginals.")]
+
+    def test_a_batch_of_one_has_finite_marginals(self):
+        x = images(1)
+        model = generator(marginals=[LowFrequencies(list(x.shape[1:]), 4, 1)])
+        h = subject()(x)
+        assert model.latent_loss(model.latents.encode(x, h), h)["marginals"].isfinite().all()
+
     def test_a_training_step_pushes_its_draws_once(self, monkeypatch):
         """The fiber loss takes the images of the score, which costs a push less and has half of the variance."""
         model, pushed = generator(), []
@@ -150,6 +168,7 @@ class TestGenerator:
             ({"draws": 1}, "draws"),
             ({"patch_sizes": [0]}, "patch_sizes"),
             ({"feature_weight": -1.0}, "feature_weight"),
+            ({"marginal_weight": -1.0}, "marginal_weight"),
         ],
     )
     def test_bad_options(self, options, message):

@@ -1,12 +1,14 @@
-"""Energies of fixed filters, against ramps, constants and plain deviations."""
+"""Features without weights: energies of filters, against ramps, constants and plain deviations; low
+frequencies, against scipy."""
 
 import pytest
 import torch
+from scipy.fft import dctn
 
 from fibermodels.latents import Identity
 from fibermodels.models import EnergyScore
 from fibermodels.nn import Upsampler
-from fibermodels.subjects import FilterEnergies
+from fibermodels.subjects import FilterEnergies, LowFrequencies
 
 FLOOR = 0.01
 
@@ -56,3 +58,41 @@ def test_it_is_a_feature_of_scores():
 def test_bad_arguments(given, message):
     with pytest.raises(ValueError, match=message):
         FilterEnergies(**given)
+
+
+class TestLowFrequencies:
+    def test_they_are_those_of_scipy(self):
+        grey = torch.rand(2, 1, 16, 16).double()
+        found = LowFrequencies([1, 16, 16], blocks=8, highest=2)(grey)
+        blocks = grey.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))[:, 0]
+        expected = torch.from_numpy(dctn(blocks.numpy(), axes=(1, 2), norm="ortho"))
+        order = [(u, v) for u in range(8) for v in range(8) if u + v <= 2]
+        torch.testing.assert_close(found, torch.stack([expected[:, u, v] for u, v in order], 1), atol=1e-6, rtol=1e-5)
+
+    def test_colours_are_seen_in_opponent_directions(self):
+        """A grey image has brightness alone; all directions together keep the length of a coarse image."""
+        phi = LowFrequencies([3, 8, 8], blocks=2, highest=1)
+        grey = torch.rand(2, 1, 8, 8).expand(2, 3, 8, 8)
+        brightness, *colours = phi(grey).chunk(3, 1)
+        assert torch.cat(colours).abs().max() < 1e-5
+        torch.testing.assert_close(brightness[:, 0], 2 * 3**0.5 * grey.mean((1, 2, 3)))
+        columns = torch.rand(2, 3, 1, 2).repeat_interleave(4, 3).expand(2, 3, 8, 8)  # nothing above u + v = 1
+        torch.testing.assert_close(phi(columns).norm(dim=1), columns[:, :, :2, ::4].flatten(1).norm(dim=1))
+
+    def test_sixteen_bits_lose_no_more_than_rounding(self):
+        x = torch.rand(2, 3, 8, 8)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(LowFrequencies([3, 8, 8])(x), LowFrequencies([3, 8, 8])(x.double()).float())
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({"image_shape": [32]}, r"image_shape: expected \[C, H, W\]"),
+            ({"image_shape": [3, 30, 32]}, "blocks: expected a divisor"),
+            ({"image_shape": [3, 32, 32], "highest": 8}, "highest: expected"),
+            ({"image_shape": [3, 32, 32], "blocks": 0}, "blocks: expected"),
+        ],
+    )
+    def test_bad_arguments(self, given, message):
+        with pytest.raises(ValueError, match=message):
+            LowFrequencies(**given)

@@ -7,6 +7,7 @@ from fibermodels.subjects.filter_energies import FilterEnergies
 from fibermodels.subjects.finetuned import FinetunedClassifier
 from fibermodels.subjects.head import Head
 from fibermodels.subjects.live import Live
+from fibermodels.subjects.low_frequencies import LowFrequencies
 from fibermodels.subjects.sparse_autoencoder import SparseAutoencoder
 from fibermodels.subjects.spatial_mean import SpatialMean
 from fibermodels.subjects.timm import Timm
@@ -21,6 +22,7 @@ __all__ = [
     "FinetunedClassifier",
     "Head",
     "Live",
+    "LowFrequencies",
     "SparseAutoencoder",
     "SpatialMean",
     "Timm",
