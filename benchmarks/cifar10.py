@@ -17,6 +17,7 @@ from cifar10_judges import UNSEEN, train_judges, unseen
 from cifar10_rows import (
     BALANCED,
     BASE,
+    CALIBRATED,
     CONFIGS,
     CURVES,
     CUTS,
@@ -143,7 +144,7 @@ def main(only: list[str] | None = None, score_too: bool = True, seed: int = 0, p
         if training.name in PUBLISHED_AS:
             publish(checkpoint, published(training.name).with_suffix(""), "--half", "true")
         if score_too and not scored(RESULTS / training.name):
-            leading = (f"{SCORED}-lambda1-", FAITHFUL, BALANCED, MUON)
+            leading = (f"{SCORED}-lambda1-", CALIBRATED, FAITHFUL, BALANCED, MUON)
             leads = training.name.startswith(leading) and "-seed" not in training.name
             many = leads and training.subject.endswith("spatial")
             targets, samples = (2000, 9) if many else (500, 2)

@@ -82,12 +82,14 @@ BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
 MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
 SHORT = f"{GENERATOR}-muon"
 TEXTURED = f"{GENERATOR}-textured"
+CALIBRATED = f"{SCORED}-lambda0.3-resnet20-spatial-calibrated"
 GENERATOR56 = f"{SCORED}-lambda1-resnet56-spatial-muon"
 GENERATOR_JUDGE = f"{SCORED}-lambda1-depthwise-spatial-muon"
 SEEDS = (1, 2)
 """Of repeated trainings and samples; the first has 0."""
-START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS = (
-    WEIGHTS / f"{SCORED}-spatial{end}.safetensors" for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon")
+START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS, TEXTURED_WEIGHTS = (
+    WEIGHTS / f"{SCORED}-spatial{end}.safetensors"
+    for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon", "-textured")
 )
 ADAPTED = 153
 """Steps of an adaptation: a tenth of those from nothing."""
@@ -113,6 +115,12 @@ ADAM = ("--model.optimizer", "adamw", "--model.learning_rate", 0.002)
 """The optimizer of the first trainings; Muon, that of the config, is ahead in short ones."""
 TEXTURES = (FEATURES, parts("resnet20-layer1", "resnet20-layer2", "energies1", "energies4"))
 """The features of the config, and the contrast and detail of images, whose spread they lack."""
+MARGINALS = (
+    *(FEATURES, parts("resnet20-layer1", "resnet20-layer2", "energies1", "energies4", "judges/plain-maps")),
+    *("--model.learner.init_args.marginals", parts("energies1", "low_frequencies", "judges/plain-pooled")),
+    *("--model.learner.init_args.marginal_weight", 10),
+)
+"""Numbers that are scored one by one: contrast, detail, layout and colours, and what the shown judge sees."""
 LOWER = ("--model.learning_rate", 0.003)
 """For Muon, where a training goes on."""
 SLOWER = ("--model.learning_rate", 0.001)
@@ -144,6 +152,11 @@ def textured(start: Path, variant: str = "textured", *own: object) -> Training:
     return recipe(LAST, 612, start, variant, *TEXTURES, *LOWER, *own)
 
 
+def calibrated(start: Path, variant: str = "calibrated", *own: object) -> Training:
+    """Continues a generator with single numbers in its score, and less fiber loss: small steps reach the fiber."""
+    return scored_training(LAST, 918, start, variant, *MAP_ALONE, *MARGINALS, *LOWER, *own, weight=0.3, muon=True)
+
+
 def repeated(seed: int) -> list[Training]:
     """Both trainings of the best generator with another seed."""
     own = ("--seed_everything", seed)
@@ -170,6 +183,7 @@ TRAININGS = [
     scored_training(LAST, 3060, None, "muon", muon=True),
     recipe(LAST),
     textured(SHORT_WEIGHTS),
+    calibrated(TEXTURED_WEIGHTS),
     recipe("resnet56-spatial"),
     recipe("resnet56-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
     recipe("depthwise-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
@@ -202,7 +216,8 @@ PUBLISHED_AS = {
     BALANCED: BALANCED_WEIGHTS.with_suffix(""),
     SHORT: SHORT_WEIGHTS.with_suffix(""),
     GENERATOR56: WEIGHTS / f"{SCORED}-resnet56-spatial",
-    TEXTURED: WEIGHTS / f"{SCORED}-spatial-textured",
+    TEXTURED: TEXTURED_WEIGHTS.with_suffix(""),
+    CALIBRATED: WEIGHTS / f"{SCORED}-spatial-calibrated",
     **{
         name: weights_of(name).with_suffix("")
         for name in (
