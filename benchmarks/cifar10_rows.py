@@ -85,6 +85,7 @@ TEXTURED = f"{GENERATOR}-textured"
 CALIBRATED = f"{SCORED}-lambda0.3-resnet20-spatial-calibrated"
 GENERATOR56 = f"{SCORED}-lambda1-resnet56-spatial-muon"
 GENERATOR_JUDGE = f"{SCORED}-lambda1-depthwise-spatial-muon"
+CALIBRATED_JUDGE = f"{SCORED}-lambda1-depthwise-spatial-calibrated"
 SEEDS = (1, 2)
 """Of repeated trainings and samples; the first has 0."""
 START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS, TEXTURED_WEIGHTS = (
@@ -115,12 +116,11 @@ ADAM = ("--model.optimizer", "adamw", "--model.learning_rate", 0.002)
 """The optimizer of the first trainings; Muon, that of the config, is ahead in short ones."""
 TEXTURES = (FEATURES, parts("resnet20-layer1", "resnet20-layer2", "energies1", "energies4"))
 """The features of the config, and the contrast and detail of images, whose spread they lack."""
-MARGINALS = (
-    *(FEATURES, parts("resnet20-layer1", "resnet20-layer2", "energies1", "energies4", "judges/plain-maps")),
+NUMBERS = (
     *("--model.learner.init_args.marginals", parts("energies1", "low_frequencies", "judges/plain-pooled")),
     *("--model.learner.init_args.marginal_weight", 10),
 )
-"""Numbers that are scored one by one: contrast, detail, layout and colours, and what the shown judge sees."""
+"""What is scored number by number: contrast, detail, layout and colours, and what the shown judge sees."""
 LOWER = ("--model.learning_rate", 0.003)
 """For Muon, where a training goes on."""
 SLOWER = ("--model.learning_rate", 0.001)
@@ -152,9 +152,14 @@ def textured(start: Path, variant: str = "textured", *own: object) -> Training:
     return recipe(LAST, 612, start, variant, *TEXTURES, *LOWER, *own)
 
 
-def calibrated(start: Path, variant: str = "calibrated", *own: object) -> Training:
-    """Continues a generator with single numbers in its score, and less fiber loss: small steps reach the fiber."""
-    return scored_training(LAST, 918, start, variant, *MAP_ALONE, *MARGINALS, *LOWER, *own, weight=0.3, muon=True)
+def calibrated(subject: str, steps: int, start: Path | None, weight: float) -> Training:
+    """A generator with single numbers in its score, and the maps of the shown judge."""
+    network = subject.partition("-")[0]
+    name = f"judges/{network}" if network in NETWORKS else network
+    seen = (FEATURES, parts(f"{name}-layer1", f"{name}-layer2", "energies1", "energies4", "judges/plain-maps"))
+    rate = LOWER if start else ()
+    own = (*MAP_ALONE, *seen, *NUMBERS, *rate)
+    return scored_training(subject, steps, start, "calibrated", *own, weight=weight, muon=True)
 
 
 def repeated(seed: int) -> list[Training]:
@@ -183,7 +188,8 @@ TRAININGS = [
     scored_training(LAST, 3060, None, "muon", muon=True),
     recipe(LAST),
     textured(SHORT_WEIGHTS),
-    calibrated(TEXTURED_WEIGHTS),
+    calibrated(LAST, 918, TEXTURED_WEIGHTS, 0.3),
+    calibrated("depthwise-spatial", 1530, None, 1),
     recipe("resnet56-spatial"),
     recipe("resnet56-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
     recipe("depthwise-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
@@ -223,6 +229,7 @@ PUBLISHED_AS = {
         for name in (
             MAP_ON_FIBER,
             GENERATOR_JUDGE,
+            CALIBRATED_JUDGE,
             *(f"{name}-seed{seed}" for name in (SHORT, TEXTURED) for seed in SEEDS),
             *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"),
         )
