@@ -82,7 +82,7 @@ BALANCED = f"{SCORED}-lambda2-resnet20-spatial-balanced"
 MUON = f"{SCORED}-lambda2-resnet20-spatial-muon"
 SHORT = f"{GENERATOR}-muon"
 TEXTURED = f"{GENERATOR}-textured"
-CALIBRATED = f"{SCORED}-lambda0.3-resnet20-spatial-calibrated"
+CALIBRATED = f"{SCORED}-lambda0.5-resnet20-spatial-calibrated"
 GENERATOR56 = f"{SCORED}-lambda1-resnet56-spatial-muon"
 GENERATOR_JUDGE = f"{SCORED}-lambda1-depthwise-spatial-muon"
 CALIBRATED_JUDGE = f"{SCORED}-lambda1-depthwise-spatial-calibrated"
@@ -116,10 +116,7 @@ ADAM = ("--model.optimizer", "adamw", "--model.learning_rate", 0.002)
 """The optimizer of the first trainings; Muon, that of the config, is ahead in short ones."""
 TEXTURES = (FEATURES, parts("resnet20-layer1", "resnet20-layer2", "energies1", "energies4"))
 """The features of the config, and the contrast and detail of images, whose spread they lack."""
-NUMBERS = (
-    *("--model.learner.init_args.marginals", parts("energies1", "low_frequencies", "judges/plain-pooled")),
-    *("--model.learner.init_args.marginal_weight", 10),
-)
+NUMBERS = ("--model.learner.init_args.marginals", parts("energies1", "low_frequencies", "judges/plain-pooled"))
 """What is scored number by number: contrast, detail, layout and colours, and what the shown judge sees."""
 LOWER = ("--model.learning_rate", 0.003)
 """For Muon, where a training goes on."""
@@ -157,7 +154,7 @@ def calibrated(subject: str, steps: int, start: Path | None, weight: float) -> T
     network = subject.partition("-")[0]
     name = f"judges/{network}" if network in NETWORKS else network
     seen = (FEATURES, parts(f"{name}-layer1", f"{name}-layer2", "energies1", "energies4", "judges/plain-maps"))
-    rate = LOWER if start else ()
+    rate = ("--model.learning_rate", 0.002) if start else ()
     own = (*MAP_ALONE, *seen, *NUMBERS, *rate)
     return scored_training(subject, steps, start, "calibrated", *own, weight=weight, muon=True)
 
@@ -188,7 +185,7 @@ TRAININGS = [
     scored_training(LAST, 3060, None, "muon", muon=True),
     recipe(LAST),
     textured(SHORT_WEIGHTS),
-    calibrated(LAST, 918, TEXTURED_WEIGHTS, 0.3),
+    calibrated(LAST, 612, TEXTURED_WEIGHTS, 0.5),
     calibrated("depthwise-spatial", 1530, None, 1),
     recipe("resnet56-spatial"),
     recipe("resnet56-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
