@@ -341,6 +341,10 @@ REFINED = [
         sampling("refined", "spatial", targets=1000, network=network, changes=refined_with(generator, channels))
         for network, generator, channels in (("resnet56", GENERATOR56, 64), ("depthwise", GENERATOR_JUDGE, 128))
     ),
+    sampling("refined", "spatial", "calibrated", targets=2000, samples=9, changes=refined_with(CALIBRATED)),
+    sampling(
+        "refined", "spatial", "calibrated", 1000, network="depthwise", changes=refined_with(CALIBRATED_JUDGE, 128)
+    ),
     *(
         sampling("refined", "spatial", f"seed{seed}", 1000, changes=refined_with(f"{TEXTURED}-seed{seed}"), seed=seed)
         for seed in SEEDS
@@ -419,7 +423,7 @@ METHODS = {
 
 CURVES = {
     "energy score": (GENERATOR, f"{GENERATOR}-{CONTINUED}", FAITHFUL, BALANCED),
-    "energy score, Muon": (SHORT, TEXTURED),
+    "energy score, Muon": (SHORT, TEXTURED, CALIBRATED),
     "energy score, Muon, twice the fiber loss": (MUON,),
     "energy score, twice as wide": (f"{GENERATOR}-wide",),
     "energy score, short": (f"{SCORED}-lambda2-{LAST}",),

@@ -226,6 +226,12 @@ class TestOfImages:
         assert found["rank_rejected"] > 3
         assert max(found["rank_pvalue"], found["tarp_pvalue"], found["joint_test_pvalue"]) < 0.01
 
+    def test_targets_are_outside_of_narrow_samples(self):
+        right, narrow = (calibration(gaussian(1000, spread=spread)) for spread in (1.0, 0.7))
+        assert right["rank_outside_floor"] == narrow["rank_outside_floor"] == 2 / 10
+        assert right["rank_outside"] == pytest.approx(0.2, abs=0.02)
+        assert narrow["rank_outside"] > 0.3
+
     def test_a_forgotten_condition_fails_tarp_and_the_joint_test(self):
         exact = gaussian(1000)
         found = calibration(changed(exact, unconditional(exact.x_hat)))

@@ -54,13 +54,17 @@ def calibration(samples: FiberSamples, seen: Mapping[str, Tensor] | None = None)
     if len(samples.x) < FEWEST:
         return values
     n = len(samples.x_hat)
-    found = [uniformity_pvalue(each, n) for each in scalar_ranks(samples, seen).values()]
+    own_ranks = list(scalar_ranks(samples, seen).values())
+    found = [uniformity_pvalue(each, n) for each in own_ranks]
+    ends = [((each == 0) | (each == n)).double().mean().item() for each in own_ranks]
     own = seeded("tarp")
     features = torch.cat(list(seen.values()), -1) if seen else pixel_vectors(samples)
     return values | {
         "rank_scalars": len(found),
         "rank_rejected": sum(p < LEVEL for p in found),
         "rank_pvalue": min(1.0, len(found) * min(found)),
+        "rank_outside": sum(ends) / len(ends),
+        "rank_outside_floor": 2 / (n + 1),
         "tarp_pvalue": coverage_pvalue(coverage_ranks(features, samples.h, own), n, own),
         "joint_test_pvalue": joint_pvalue(features, samples.h, seeded("joint")),
     }

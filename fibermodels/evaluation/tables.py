@@ -51,6 +51,7 @@ COLUMNS = {
     "rank_rejected": "ranks rejected",
     "rank_scalars": "ranks tested",
     "rank_pvalue": "ranks p",
+    "rank_outside": "outside",
     "tarp_pvalue": "TARP p",
     "joint_test_pvalue": "joint test p",
     "energy_score": "energy score",

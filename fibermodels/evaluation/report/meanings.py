@@ -178,6 +178,13 @@ MEANINGS = {
         _LARGE,
         "The smallest p-value of all histograms of ranks, corrected for their number.",
     ),
+    "rank_outside": Meaning(
+        CALIBRATION,
+        "share",
+        _FLOOR,
+        "How often a scalar of the target is outside of those of its samples; higher than its floor if they vary too "
+        "little or are off.",
+    ),
     "tarp_pvalue": Meaning(
         CALIBRATION,
         "p-value",
