@@ -31,7 +31,13 @@ from fibermodels.noise import seeded
 CELLS, FITTED, TARGETS, PERMUTATIONS, LEVEL = 64, 10_000, 2000, 199, 0.05
 """Cells, training images that the centres are fitted to, targets, permutations of a test, and its level."""
 
-MODELS = {"best": "best", "refined": "refined", "nearest_neighbour": "nearest_neighbour", "mirror": "augmented"}
+MODELS = {
+    "best": "best",
+    "refined": "refined",
+    "calibrated": "calibrated",
+    "nearest_neighbour": "nearest_neighbour",
+    "mirror": "augmented",
+}
 """Rows and their configs in `configs/cifar10/`."""
 
 
