@@ -88,9 +88,9 @@ GENERATOR_JUDGE = f"{SCORED}-lambda1-depthwise-spatial-muon"
 CALIBRATED_JUDGE = f"{SCORED}-lambda1-depthwise-spatial-calibrated"
 SEEDS = (1, 2)
 """Of repeated trainings and samples; the first has 0."""
-START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS, TEXTURED_WEIGHTS = (
+START, BETTER, BEST_WEIGHTS, BALANCED_WEIGHTS, SHORT_WEIGHTS, TEXTURED_WEIGHTS, CALIBRATED_WEIGHTS = (
     WEIGHTS / f"{SCORED}-spatial{end}.safetensors"
-    for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon", "-textured")
+    for end in ("", f"-{CONTINUED}", "-faithful", "-balanced", "-muon", "-textured", "-calibrated")
 )
 ADAPTED = 153
 """Steps of an adaptation: a tenth of those from nothing."""
@@ -149,14 +149,13 @@ def textured(start: Path, variant: str = "textured", *own: object) -> Training:
     return recipe(LAST, 612, start, variant, *TEXTURES, *LOWER, *own)
 
 
-def calibrated(subject: str, steps: int, start: Path | None, weight: float) -> Training:
-    """A generator with single numbers in its score, and the maps of the shown judge."""
+def calibrated(subject: str, start: Path, weight: float, rate: float) -> Training:
+    """Continues a generator with single numbers in its score, and the maps of the shown judge."""
     network = subject.partition("-")[0]
     name = f"judges/{network}" if network in NETWORKS else network
     seen = (FEATURES, parts(f"{name}-layer1", f"{name}-layer2", "energies1", "energies4", "judges/plain-maps"))
-    rate = ("--model.learning_rate", 0.002) if start else ()
-    own = (*MAP_ALONE, *seen, *NUMBERS, *rate)
-    return scored_training(subject, steps, start, "calibrated", *own, weight=weight, muon=True)
+    own = (*MAP_ALONE, *seen, *NUMBERS, "--model.learning_rate", rate)
+    return scored_training(subject, 612, start, "calibrated", *own, weight=weight, muon=True)
 
 
 def repeated(seed: int) -> list[Training]:
@@ -185,8 +184,8 @@ TRAININGS = [
     scored_training(LAST, 3060, None, "muon", muon=True),
     recipe(LAST),
     textured(SHORT_WEIGHTS),
-    calibrated(LAST, 612, TEXTURED_WEIGHTS, 0.5),
-    calibrated("depthwise-spatial", 1530, None, 1),
+    calibrated(LAST, TEXTURED_WEIGHTS, 0.5, 0.002),
+    calibrated("depthwise-spatial", CALIBRATED_WEIGHTS, 1, 0.005),
     recipe("resnet56-spatial"),
     recipe("resnet56-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
     recipe("depthwise-spatial", ADAPTED, SHORT_WEIGHTS, "muon-adapted"),
@@ -220,7 +219,7 @@ PUBLISHED_AS = {
     SHORT: SHORT_WEIGHTS.with_suffix(""),
     GENERATOR56: WEIGHTS / f"{SCORED}-resnet56-spatial",
     TEXTURED: TEXTURED_WEIGHTS.with_suffix(""),
-    CALIBRATED: WEIGHTS / f"{SCORED}-spatial-calibrated",
+    CALIBRATED: CALIBRATED_WEIGHTS.with_suffix(""),
     **{
         name: weights_of(name).with_suffix("")
         for name in (
