@@ -340,7 +340,7 @@ REFINED = [
         sampling("refined", "spatial", targets=1000, network=network, changes=refined_with(generator, channels))
         for network, generator, channels in (("resnet56", GENERATOR56, 64), ("depthwise", GENERATOR_JUDGE, 128))
     ),
-    sampling("refined", "spatial", "calibrated", targets=2000, samples=9, changes=refined_with(CALIBRATED)),
+    sampling("refined", "spatial", "calibrated", targets=1000, samples=9, changes=refined_with(CALIBRATED)),
     sampling(
         "refined", "spatial", "calibrated", 1000, network="depthwise", changes=refined_with(CALIBRATED_JUDGE, 128)
     ),
