@@ -282,7 +282,7 @@ QUESTIONS = {
                 for method in ("nearest_neighbour", own)
             ),
             *(f"{method}-depthwise-spatial" for method in ("nearest_neighbour", "refined")),
-            *(cifar10_rows.GENERATOR_JUDGE, cifar10_rows.CALIBRATED_JUDGE, "refined-depthwise-spatial-calibrated"),
+            *(cifar10_rows.GENERATOR_JUDGE, cifar10_rows.CALIBRATED_JUDGE),
             *(f"{name}-adapted" for name in (cifar10_rows.GENERATOR56, cifar10_rows.GENERATOR_JUDGE)),
         ),
         ("subject_name", "cosine", "top1_match", "unseen_match_mean", "unseen_match_min", "training_steps"),
