@@ -104,7 +104,7 @@ QUESTIONS = {
         (
             *(f"{name}-{LAST_MAP}" for name in ("nearest_neighbour", "ndtm")),
             *(f"energy_score-lambda1-{LAST_MAP}-textured", f"energy_score-lambda2-{LAST_MAP}-continued"),
-            f"refined-{LAST_MAP}",
+            *(f"refined-{LAST_MAP}", cifar10_rows.CALIBRATED),
             *(f"flow_map-lambda1-{LAST_MAP}-continued", f"dps-{LAST_MAP}-scale3"),
         ),
         ("cosine", "top1_match", "unseen_match_mean", "fid_resnet56", *COST),
