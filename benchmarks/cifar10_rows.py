@@ -225,7 +225,6 @@ PUBLISHED_AS = {
         for name in (
             MAP_ON_FIBER,
             GENERATOR_JUDGE,
-            CALIBRATED_JUDGE,
             *(f"{name}-seed{seed}" for name in (SHORT, TEXTURED) for seed in SEEDS),
             *(f"{DIFFUSION}-resnet20-{cut}" for cut in CUTS if cut != "spatial"),
         )
@@ -341,9 +340,6 @@ REFINED = [
         for network, generator, channels in (("resnet56", GENERATOR56, 64), ("depthwise", GENERATOR_JUDGE, 128))
     ),
     sampling("refined", "spatial", "calibrated", targets=1000, samples=9, changes=refined_with(CALIBRATED)),
-    sampling(
-        "refined", "spatial", "calibrated", 1000, network="depthwise", changes=refined_with(CALIBRATED_JUDGE, 128)
-    ),
     *(
         sampling("refined", "spatial", f"seed{seed}", 1000, changes=refined_with(f"{TEXTURED}-seed{seed}"), seed=seed)
         for seed in SEEDS
