@@ -13,8 +13,8 @@ probability score. The score of a vector is dominated by what varies most in it,
 contrast of an image, gets its spread only where it is scored alone.
 
 References: Gneiting & Raftery, JASA 102, 2007 (section 4.2, the score of one number, and 4.3, the energy score);
-Pacchiardi et al., JMLR 25, 2024, and Shen & Meinshausen, engression, 2024 (generators trained by it); De Bortoli et al.,
-arXiv 2502.02483.
+Pacchiardi et al., JMLR 25, 2024, and Shen & Meinshausen, engression, 2024 (generators trained by it); De Bortoli et
+al., arXiv 2502.02483.
 """
 
 from collections.abc import Iterable, Sequence
